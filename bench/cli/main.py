@@ -1,0 +1,99 @@
+"""The `bench` command: its sub-commands are imported when called, its errors are one message and an exit code.
+
+Exit codes: 0 all well; 1 a check or a cell failed; 2 the user's mistake; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+import bench
+from bench.errors import BenchError, UsageError
+from bench.registry import did_you_mean
+
+COMMANDS = {
+    "run": ("bench.cli.run:run", "Run methods on datasets and record the scores."),
+    "ls": ("bench.cli.ls:ls", "List methods, datasets, protocols or suites."),
+    "show": ("bench.cli.show:show", "Show a method's configuration and cost, or a dataset's card."),
+    "data": ("bench.cli.data:data", "Verify a dataset or draw a contact sheet of it."),
+}
+
+EPILOG = """\b
+Examples:
+  bench run --suite demo
+  bench run --methods dinomaly --datasets mvtec --data-root /data
+  bench show dinomaly
+"""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order users meet them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command."""
+        if cmd_name not in COMMANDS:
+            raise UsageError(f"no command '{cmd_name}'.{did_you_mean(cmd_name, COMMANDS)} See: bench --help")
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List commands from the table above, importing none."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(bench.__version__, prog_name="bench")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Compare multi-class anomaly-detection methods under one protocol."""
+    ctx.obj = debug
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code; nothing but `--debug` shows a traceback."""
+    # read here, not from click's context: an error may come before the context exists
+    debug = "--debug" in arguments
+    try:
+        result = cli.main(args=[a for a in arguments if a != "--debug"], prog_name="bench", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted. Finished cells are kept; the same command goes on from the last checkpoint")
+        return 130
+    except BrokenPipeError:
+        # the reader of a pipe went away (bench ls | head): not an error; keep Python from complaining at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except click.ClickException as error:
+        if debug:
+            raise
+        hint = f" See: {error.ctx.command_path} --help" if isinstance(error, click.UsageError) and error.ctx else ""
+        _say(f"error: {error.format_message()}{hint}")
+        return 2
+    except BenchError as error:
+        if debug:
+            raise
+        _say(f"error: {error}")
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        _say(f"unexpected error: {type(error).__name__}: {error}. Run again with --debug for the traceback")
+        return 1
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

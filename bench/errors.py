@@ -1,0 +1,42 @@
+"""All exceptions that bench raises on purpose.
+
+    BenchError                   base; `exit_code` is what the command line returns
+    |-- UsageError          (2)  an unknown name, a bad option or config value
+    |-- DatasetError        (2)  a dataset is missing, incomplete or unreadable
+    |-- WeightsError        (2)  an encoder's weights cannot be had or do not fit
+    |-- StoreError          (2)  a record, checkpoint or results folder cannot be used
+    `-- TrainingError       (1)  training broke, for example a non-finite loss
+
+A message says what was found, what was expected and which command helps. Inside a sweep an error becomes a failed
+record and the sweep goes on; the sweep's exit code is the highest among its cells.
+"""
+
+from __future__ import annotations
+
+
+class BenchError(Exception):
+    """Base of every error that bench reports without a traceback."""
+
+    exit_code = 2
+
+
+class UsageError(BenchError):
+    """The command or a config value names something that does not exist or cannot be."""
+
+
+class DatasetError(BenchError):
+    """A dataset's files are missing, incomplete, unreadable or contradict each other."""
+
+
+class WeightsError(BenchError):
+    """Encoder weights are not at hand, cannot be downloaded, or do not fit the architecture."""
+
+
+class StoreError(BenchError):
+    """A file of the results folder or of a cache is unusable."""
+
+
+class TrainingError(BenchError):
+    """A training run cannot go on; the cell is recorded as failed and carries no score."""
+
+    exit_code = 1

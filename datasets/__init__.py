@@ -1,0 +1,1 @@
+"""Datasets, one file a dataset; imported as `bench.datasets`."""

@@ -1,0 +1,1 @@
+"""Anomaly-detection methods, one file a method; imported as `bench.methods`."""
