@@ -1,0 +1,268 @@
+"""What plug-ins see: the contracts between the harness, methods and datasets. Loads no torch.
+
+A dataset says which images exist (`Sample`), what they are worth (`label`, masks) and how to read them.
+A method says which frozen encoder it looks through, what of the encoder's output training needs (`features`), what is
+trained (`build`), how (`loss`, `optimizer`, `learning_rate`) and how a score is read off (`anomaly`).
+Loops, caching, precision, checkpoints, metrics and records are the harness's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+    from PIL import Image
+
+    from bench.protocol import Protocol
+
+Split = Literal["train", "val", "test"]
+
+
+# --------------------------------------------------------------------------------------------------- datasets
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image of a dataset and what its owners say of it."""
+
+    id: str
+    """Unique in the dataset, stable across machines, posix separators: `bottle/test/broken_large/000`."""
+    cls: str
+    """Class (product, category) the image belongs to."""
+    split: Split
+    label: int
+    """0 normal, 1 anomalous: by the dataset's own statement, never derived from a mask."""
+    defect: str
+    """Defect type as the dataset names it; `good` for a normal image."""
+    image: Path
+    """File that holds the image."""
+    member: str = ""
+    """Which image inside `image`, where one file holds many; empty where the file is the image."""
+    masks: tuple[Path, ...] = ()
+    """Mask files; their union is the anomalous area. Empty for normal images and image-level datasets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Number of images of a class: `train` (normal), test `good` and test `bad` (anomalous)."""
+
+    train: int
+    good: int
+    bad: int
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a dataset is, as its owners publish it."""
+
+    name: str
+    title: str
+    kind: Literal["industrial", "semantic"]
+    classes: tuple[str, ...]
+    """Class names in the papers' order; empty where they are only known from the files."""
+    counts: Mapping[str, Counts]
+    """Expected counts by class; empty where unknown."""
+    masks: Literal["pixel", "none", "optional"]
+    licence: str
+    citation: str
+    source: str
+    """Where to get it, in words a person can follow."""
+    notes: tuple[str, ...] = ()
+
+
+class Dataset(ABC):
+    """A dataset as its owners distribute it, found under `root`. Indexing reads no pixels."""
+
+    card: ClassVar[Card]
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    @abstractmethod
+    def locate(cls, data_root: Path | None) -> Path:
+        """Return the dataset's own folder: `data_root` itself or its usual sub-folder.
+
+        Raises:
+            DatasetError: nothing that looks like this dataset is there.
+        """
+
+    @abstractmethod
+    def samples(self) -> tuple[Sample, ...]:
+        """Return every sample of every class and split, ordered by class as in the card, then by id.
+
+        Raises:
+            DatasetError: a class folder, split file or an anomalous image's mask is missing.
+        """
+
+    def read_image(self, sample: Sample) -> Image.Image:
+        """Return the image in mode RGB at its native size. Raises DatasetError naming the file."""
+        from bench.loading.images import read_rgb
+
+        return read_rgb(sample.image)
+
+    def read_mask(self, sample: Sample) -> npt.NDArray[np.bool_]:
+        """Return bool [H, W] at native size: the union of the sample's masks, any non-zero value.
+
+        Raises:
+            DatasetError: a mask is unreadable, or of another size than the image.
+        """
+        from bench.loading.masks import read_union
+
+        return read_union(sample)
+
+
+# ---------------------------------------------------------------------------------------------------- methods
+def sourced(default: Any, source: str, help: str, **limits: Any) -> Any:
+    """Return a pydantic field whose default cites where it comes from (paper section, official code, or ours)."""
+    return Field(default, description=help, json_schema_extra={"source": source}, **limits)
+
+
+class MethodConfig(BaseModel):
+    """Base of a method's typed configuration: frozen, unknown keys refused, each default sourced."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    encoder: str
+    """Frozen encoder by catalogue name."""
+    input_size: int | None
+    """Side of the square network input in pixels; None lets the method choose for its encoder."""
+    batch_size: int
+    steps: int
+    """Training iterations; 0 for methods that train nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderRequest:
+    """What a method needs of a frozen encoder."""
+
+    name: str
+    blocks: tuple[int, ...]
+    """0-based, ascending indices of transformer blocks (or CNN stages) whose raw output is wanted."""
+    input_size: int
+    position: Literal["dinov2", "timm"] = "timm"
+    """How position embeddings are resized to another grid: DINOv2's own offset rule or timm's antialiased one."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInfo:
+    """Shape facts of a built encoder; enough to build a method's trainable part, also on the meta device."""
+
+    name: str
+    family: Literal["vit", "cnn"]
+    dim: int
+    """Token width of a ViT; width of the last requested stage of a CNN."""
+    depth: int
+    heads: int
+    patch: int
+    prefix: int
+    """Tokens before the patches: class and register tokens."""
+    grid: tuple[int, int]
+    """Patch rows and columns at the requested input size."""
+    input_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    channels: tuple[int, ...] = ()
+    """Width of each requested stage (CNN only)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Raw anomaly scores of a batch, higher = more anomalous, never normalised."""
+
+    scores: torch.Tensor
+    """float32 [B], one image score each."""
+    maps: torch.Tensor | None = None
+    """float32 [B, S, S] at the protocol's evaluation size; None for image-level methods."""
+
+
+class Method(ABC):
+    """One anomaly-detection method. Instances hold configuration only; weights live in the module they build."""
+
+    name: ClassVar[str]
+    Config: ClassVar[type[MethodConfig]]
+    paper: ClassVar[Protocol]
+    """The published recipe: what `--protocol paper` means for this method."""
+    overrides: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Config values that the paper sets for single datasets: dataset name -> key -> value."""
+    clip_norm: float | None = None
+    """Global gradient-norm clip over all trainable parameters."""
+
+    def __init__(self, config: MethodConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def encoder(self) -> EncoderRequest:
+        """Return which encoder, blocks and input size this configuration needs.
+
+        Raises:
+            UsageError: the encoder does not fit the method; the message names what fits.
+        """
+
+    @abstractmethod
+    def features(self, blocks: Mapping[int, torch.Tensor], info: EncoderInfo) -> dict[str, torch.Tensor]:
+        """Reduce the encoder's block outputs to what `loss` and `anomaly` need. Pure; called without gradient.
+
+        Args:
+            blocks: block index -> float [B, prefix + h*w, dim] (ViT) or [B, C, h, w] (CNN).
+            info: the encoder's shape.
+
+        Returns:
+            Named tensors, batch first. The feature store keeps exactly these.
+        """
+
+    @abstractmethod
+    def build(self, info: EncoderInfo) -> torch.nn.Module:
+        """Return the trainable part, freshly initialised from torch's global generator (seeded by the harness)."""
+
+    @abstractmethod
+    def loss(self, module: torch.nn.Module, features: Mapping[str, torch.Tensor], step: int) -> torch.Tensor:
+        """Return the scalar training loss of a batch of normal images at iteration `step` (from 0)."""
+
+    @abstractmethod
+    def anomaly(
+        self, module: torch.nn.Module, features: Mapping[str, torch.Tensor], info: EncoderInfo, size: int
+    ) -> Prediction:
+        """Score a batch; maps come at `size` x `size` pixels, covering the network's input."""
+
+    @abstractmethod
+    def optimizer(self, module: torch.nn.Module) -> torch.optim.Optimizer:
+        """Return the optimizer over the trainable part."""
+
+    @abstractmethod
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate used at iteration `step` (from 0)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One defect that `bench data verify` reports."""
+
+    cls: str
+    kind: str
+    """Short stable name: `count`, `unreadable`, `empty-mask`, `mask-size`, `duplicate`, `missing-mask`."""
+    where: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Outcome of verifying a dataset: counts seen by class, and defects."""
+
+    seen: Mapping[str, Counts] = field(default_factory=dict)
+    findings: Sequence[Finding] = ()
+
+
+def by_class(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Group samples by class, keeping order."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.cls, []).append(sample)
+    return groups

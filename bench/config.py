@@ -1,0 +1,138 @@
+"""Configuration of a run: `--set method.key=value`, suites, and the fingerprint that names a cell.
+
+A method's values come from four layers, later ones win: the defaults in its file, what its paper sets for the dataset,
+the suite, the command line. Unknown keys are refused with a suggestion; values are checked by the method's own types.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench.errors import UsageError
+from bench.registry import METHODS, did_you_mean
+
+if TYPE_CHECKING:
+    from bench.api import Method, MethodConfig
+
+Overrides = dict[str, dict[str, Any]]
+"""Method name -> config key -> raw value."""
+
+
+class Suite(BaseModel):
+    """A named run definition, read from `bench/suites/<name>.toml`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    methods: tuple[str, ...]
+    datasets: tuple[str, ...]
+    settings: tuple[str, ...] = ("multi",)
+    seeds: tuple[int, ...] = (0,)
+    protocol: str = "common"
+    encoder: str | None = None
+    set: dict[str, dict[str, Any]] = {}
+
+
+def suite_names() -> list[str]:
+    """Return the names of all suites, sorted."""
+    return sorted(entry.name.removesuffix(".toml") for entry in _suites().iterdir() if entry.name.endswith(".toml"))
+
+
+def load_suite(name: str) -> Suite:
+    """Read the suite called `name`. Raises UsageError for an unknown name or a malformed file."""
+    known = suite_names()
+    if name not in known:
+        raise UsageError(f"unknown suite '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
+    try:
+        return Suite(**tomllib.loads((_suites() / f"{name}.toml").read_text(encoding="utf-8")))
+    except (ValidationError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"suite '{name}' is malformed: {_plain(error)}") from error
+
+
+def parse_set(pairs: Sequence[str]) -> Overrides:
+    """Parse `--set method.key=value` options. Values are JSON where they parse as such, else plain strings.
+
+    Raises:
+        UsageError: not of that form, or the method is unknown.
+    """
+    parsed: Overrides = {}
+    for pair in pairs:
+        target, equals, raw = pair.partition("=")
+        method, dot, key = target.strip().partition(".")
+        if not (equals and dot and method and key):
+            raise UsageError(f"--set '{pair}': expected method.key=value, for example dinomaly.dropout=0.4")
+        if method not in METHODS.targets:
+            raise UsageError(f"--set '{pair}': unknown method '{method}'.{did_you_mean(method, METHODS.targets)}")
+        parsed.setdefault(method, {})[key] = _value(raw)
+    return parsed
+
+
+def merge(*layers: Mapping[str, Mapping[str, Any]]) -> Overrides:
+    """Lay overrides over one another; later layers win key by key."""
+    merged: Overrides = {}
+    for layer in layers:
+        for method, values in layer.items():
+            merged.setdefault(method, {}).update(values)
+    return merged
+
+
+def configure(method: type[Method], dataset: str, given: Mapping[str, Any], encoder: str | None) -> MethodConfig:
+    """Return the method's validated configuration for a dataset.
+
+    Args:
+        method: the method class.
+        dataset: dataset name; the paper's values for it are applied under the given ones.
+        given: raw values from the suite and the command line.
+        encoder: the `--encoder` option; None keeps the method's default.
+
+    Raises:
+        UsageError: an unknown key or a value of the wrong type or range.
+    """
+    known = method.Config.model_fields
+    for key in given:
+        if key not in known:
+            raise UsageError(
+                f"{method.name} has no setting '{key}'.{did_you_mean(key, known)} See: bench show {method.name}"
+            )
+    values: dict[str, Any] = {**method.overrides.get(dataset, {})}
+    if encoder is not None:
+        values["encoder"] = encoder
+    values.update(given)
+    try:
+        return method.Config(**values)
+    except ValidationError as error:
+        raise UsageError(f"{method.name}: {_plain(error)}. See: bench show {method.name}") from error
+
+
+def fingerprint(parts: Mapping[str, Any]) -> str:
+    """Return 12 hex digits over canonical JSON of `parts`; equal inputs give equal names on every machine."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _suites() -> Any:
+    return files("bench.suites")
+
+
+def _value(raw: str) -> Any:
+    try:
+        return json.loads(raw)
+    except json.JSONDecodeError:
+        return raw
+
+
+def _plain(error: Exception) -> str:
+    """Say a pydantic or TOML error in one line."""
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])} = {item['input']!r}: {item['msg'].lower()}"
+            for item in error.errors()
+        )
+    return str(error)

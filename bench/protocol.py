@@ -1,0 +1,89 @@
+"""Evaluation protocols: what a score means. Frozen, named, versioned, hashed; loads no torch.
+
+`common` is the fair comparison: every method is scored on the same pixels by the same rules. `paper` stands for each
+method's own published recipe (`Method.paper`). Scores of two protocols are never comparable; records carry the hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from bench.api import Method
+
+SEVEN = (
+    "image/auroc",
+    "image/ap",
+    "image/f1max",
+    "pixel/auroc",
+    "pixel/ap",
+    "pixel/f1max",
+    "pixel/aupro@0.3",
+)
+"""The field's seven metrics; their unweighted mean is mAD."""
+
+MaskRule = Literal["area", "dinomaly"]
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """Everything between the files and the number that is not the method itself."""
+
+    name: str
+    version: int
+    crop: float
+    """Share of the resized image's side that the centre crop keeps; 1 scores the whole image."""
+    eval_size: int
+    """Maps and masks are compared at eval_size x eval_size pixels."""
+    mask_rule: MaskRule
+    """`area`: any non-zero native value is anomalous, and an evaluation pixel counts as anomalous when at least half
+    of its area is. `dinomaly`: bilinear resize of the 0/255 mask, crop, nearest to the evaluation size, then > 0."""
+    label_rule: Literal["dataset"]
+    """Image labels: the dataset's own statement, never the resized mask."""
+    metrics: tuple[str, ...]
+    checkpoint: Literal["last"]
+    """Which weights are scored; the last, since choosing by the test set is not a measurement."""
+
+    def fields(self) -> dict[str, Any]:
+        """Return every field by name, as records carry them."""
+        return asdict(self)
+
+    def hash(self) -> str:
+        """Return 12 hex digits over every field: two records compare only when these agree."""
+        text = json.dumps(self.fields(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def resize_for(self, input_size: int) -> int:
+        """Return the side that images are resized to before the centre crop of `input_size`."""
+        return round(input_size / self.crop)
+
+
+COMMON = Protocol(
+    name="common",
+    version=1,
+    crop=1.0,
+    eval_size=256,
+    mask_rule="area",
+    label_rule="dataset",
+    metrics=SEVEN,
+    checkpoint="last",
+)
+
+SUMMARIES = {
+    "common": "the fair comparison: whole image, 256x256 maps, native masks, exact metrics, last checkpoint",
+    "paper": "each method's own published recipe: its crop, mask rule, image score and metric variants",
+}
+
+
+def resolve(name: str, method: type[Method]) -> Protocol:
+    """Return the protocol called `name` as it applies to `method`. Raises UsageError for an unknown name."""
+    if name == "common":
+        return COMMON
+    if name == "paper":
+        return method.paper
+    raise UsageError(f"unknown protocol '{name}'. Known: {', '.join(SUMMARIES)}. See: bench ls protocols")

@@ -1,0 +1,115 @@
+"""One lazy registry: names to `module:attribute` strings and entry points, resolved on first use.
+
+Listing imports nothing: the one-line summaries are read from the modules' source. A third party adds a method or a
+dataset with an entry point in the group `bench.methods` or `bench.datasets`.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from bench.api import Dataset, Method
+
+T = TypeVar("T")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` for the nearest known word, or an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+@dataclass
+class Registry(Generic[T]):
+    """Classes of one kind by name."""
+
+    kind: str
+    base: str
+    """Name of the class in `bench.api` that every entry must derive from; resolved with the first entry."""
+    builtin: dict[str, str]
+    group: str
+    _loaded: dict[str, type[T]] = field(default_factory=dict)
+
+    @cached_property
+    def targets(self) -> dict[str, str]:
+        """Every name with its `module:attribute`. A plug-in cannot take a built-in name."""
+        found = {point.name: point.value for point in entry_points(group=self.group)}
+        return found | self.builtin
+
+    def names(self) -> list[str]:
+        """Return all names, built-in ones first."""
+        return [*self.builtin, *sorted(set(self.targets) - set(self.builtin))]
+
+    def load(self, name: str) -> type[T]:
+        """Import and return the class called `name`.
+
+        Raises:
+            UsageError: no such name, or what it points to cannot be imported or is of another kind.
+        """
+        if name in self._loaded:
+            return self._loaded[name]
+        if name not in self.targets:
+            raise UsageError(
+                f"unknown {self.kind} '{name}'.{did_you_mean(name, self.targets)} "
+                f"Known: {', '.join(self.names())}. See: bench ls {self.kind}s"
+            )
+        module, _, attribute = self.targets[name].partition(":")
+        try:
+            loaded: Any = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name and module.startswith(error.name):
+                raise UsageError(
+                    f"{self.kind} '{name}' lives in {module}, which cannot be imported. "
+                    "In a checkout run: pip install -e ."
+                ) from error
+            raise
+        except AttributeError as error:
+            raise UsageError(f"{self.kind} '{name}' points to {self.targets[name]}, which does not exist") from error
+        base = getattr(importlib.import_module("bench.api"), self.base)
+        if not (isinstance(loaded, type) and issubclass(loaded, base)):
+            raise UsageError(f"{self.kind} '{name}': {self.targets[name]} is no bench.api.{self.base}")
+        self._loaded[name] = loaded
+        return loaded
+
+    def summary(self, name: str) -> str:
+        """Return the first line of the module's docstring, without importing the module."""
+        module = self.targets[name].partition(":")[0]
+        try:
+            spec = importlib.util.find_spec(module)
+        except ModuleNotFoundError:
+            spec = None
+        if spec is None or spec.origin is None:
+            return f"(not importable: {module})"
+        docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+        return docstring.partition("\n")[0]
+
+
+METHODS: Registry[Method] = Registry(
+    kind="method",
+    base="Method",
+    builtin={"dinomaly": "bench.methods.dinomaly:Dinomaly"},
+    group="bench.methods",
+)
+
+DATASETS: Registry[Dataset] = Registry(
+    kind="dataset",
+    base="Dataset",
+    builtin={
+        "mvtec": "bench.datasets.mvtec:MVTec",
+        "folder": "bench.datasets.folder:Folder",
+        "demo": "bench.datasets.demo:Demo",
+    },
+    group="bench.datasets",
+)

@@ -1,0 +1,1 @@
+"""Paper tables and smoke runs as runnable definitions (TOML)."""
