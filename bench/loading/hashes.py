@@ -1,0 +1,89 @@
+"""SHA-256 of files, remembered until a file changes.
+
+The memory is one SQLite file keyed by path, size, inode, mtime and ctime. ctime moves with every change of content or
+times and cannot be set back, so a changed file is always read again; a file touched in the last two seconds is not
+remembered, since a change within one clock tick would look the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from os import cpu_count
+from pathlib import Path
+
+from bench.errors import DatasetError
+from bench.loading import cache_dir
+
+SETTLED_SECONDS = 2.0
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of the file's bytes in hex, read in full."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_hashes(paths: Iterable[Path], advance: Callable[[int], None] = lambda done: None) -> dict[Path, str]:
+    """Return the SHA-256 of each file; unchanged files cost one stat. `advance(n)` is called as files are done.
+
+    Raises:
+        DatasetError: a file is missing or cannot be read.
+    """
+    unique = list(dict.fromkeys(paths))
+    keys = {path: _key(path) for path in unique}
+    with closing(_open()) as index:
+        known = dict(index.execute("SELECT key, sha FROM files")) if unique else {}
+        hashes = {path: known[key] for path, key in keys.items() if key in known}
+        advance(len(hashes))
+        missing = [path for path in unique if path not in hashes]
+        with ThreadPoolExecutor(max_workers=min(16, 2 * (cpu_count() or 1))) as pool:
+            fresh = []
+            for path, digest in zip(missing, pool.map(_read, missing), strict=True):
+                hashes[path] = digest
+                fresh.append((path, digest))
+                advance(1)
+        # the key is taken before reading: a change in between gives a key that no later stat will match
+        limit = time.time_ns() - int(SETTLED_SECONDS * 1e9)
+        rows = [(keys[path], digest) for path, digest in fresh if _newest(keys[path]) < limit]
+        with index:
+            index.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", rows)
+    return hashes
+
+
+def _open() -> sqlite3.Connection:
+    folder = cache_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        index = sqlite3.connect(folder / "hashes.sqlite", timeout=60)
+        index.execute("CREATE TABLE IF NOT EXISTS files (key TEXT PRIMARY KEY, sha TEXT NOT NULL)")
+        index.commit()
+    except (OSError, sqlite3.Error):
+        # a read-only or broken cache costs time, never a result
+        index = sqlite3.connect(":memory:")
+        index.execute("CREATE TABLE files (key TEXT PRIMARY KEY, sha TEXT NOT NULL)")
+    return index
+
+
+def _key(path: Path) -> str:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}. Check with: bench data verify") from error
+    return f"{path.absolute()}|{stat.st_size}|{stat.st_ino}|{stat.st_mtime_ns}|{stat.st_ctime_ns}"
+
+
+def _newest(key: str) -> int:
+    mtime, ctime = key.rsplit("|", 2)[1:]
+    return max(int(mtime), int(ctime))
+
+
+def _read(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}. Check with: bench data verify") from error

@@ -1,0 +1,148 @@
+"""Ground-truth masks: reading them at native size, and reducing them to the evaluation size by a protocol's rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from bench.api import Sample
+from bench.errors import DatasetError
+from bench.loading.images import opened, peek_size
+from bench.protocol import Protocol
+
+Mask = npt.NDArray[np.bool_]
+
+
+def read_union(sample: Sample) -> Mask:
+    """Return the anomalous area of a sample at native size: the union of its mask files.
+
+    A normal sample's mask is all False at the size of its image. Every non-zero value counts, since some datasets
+    store class indices 1..9 instead of 255 (methods.md 7.3).
+
+    Returns:
+        bool [H, W], True = anomalous.
+
+    Raises:
+        DatasetError: a mask cannot be read or has another size than the image, or an anomalous sample has no mask
+            (its dataset or class is image-level only).
+    """
+    if sample.label and not sample.masks:
+        raise DatasetError(
+            f"{sample.id}: anomalous, but it comes without a pixel mask. Expected a mask file; image-level data has no "
+            "pixel scores."
+        )
+    width, height = peek_size(sample.image)
+    union = np.zeros((height, width), dtype=np.bool_)
+    for path in sample.masks:
+        mask = read_mask_file(path)
+        if mask.shape != union.shape:
+            raise DatasetError(
+                f"{path}: mask of {mask.shape[1]}x{mask.shape[0]} pixels, but its image {sample.image} has "
+                f"{width}x{height}. Expected equal sizes. List every such file with: bench data verify NAME --root DIR"
+            )
+        union |= mask
+    return union
+
+
+def read_mask_file(path: Path) -> Mask:
+    """Return bool [H, W]: where any colour channel of the file is non-zero. Alpha is no colour and is ignored.
+
+    Palette files count by their colours, so a palette that puts black last reads the same.
+
+    Raises:
+        DatasetError: the file cannot be read as an image.
+    """
+    with opened(path) as image:
+        image.load()
+        if image.mode in ("P", "PA", "RGBA", "RGBa"):
+            image = image.convert("RGBA").convert("RGB")
+        elif image.mode in ("LA", "La"):
+            image = image.getchannel("L")
+        values = np.asarray(image)
+    nonzero: Mask = values != 0
+    if nonzero.ndim == 3:
+        nonzero = np.any(nonzero, axis=2, keepdims=False)
+    return nonzero
+
+
+def to_evaluation(mask: Mask, protocol: Protocol, input_size: int) -> Mask:
+    """Reduce a native mask to the pixels that maps are compared on.
+
+    Args:
+        mask: bool [H, W] at native size.
+        protocol: gives the crop, the evaluation size S and the rule (`Protocol.mask_rule`).
+        input_size: side of the network's input in pixels, which fixes where the centre crop falls.
+
+    Returns:
+        bool [S, S] over the same region of the image that the network saw.
+    """
+    if not mask.any():
+        return np.zeros((protocol.eval_size, protocol.eval_size), dtype=np.bool_)
+    if protocol.mask_rule == "area":
+        return _by_area(mask, protocol, input_size)
+    return _by_dinomaly(mask, protocol, input_size)
+
+
+def _by_area(mask: Mask, protocol: Protocol, input_size: int) -> Mask:
+    """Mark evaluation pixels of which at least half the area is anomalous; exact, in integers.
+
+    A mean in floating point would decide exact halves by its rounding, and with it whole rows of a straight edge.
+    """
+    resized = protocol.resize_for(input_size)
+    offset = _crop_offset(resized, input_size)
+    rows = _bin_sums(mask, resized, offset, input_size, protocol.eval_size)
+    sums = _bin_sums(np.ascontiguousarray(rows.T), resized, offset, input_size, protocol.eval_size).T
+    full = (mask.shape[0] * input_size) * (mask.shape[1] * input_size)
+    half: Mask = 2 * sums >= full
+    return half
+
+
+def _bin_sums(
+    values: npt.NDArray[np.bool_] | npt.NDArray[np.int64], resized: int, offset: int, kept: int, bins: int
+) -> npt.NDArray[np.int64]:
+    """Integrate along axis 0 over `bins` equal bins of the kept region, in units of 1 / (resized * bins) of a row.
+
+    The bins' edges are length * (offset + i * kept / bins) / resized: fractions with the one denominator
+    resized * bins, hence integers in that unit. Returns int64 [bins, ...]; a full bin sums to length * kept.
+    """
+    length = values.shape[0]
+    unit = resized * bins
+    edges = length * (offset * bins + np.arange(bins + 1, dtype=np.int64) * kept)
+    whole, part = np.divmod(edges, unit)
+    # counts of a bool mask fit int32, which halves the memory of a 5000x5000 one
+    total = np.zeros((length + 1, *values.shape[1:]), dtype=np.int32 if values.dtype == np.bool_ else np.int64)
+    np.cumsum(values, axis=0, out=total[1:])
+    # the last edge may be the image's own border, where no row follows and `part` is 0
+    integral = total[whole].astype(np.int64) * unit + values[np.minimum(whole, length - 1)] * part[:, None]
+    sums: npt.NDArray[np.int64] = np.diff(integral, axis=0)
+    return sums
+
+
+def _by_dinomaly(mask: Mask, protocol: Protocol, input_size: int) -> Mask:
+    """Dinomaly's official chain (methods.md 1.7); any trace of a soft edge counts, so masks grow slightly."""
+    resized = protocol.resize_for(input_size)
+    image = Image.fromarray(mask.astype(np.uint8) * 255, "L").resize((resized, resized), Image.Resampling.BILINEAR)
+    offset = _crop_offset(resized, input_size)
+    cropped = np.asarray(image)[offset : offset + input_size, offset : offset + input_size]
+    index = nearest_index(input_size, protocol.eval_size)
+    nonzero: Mask = cropped[np.ix_(index, index)] > 0
+    return nonzero
+
+
+def nearest_index(source: int, target: int) -> npt.NDArray[np.int64]:
+    """Return int64 [target]: which source pixel torch's `interpolate(mode="nearest")` reads for each target pixel.
+
+    It is the legacy floor rule, not `nearest-exact`; torch computes it in float32, which matters for some sizes.
+    """
+    scale = np.float32(source) / np.float32(target)
+    index = np.floor(np.arange(target, dtype=np.float32) * scale).astype(np.int64)
+    inside: npt.NDArray[np.int64] = np.minimum(index, source - 1)
+    return inside
+
+
+def _crop_offset(size: int, crop: int) -> int:
+    """Return where a centre crop begins, rounded as torchvision's `CenterCrop` does."""
+    return round((size - crop) / 2.0)

@@ -1,0 +1,118 @@
+"""Network inputs as uint8, decoded once and kept on disk.
+
+One file an image, named by the SHA-256 of the source file's bytes under a folder named by the transform, so that a
+changed file or another size is another entry and nothing can be stale. Files are moved into place whole, so that any
+number of processes may fill the same cache. Each carries a checksum; a damaged one is decoded again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+
+from bench.api import Dataset, Sample
+from bench.errors import StoreError
+from bench.loading import cache_dir
+from bench.loading.images import to_pixels
+from bench.store.files import atomic
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class PixelCache:
+    """The pixels of a dataset's images at one resize and crop.
+
+    Args:
+        dataset: reads the images.
+        hashes: SHA-256 of every image file that will be asked for.
+        resize: side after resizing, in pixels.
+        crop: side of the centre crop, in pixels; the side of what comes out.
+        folder: where to keep pixels; None for the user's cache folder.
+    """
+
+    def __init__(
+        self, dataset: Dataset, hashes: Mapping[Path, str], resize: int, crop: int, folder: Path | None = None
+    ) -> None:
+        self._dataset = dataset
+        self._hashes = hashes
+        self._resize = resize
+        self.crop = crop
+        # decoders differ in the last bit between Pillow versions, so the version is part of the transform
+        transform = f"rgb-bilinear-r{resize}-c{crop}-pillow{PIL.__version__}"
+        self._folder = (folder or cache_dir()) / "pixels" / transform
+        self._writable = True
+
+    def decode(self, samples: Sequence[Sample], advance: Callable[[int], None] = lambda done: None) -> None:
+        """Decode every image that is not cached yet, in threads.
+
+        Raises:
+            DatasetError: an image is unreadable.
+        """
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+            pending = pool.map(self._ensure, samples)
+            try:
+                for _ in pending:
+                    advance(1)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def batch(self, samples: Sequence[Sample]) -> Pixels:
+        """Return uint8 [B, crop, crop, 3] in the order of `samples`."""
+        return np.stack([self.read(sample) for sample in samples])
+
+    def read(self, sample: Sample) -> Pixels:
+        """Return uint8 [crop, crop, 3] of one image, from the cache where possible."""
+        path = self._path(sample)
+        cached = self._load(path)
+        if cached is not None:
+            return cached
+        pixels = to_pixels(self._dataset.read_image(sample), self._resize, self.crop)
+        self._save(path, pixels)
+        return pixels
+
+    def _ensure(self, sample: Sample) -> None:
+        path = self._path(sample)
+        # a whole read of every cached file would cost as much as using it; a wrong length is caught here, a wrong
+        # byte when the pixels are used
+        if not (path.is_file() and path.stat().st_size == self._length()):
+            self.read(sample)
+
+    def _length(self) -> int:
+        return 3 * self.crop * self.crop + 4
+
+    def _path(self, sample: Sample) -> Path:
+        digest = self._hashes[sample.image]
+        if sample.member:
+            digest = hashlib.sha256(f"{digest}/{sample.member}".encode()).hexdigest()
+        return self._folder / digest[:2] / digest
+
+    def _load(self, path: Path) -> Pixels | None:
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        body = data[:-4]
+        if len(data) != self._length() or zlib.crc32(body) != int.from_bytes(data[-4:], "little"):
+            return None
+        return np.frombuffer(body, np.uint8).reshape(self.crop, self.crop, 3)
+
+    def _save(self, path: Path, pixels: Pixels) -> None:
+        if not self._writable:
+            return
+        body = pixels.tobytes()
+        try:
+            with atomic(path) as file:
+                file.write(body)
+                file.write(zlib.crc32(body).to_bytes(4, "little"))
+        except StoreError:
+            # the cache only saves time: without room or permission the run goes on decoding
+            self._writable = False

@@ -1,0 +1,174 @@
+"""Checking a dataset's files against its card and against each other: what `bench data verify` runs.
+
+Nothing here stops at the first defect. A dataset that can be read tolerantly says so by an `inspect` method; of one
+that cannot, the first DatasetError of `samples` becomes the one finding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from bench.api import Counts, Dataset, Finding, Report, Sample, by_class
+from bench.errors import DatasetError
+from bench.loading.images import opened
+from bench.loading.masks import read_mask_file
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """A dataset whose index can be read although something is wrong with it."""
+
+    def inspect(self) -> tuple[tuple[Sample, ...], tuple[Finding, ...]]:
+        """Return every sample that can be made out, and every defect of the layout."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What decoding one sample gave."""
+
+    digest: str
+    """SHA-256 over the decoded pixels; empty where the image cannot be read."""
+    findings: tuple[Finding, ...]
+
+
+def verify(
+    dataset: Dataset, progress: Callable[[int, int], None] = lambda done, total: None, workers: int | None = None
+) -> Report:
+    """Decode every image and mask and report every defect.
+
+    Findings are of kind `layout`, `count`, `unreadable`, `missing-mask`, `orphan-mask`, `empty-mask`, `mask-size`,
+    `duplicate-id` and `duplicate` (the same pixels in two splits, or under two labels).
+
+    Args:
+        dataset: located, not necessarily intact.
+        progress: called as progress(done, total) after each image, from the calling thread.
+        workers: decoding threads; by default one a core, at most eight.
+
+    Returns:
+        Counts seen by class, and findings ordered by class and file.
+    """
+    samples, findings = _index(dataset)
+    expected = list(dict.fromkeys([*dataset.card.classes, *(sample.cls for sample in samples)]))
+    seen = {cls: _count(found) for cls, found in by_class(samples).items()}
+    findings += _check_counts(dataset, seen)
+    looks: list[_Look] = []
+    pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
+    try:
+        for look in pool.map(lambda sample: _look(dataset, sample), samples):
+            looks.append(look)
+            progress(len(looks), len(samples))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    for look in looks:
+        findings += look.findings
+    findings += _duplicates(dataset, zip(samples, looks, strict=True))
+    order = {cls: rank for rank, cls in enumerate(expected)}
+    findings.sort(key=lambda finding: (order.get(finding.cls, -1), finding.where, finding.kind))
+    return Report(seen={cls: seen[cls] for cls in expected if cls in seen}, findings=tuple(findings))
+
+
+def _index(dataset: Dataset) -> tuple[Sequence[Sample], list[Finding]]:
+    if isinstance(dataset, Inspectable):
+        samples, findings = dataset.inspect()
+        return samples, list(findings)
+    try:
+        return dataset.samples(), []
+    except DatasetError as error:
+        return (), [Finding("", "layout", ".", str(error))]
+
+
+def _count(samples: Iterable[Sample]) -> Counts:
+    kinds = [(sample.split, sample.label) for sample in samples]
+    return Counts(kinds.count(("train", 0)), kinds.count(("test", 0)), kinds.count(("test", 1)))
+
+
+def _check_counts(dataset: Dataset, seen: dict[str, Counts]) -> list[Finding]:
+    findings = []
+    for cls, found in seen.items():
+        expected = dataset.card.counts.get(cls, found)
+        for what, have, want in (
+            ("training images", found.train, expected.train),
+            ("normal test images", found.good, expected.good),
+            ("anomalous test images", found.bad, expected.bad),
+        ):
+            if have != want:
+                findings.append(Finding(cls, "count", cls, f"{have} {what}. Expected {want}, as published"))
+    return findings
+
+
+def _look(dataset: Dataset, sample: Sample) -> _Look:
+    findings: list[Finding] = []
+
+    def find(kind: str, path: Path, text: str) -> None:
+        findings.append(Finding(sample.cls, kind, _relative(path, dataset.root), text))
+
+    try:
+        image = dataset.read_image(sample)
+        if not sample.member:
+            _check_sums(sample.image)
+    except DatasetError as error:
+        find("unreadable", sample.image, _short(error))
+        return _Look("", tuple(findings))
+    marked = False
+    for path in sample.masks:
+        try:
+            _check_sums(path)
+            mask = read_mask_file(path)
+        except DatasetError as error:
+            find("unreadable", path, _short(error))
+            marked = True  # what an unreadable mask holds is unknown, so it is not called empty as well
+            continue
+        if mask.shape != (image.height, image.width):
+            height, width = mask.shape
+            text = f"{path}: {width}x{height} pixels. Expected {image.width}x{image.height}, as {sample.image}"
+            find("mask-size", path, text)
+        marked = marked or bool(mask.any())
+    if sample.label and sample.masks and not marked:
+        find("empty-mask", sample.masks[0], f"{sample.masks[0]}: all zero. Expected the defect of {sample.image} in it")
+    digest = hashlib.sha256(f"{image.size}".encode())
+    digest.update(image.tobytes())
+    return _Look(digest.hexdigest(), tuple(findings))
+
+
+def _check_sums(path: Path) -> None:
+    """Check a PNG's chunk checksums, which decoding skips, so that a flipped bit shows. Other formats have none."""
+    with opened(path) as image:
+        if image.format == "PNG":
+            image.verify()
+
+
+def _duplicates(dataset: Dataset, looked: Iterable[tuple[Sample, _Look]]) -> list[Finding]:
+    first: dict[str, list[Sample]] = {}
+    findings = []
+    for sample, look in looked:
+        if not look.digest:
+            continue
+        twins = first.setdefault(look.digest, [])
+        for twin in twins:
+            if twin.split != sample.split:
+                why = f"in both {twin.split} and {sample.split}"
+            elif twin.label != sample.label:
+                why = "called both normal and anomalous"
+            else:
+                continue
+            text = f"{sample.id} shows the same pixels as {twin.id}: {why}. Expected different images"
+            findings.append(Finding(sample.cls, "duplicate", _relative(sample.image, dataset.root), text))
+            break
+        twins.append(sample)
+    return findings
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
+def _short(error: DatasetError) -> str:
+    """Leave out the hint to run the very command that is running."""
+    return str(error).partition(" List every such file with:")[0]
