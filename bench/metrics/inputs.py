@@ -1,0 +1,133 @@
+"""What the metrics accept: everything that would silently give a wrong number is refused here, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import BenchError, UsageError
+
+Array = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
+
+
+class ScoreError(BenchError):
+    """A score is NaN, so nothing can be ranked; `image` is the first such image's index in the class."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, image: int) -> None:
+        super().__init__(message)
+        self.image = image
+
+
+@dataclass(frozen=True, slots=True)
+class ClassInputs:
+    """One class's checked inputs; all arrays agree on the number of images N."""
+
+    maps: Array | None
+    """float32, float64 or integer [N, H, W], native byte order, without NaN."""
+    masks: Bools | None
+    """bool [N, H, W]."""
+    image_scores: Array | None
+    """float32, float64 or integer [N], native byte order, without NaN."""
+    labels: Bools | None
+    """bool [N], True = anomalous."""
+
+
+def check(
+    maps: npt.ArrayLike | None,
+    masks: npt.ArrayLike | None,
+    image_scores: npt.ArrayLike | None,
+    labels: npt.ArrayLike | None,
+) -> ClassInputs:
+    """Return the inputs of `evaluate_class` as arrays that can be ranked without further thought.
+
+    float16 is widened to float32, which keeps every value; nothing is ever narrowed. Labels default to "the mask has
+    an anomalous pixel".
+
+    Raises:
+        UsageError: a dtype, shape or value that cannot be what the caller meant.
+        ScoreError: a score is NaN.
+    """
+    map_array = None if maps is None else _scores("maps", maps, 3, "[N, H, W]")
+    score_array = None if image_scores is None else _scores("image_scores", image_scores, 1, "[N]")
+    mask_array = None if masks is None else _binary("masks", masks, 3, "[N, H, W]")
+    label_array = None if labels is None else _binary("labels", labels, 1, "[N]")
+    if map_array is None and score_array is None:
+        raise UsageError("found neither maps nor image_scores, expected at least one of them: nothing to evaluate")
+    if map_array is not None and mask_array is not None and map_array.shape != mask_array.shape:
+        raise UsageError(
+            f"maps are {list(map_array.shape)} but masks are {list(mask_array.shape)}, expected one shape [N, H, W]: "
+            "resize both to the protocol's eval_size first"
+        )
+    if label_array is None and mask_array is not None:
+        label_array = np.asarray(mask_array.any(axis=(1, 2)))
+    if score_array is not None and label_array is None:
+        raise UsageError("found image_scores but neither labels nor masks, expected labels: 0 or 1 for each image")
+    named = {"maps": map_array, "masks": mask_array, "image_scores": score_array, "labels": label_array}
+    lengths = {name: len(array) for name, array in named.items() if array is not None}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{count} {name}" for name, count in lengths.items())
+        raise UsageError(f"found {found}, expected one of each for every image of the class")
+    _refuse_nan("the map", map_array)
+    _refuse_nan("the image score", score_array)
+    return ClassInputs(map_array, mask_array, score_array, label_array)
+
+
+def _array(name: str, given: npt.ArrayLike, ndim: int, shape: str) -> Array:
+    try:
+        array = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"{name} cannot be read as one array ({error}), expected {shape}; a tensor must be detached and on the CPU"
+        ) from error
+    if array.ndim != ndim:
+        raise UsageError(f"{name} are {list(array.shape)}, expected {shape}")
+    if 0 in array.shape[1:]:
+        raise UsageError(f"{name} are {list(array.shape)}: images without pixels, expected {shape} with H, W >= 1")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _scores(name: str, given: npt.ArrayLike, ndim: int, shape: str) -> Array:
+    array = _array(name, given, ndim, shape)
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+        # bool is refused too: it is far more often masks passed as maps than a detector that says yes or no
+        raise UsageError(
+            f"{name} have dtype {array.dtype}, expected float16, float32, float64 or an integer type; "
+            "cast yes/no scores with .astype('uint8')"
+        )
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _binary(name: str, given: npt.ArrayLike, ndim: int, shape: str) -> Bools:
+    array = _array(name, given, ndim, shape)
+    if array.size == 0:
+        return np.zeros(array.shape, dtype=np.bool_)
+    if array.dtype.kind not in "biu":
+        raise UsageError(f"{name} have dtype {array.dtype}, expected bool or integer 0/1; threshold them first")
+    if array.dtype.kind != "b":
+        low, high = array.min(), array.max()
+        if low < 0 or high > 1:
+            raise UsageError(
+                f"{name} hold values from {low} to {high}, expected only 0 (normal) and 1 (anomalous); "
+                f"for 0/255 pass {name} > 0"
+            )
+    return array.astype(np.bool_, copy=False)
+
+
+def _refuse_nan(what: str, scores: Array | None) -> None:
+    if scores is None or scores.dtype.kind != "f" or scores.size == 0:
+        return
+    with np.errstate(invalid="ignore"):
+        peaks = scores.reshape(len(scores), -1).max(axis=1)  # a maximum is NaN as soon as one value is
+    bad = np.flatnonzero(np.isnan(peaks))
+    if bad.size:
+        raise ScoreError(
+            f"{what} of image {bad[0]} holds NaN ({bad.size} of {len(scores)} images do), expected numbers only: "
+            "check the training loss, and reduced precision, of the model that made it",
+            image=int(bad[0]),
+        )

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.errors import UsageError
+from bench.metrics import METRIC_VERSION, SEVEN, MetricId, parse
+from bench.metrics.ids import parse_all
+
+
+@pytest.mark.parametrize("text", [*SEVEN, "pixel/aupro@1", "pixel/aupro@0.05", "pixel/aupro@0.3:grid200"])
+def test_an_id_is_read_and_written_back(text: str) -> None:
+    assert str(parse(text)) == text
+
+
+def test_parts() -> None:
+    assert parse("image/f1max") == MetricId("image", "f1max")
+    assert parse("pixel/aupro@0.3:grid200") == MetricId("pixel", "aupro", 0.3, "grid200")
+
+
+@given(st.floats(0, 1, exclude_min=True))
+def test_every_limit_has_an_id(limit: float) -> None:
+    text = str(MetricId("pixel", "aupro", limit))
+    assert parse(text).limit == limit
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pixel/aurocc", "Did you mean 'pixel/auroc'"),
+        ("pixel/auprc", "Did you mean 'pixel/au"),
+        ("Image/AUROC", "Did you mean 'image/auroc'"),
+        ("image/f1", "Did you mean 'image/f1max'"),
+        ("pixel/aupro", "needs its false-positive limit. Did you mean 'pixel/aupro@0.3'"),
+        ("pixel/aupro@", "not a number"),
+        ("pixel/aupro@x", "'x' is not a number"),
+        ("pixel/aupro@0", r"outside \(0, 1\]"),
+        ("pixel/aupro@30", r"outside \(0, 1\]"),
+        ("pixel/aupro@-0.3", r"outside \(0, 1\]"),
+        ("pixel/aupro@nan", r"outside \(0, 1\]"),
+        ("pixel/aupro@0.30", "Did you mean 'pixel/aupro@0.3'"),
+        ("pixel/aupro@1.0", "Did you mean 'pixel/aupro@1'"),
+        ("pixel/aupro@ 0.3", "Did you mean 'pixel/aupro@0.3'"),
+        ("pixel/aupro@0.3:", "Did you mean 'pixel/aupro@0.3'"),
+        ("pixel/aupro@0.3:grid20", "unknown variant 'grid20', known: grid200"),
+        ("pixel/auroc@0.3", "takes no limit"),
+        ("pixel/auroc:grid200", "takes no limit and has no variant"),
+        ("image/aupro@0.3", "no such metric"),
+        ("region/ap", "no such metric"),
+        ("", "no such metric"),
+    ],
+)
+def test_what_is_no_id_is_refused_with_a_hint(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse(text)
+
+
+@given(st.text(max_size=24))
+def test_any_text_is_an_id_or_a_usage_error(text: str) -> None:
+    try:
+        assert str(parse(text)) == text
+    except UsageError as error:
+        assert repr(text)[1:-1] in str(error) or text in str(error)
+
+
+def test_a_number_is_no_id() -> None:
+    with pytest.raises(UsageError, match="expected text"):
+        parse_all([3])  # type: ignore[list-item]
+
+
+def test_none_stands_for_the_seven_and_repeats_are_dropped() -> None:
+    assert [str(metric) for metric in parse_all(None)] == list(SEVEN)
+    assert [str(metric) for metric in parse_all(["image/ap", "image/ap"])] == ["image/ap"]
+
+
+def test_the_version_is_recorded_as_a_number() -> None:
+    assert METRIC_VERSION == 1

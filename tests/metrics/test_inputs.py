@@ -1,0 +1,152 @@
+"""What is refused, what is accepted in another form, and what stays undefined with a reason."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.errors import BenchError, UsageError
+from bench.metrics import SEVEN, ScoreError, evaluate_class, mad
+
+MAPS = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
+MASKS = np.zeros(MAPS.shape, dtype=np.bool_)
+MASKS[1, 1:3, 1:4] = MASKS[3, 0, 0] = True
+IMAGES = MAPS.max(axis=(1, 2))
+IMAGE_IDS, PIXEL_IDS = SEVEN[:3], SEVEN[3:]
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "nothing": ({"maps": None, "image_scores": None}, "neither maps nor image_scores"),
+    "masks of another size": ({"masks": MASKS[:, :, :5]}, r"maps are \[4, 5, 6\] but masks are \[4, 5, 5\]"),
+    "transposed masks": ({"masks": MASKS.swapaxes(1, 2)}, r"masks are \[4, 6, 5\]"),
+    "fewer masks": ({"masks": MASKS[:3]}, r"masks are \[3, 5, 6\]"),
+    "channel axis": ({"maps": MAPS[:, None]}, r"maps are \[4, 1, 5, 6\], expected \[N, H, W\]"),
+    "one flat map": ({"maps": MAPS[0]}, r"maps are \[5, 6\], expected \[N, H, W\]"),
+    "no pixels": ({"maps": MAPS[:, :0], "masks": MASKS[:, :0]}, "without pixels"),
+    "masks 0/255": ({"masks": MASKS.astype(np.uint8) * 255}, "from 0 to 255, expected only 0 .* masks > 0"),
+    "masks -1": ({"masks": -MASKS.astype(np.int8)}, "from -1 to 0"),
+    "soft masks": ({"masks": MASKS.astype(np.float32)}, "masks have dtype float32"),
+    "maps and masks swapped": ({"maps": MASKS, "masks": MAPS}, "maps have dtype bool"),
+    "complex maps": ({"maps": MAPS.astype(np.complex64)}, "complex64"),
+    "long double maps": ({"maps": MAPS.astype(np.longdouble)}, "expected float16, float32, float64"),
+    "text": ({"maps": [[["high"]]], "masks": [[[1]]]}, "dtype <U4"),
+    "ragged": ({"maps": [[[1, 2]], [[1]]]}, "cannot be read as one array"),
+    "labels 2": ({"labels": [0, 1, 2, 1]}, "labels hold values from 0 to 2"),
+    "labels +-1": ({"labels": [-1, 1, 1, 1]}, "labels hold values from -1 to 1"),
+    "float labels": ({"labels": [0.0, 1.0, 0.0, 1.0]}, "labels have dtype float64"),
+    "fewer labels": ({"labels": [0, 1, 1]}, "4 maps, 4 masks, 4 image_scores, 3 labels"),
+    "more image scores": ({"image_scores": np.zeros(5)}, "5 image_scores"),
+    "image scores [N, 1]": ({"image_scores": IMAGES[:, None]}, r"image_scores are \[4, 1\], expected \[N\]"),
+    "image scores without labels": ({"masks": None}, "neither labels nor masks"),
+    "one metric as text": ({"metrics": "pixel/auroc"}, "expected a list"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_misuse_is_refused(name: str) -> None:
+    changed, message = REFUSED[name]
+    with pytest.raises(UsageError, match=message):
+        evaluate_class(**{"maps": MAPS, "masks": MASKS, "image_scores": IMAGES} | changed)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_nan_in_a_map_names_the_image(dtype: type) -> None:
+    maps = MAPS.astype(dtype)
+    maps[2, 4, 5] = maps[3, 0, 0] = np.nan
+    with pytest.raises(ScoreError, match=r"the map of image 2 holds NaN \(2 of 4 images") as caught:
+        evaluate_class(maps, MASKS)
+    assert caught.value.image == 2
+    assert isinstance(caught.value, BenchError)
+    assert caught.value.exit_code == 1
+
+
+def test_nan_beside_infinity_is_still_found() -> None:
+    maps = MAPS.copy()
+    maps[1, 0, :3] = np.inf, np.nan, -np.inf
+    with pytest.raises(ScoreError, match="image 1"):
+        evaluate_class(maps, MASKS)
+
+
+def test_nan_image_score_names_the_image() -> None:
+    with pytest.raises(ScoreError, match="the image score of image 3"):
+        evaluate_class(None, None, [0.1, 0.2, 0.3, float("nan")], [0, 1, 0, 1])
+
+
+def test_mask_and_label_types_do_not_matter() -> None:
+    expected = dict(evaluate_class(MAPS, MASKS, IMAGES))
+    for dtype in (np.uint8, np.int8, np.int64, np.uint32):
+        labels = MASKS.any(axis=(1, 2)).astype(dtype)
+        assert dict(evaluate_class(MAPS, MASKS.astype(dtype), IMAGES, labels)) == expected
+    assert dict(evaluate_class(MAPS.tolist(), MASKS.tolist(), IMAGES.tolist())) == pytest.approx(expected, abs=1e-12)
+
+
+def test_given_labels_outrank_the_masks() -> None:
+    # the dataset calls image 0 anomalous although nothing of its mask is left
+    labels = [1, 0, 0, 0]
+    alone = evaluate_class(None, None, IMAGES, labels, metrics=IMAGE_IDS)
+    assert dict(evaluate_class(MAPS, MASKS, IMAGES, labels, metrics=IMAGE_IDS)) == dict(alone)
+    assert dict(evaluate_class(MAPS, MASKS, IMAGES, metrics=IMAGE_IDS)) != dict(alone)
+
+
+def test_image_level_only() -> None:
+    scores = evaluate_class(None, None, [0.9, 0.1, 0.4], [1, 0, 0])
+    assert [scores[metric] for metric in IMAGE_IDS] == [1.0, 1.0, 1.0]
+    assert scores.reasons == dict.fromkeys(PIXEL_IDS, "no maps given")
+    assert mad(scores) is None
+
+
+def test_maps_without_masks_or_image_scores() -> None:
+    assert evaluate_class(MAPS, None, IMAGES, [0, 1, 0, 1]).reasons == dict.fromkeys(PIXEL_IDS, "no masks given")
+    assert evaluate_class(MAPS, MASKS).reasons == dict.fromkeys(IMAGE_IDS, "no image scores given")
+
+
+def test_undefined_without_anomalies() -> None:
+    scores = evaluate_class(MAPS, np.zeros_like(MASKS), IMAGES)
+    assert scores.reasons == dict.fromkeys(IMAGE_IDS, "no anomalous image") | dict.fromkeys(
+        PIXEL_IDS, "no anomalous pixel"
+    )
+    assert set(scores.values()) == {None}
+
+
+def test_undefined_without_normals_but_precision_is_one() -> None:
+    scores = evaluate_class(MAPS, np.ones_like(MASKS), IMAGES)
+    assert {metric: scores[metric] for metric in scores if scores[metric] is not None} == {
+        "image/ap": 1.0,
+        "image/f1max": 1.0,
+        "pixel/ap": 1.0,
+        "pixel/f1max": 1.0,
+    }
+    assert scores.reasons == {
+        "image/auroc": "no normal image",
+        "pixel/auroc": "no normal pixel",
+        "pixel/aupro@0.3": "no normal pixel",
+    }
+
+
+def test_mad_is_the_plain_mean_of_the_seven_and_nothing_less() -> None:
+    scores = evaluate_class(MAPS, MASKS, IMAGES, metrics=[*SEVEN, "pixel/aupro@0.1"])
+    assert mad(scores) == pytest.approx(np.mean([scores[metric] for metric in SEVEN]), abs=1e-15)
+    assert mad(evaluate_class(MAPS, MASKS, IMAGES, metrics=SEVEN[1:])) is None
+    assert mad({**dict(scores), "pixel/ap": None}) is None
+
+
+def test_only_what_is_asked_for_is_returned_in_that_order() -> None:
+    asked = ["pixel/aupro@0.05", "image/ap", "pixel/ap", "image/ap"]
+    assert list(evaluate_class(MAPS, MASKS, IMAGES, metrics=asked)) == asked[:3]
+    assert dict(evaluate_class(MAPS, MASKS, metrics=iter(asked[2:3]))).keys() == {"pixel/ap"}
+
+
+def test_a_tensor_is_read_like_an_array_and_one_with_a_gradient_is_refused() -> None:
+    torch = pytest.importorskip("torch")
+    tensors = torch.from_numpy(MAPS), torch.from_numpy(MASKS), torch.from_numpy(IMAGES)
+    assert dict(evaluate_class(*tensors)) == dict(evaluate_class(MAPS, MASKS, IMAGES))
+    with pytest.raises(UsageError, match="detached"):
+        evaluate_class(tensors[0].clone().requires_grad_(), MASKS)
+
+
+def test_metrics_load_no_torch_and_no_scikit_learn() -> None:
+    code = "import sys, bench.metrics; sys.exit(bool({'torch', 'sklearn'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
