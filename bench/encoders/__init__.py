@@ -1,0 +1,1 @@
+"""Frozen encoders: which blocks, which tokens, which position-embedding rule, whose weights."""

@@ -1,0 +1,212 @@
+"""Which frozen encoders exist and what shape they have. Needs no weights: networks are laid out on the meta device.
+
+Every timm name works whose network is a plain ViT (timm's VisionTransformer) or a CNN with staged features. Names that
+end in `.bench` are encoders embedded in this package (encoders/embedded/<stem>.safetensors); their layout is read off
+the tensor shapes in the file, so that file and description cannot disagree.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import safe_open
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from bench.api import EncoderInfo
+from bench.errors import UsageError, WeightsError
+
+EMBEDDED = Path(__file__).parent / "embedded"
+SUFFIX = ".bench"
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def embedded_file(name: str) -> Path | None:
+    """Return the file of an encoder embedded in this package; None for every other name."""
+    if not name.endswith(SUFFIX):
+        return None
+    path = EMBEDDED / f"{name.removesuffix(SUFFIX)}.safetensors"
+    return path if path.is_file() else None
+
+
+def names() -> list[str]:
+    """Return every encoder name: the embedded ones first, then all that timm has weights for."""
+    ours = sorted(f"{path.stem}{SUFFIX}" for path in EMBEDDED.glob("*.safetensors"))
+    return [*ours, *timm.list_models(pretrained=True)]
+
+
+def check(name: str) -> None:
+    """Raise UsageError, with the nearest names, unless `name` is a known encoder."""
+    if embedded_file(name) is not None:
+        return
+    architecture, _, tag = name.partition(".")
+    known = timm.is_model(architecture)
+    if known and tag:
+        known = name in timm.list_models(f"{architecture}.*", pretrained=True)
+    if known:
+        return
+    near = difflib.get_close_matches(name, names(), n=4, cutoff=0.6)
+    if not near and timm.is_model(architecture):
+        near = timm.list_models(f"{architecture}*", pretrained=True)[:4]
+    hint = f" Did you mean: {', '.join(near)}?" if near else ""
+    raise UsageError(
+        f"unknown encoder '{name}'.{hint} Encoders are timm model names with their weights' tag "
+        f"(architecture.tag) or the embedded names ending in '{SUFFIX}'."
+    )
+
+
+def create(name: str, input_size: int | None = None) -> nn.Module:
+    """Return the untrained network without classifier, on torch's current default device.
+
+    Args:
+        name: encoder by catalogue name.
+        input_size: side of the input in pixels, which fixes the ViT's position grid; None for the native size.
+
+    Raises:
+        UsageError: unknown name.
+    """
+    check(name)
+    embedded = embedded_file(name)
+    if embedded is not None:
+        layout = _embedded_layout(embedded)
+        if input_size is not None:
+            layout["img_size"] = input_size
+        return VisionTransformer(num_classes=0, **layout)
+    options: dict[str, Any] = {"num_classes": 0}
+    if input_size is not None and _family(name) == "vit":
+        options["img_size"] = input_size
+    module: nn.Module = timm.create_model(name, pretrained=False, **options)
+    return module
+
+
+@lru_cache(maxsize=64)
+def describe(name: str, input_size: int | None = None, blocks: tuple[int, ...] = ()) -> EncoderInfo:
+    """Return the shape of an encoder at an input size, without any weights.
+
+    Args:
+        name: encoder by catalogue name.
+        input_size: side of the square input in pixels; None for the size the encoder was trained at.
+        blocks: requested blocks; only a CNN's `channels`, `dim`, `patch` and `grid` depend on them.
+
+    Raises:
+        UsageError: the name is unknown, its kind of network is not supported, or the size or blocks do not fit it.
+    """
+    with torch.device("meta"):
+        module: Any = create(name)
+    mean, std, native = _statistics(name, module)
+    info = EncoderInfo(
+        name=name,
+        family="vit" if isinstance(module, VisionTransformer) else "cnn",
+        dim=0,
+        depth=0,
+        heads=0,
+        patch=0,
+        prefix=0,
+        grid=(0, 0),
+        input_size=input_size or native,
+        mean=mean,
+        std=std,
+    )
+    info = _describe_vit(module, info) if info.family == "vit" else _describe_cnn(module, info, blocks)
+    if info.input_size <= 0 or info.input_size % info.patch:
+        lower = max(info.input_size // info.patch, 1) * info.patch
+        raise UsageError(
+            f"input size {info.input_size} does not fit encoder '{name}': it must be a multiple of {info.patch}, "
+            f"for example {lower} or {lower + info.patch}"
+        )
+    _check_blocks(info, blocks)
+    side = info.input_size // info.patch
+    return replace(info, grid=(side, side))
+
+
+def folded_parameters(info: EncoderInfo) -> int:
+    """Return how many parameters of the official checkpoint timm's layout does not hold.
+
+    DINOv2 carries a mask token, used in its own pre-training only, which timm drops. With registers timm also adds the
+    class token's position into the class token. Published parameter counts include both.
+    """
+    if info.family != "vit" or "dinov2" not in info.name:
+        return 0
+    return info.dim * (2 if info.prefix > 1 else 1)
+
+
+@lru_cache(maxsize=64)
+def _family(name: str) -> str:
+    with torch.device("meta"):
+        return "vit" if isinstance(timm.create_model(name, pretrained=False), VisionTransformer) else "cnn"
+
+
+def _describe_vit(module: Any, info: EncoderInfo) -> EncoderInfo:
+    return replace(
+        info,
+        dim=module.embed_dim,
+        depth=len(module.blocks),
+        heads=module.blocks[0].attn.num_heads,
+        patch=module.feature_info[0]["reduction"],
+        prefix=module.num_prefix_tokens,
+    )
+
+
+def _describe_cnn(module: Any, info: EncoderInfo, blocks: tuple[int, ...]) -> EncoderInfo:
+    stages = getattr(module, "feature_info", None)
+    # attention networks other than the plain ViT have feature stages too, but their tokens follow other rules
+    if not stages or not hasattr(module, "forward_intermediates") or hasattr(module, "pos_embed"):
+        raise UsageError(
+            f"encoder '{info.name}' is a {type(module).__name__}: supported are timm's plain VisionTransformer family "
+            f"and CNNs with staged features, for example vit_base_patch14_reg4_dinov2.lvd142m or wide_resnet50_2"
+        )
+    stages = list(getattr(stages, "info", stages))
+    wanted = [stages[index] for index in blocks if index < len(stages)] or stages[-1:]
+    return replace(
+        info,
+        dim=wanted[-1]["num_chs"],
+        depth=len(stages),
+        patch=wanted[-1]["reduction"],
+        channels=tuple(stage["num_chs"] for stage in wanted),
+    )
+
+
+def _check_blocks(info: EncoderInfo, blocks: Sequence[int]) -> None:
+    last = info.depth if info.family == "vit" else info.depth - 1
+    if list(blocks) != sorted(set(blocks)) or any(not 0 <= index <= last for index in blocks):
+        extra = f", or {info.depth} for the normed output of the last one" if info.family == "vit" else ""
+        raise UsageError(
+            f"blocks {list(blocks)} do not fit encoder '{info.name}': expected ascending indices "
+            f"from 0 to {info.depth - 1}{extra}"
+        )
+
+
+def _statistics(name: str, module: Any) -> tuple[tuple[float, float, float], tuple[float, float, float], int]:
+    """Return the encoder's pixel mean, standard deviation and native input side."""
+    embedded = embedded_file(name)
+    if embedded is not None:
+        return IMAGENET_MEAN, IMAGENET_STD, _embedded_layout(embedded)["img_size"]
+    settings = module.pretrained_cfg
+    return tuple(settings["mean"]), tuple(settings["std"]), settings["input_size"][-1]
+
+
+def _embedded_layout(path: Path) -> dict[str, Any]:
+    """Return VisionTransformer arguments that the tensors of an embedded encoder's file ask for."""
+    with safe_open(path, framework="numpy") as file:
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    try:
+        dim, _, patch, _ = shapes["patch_embed.proj.weight"]
+        tokens = shapes["pos_embed"][1] - shapes["cls_token"][1]
+    except (KeyError, ValueError) as error:
+        raise WeightsError(f"{path} is not a ViT in timm's layout: it has no usable tensor {error}") from error
+    blocks = {int(key.split(".")[1]) for key in shapes if key.startswith("blocks.")}
+    return {
+        "img_size": round(tokens**0.5) * patch,
+        "patch_size": patch,
+        "embed_dim": dim,
+        "depth": len(blocks),
+        "num_heads": dim // 64,
+    }

@@ -1,0 +1,157 @@
+"""Frozen encoders: images in, raw outputs of the requested blocks out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from timm.layers.pos_embed import resample_abs_pos_embed
+from torch import Tensor, nn
+
+from bench.api import EncoderInfo, EncoderRequest
+from bench.encoders import catalog, weights
+from bench.errors import UsageError
+
+DINOV2_OFFSET = 0.1
+"""Added to the grid side before dividing by the native side; see `dinov2_positions`."""
+
+
+class FrozenEncoder(nn.Module):
+    """A pretrained network that is never trained: always in evaluation mode, without gradients.
+
+    Attributes:
+        info: shape at the requested input size.
+        blocks: requested block indices, ascending.
+        weights_sha256: hash of the weights file; empty for a network without weights.
+    """
+
+    def __init__(self, backbone: nn.Module, info: EncoderInfo, blocks: tuple[int, ...], weights_sha256: str) -> None:
+        super().__init__()
+        self.backbone: Any = backbone.requires_grad_(False)
+        self.info = info
+        self.blocks = blocks
+        self.weights_sha256 = weights_sha256
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode whatever is asked, so that `model.train()` around it cannot wake dropout or BN."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> dict[int, Tensor]:
+        """Return the output of every requested block; blocks after the last requested one do not run.
+
+        Args:
+            images: float32 [B, 3, S, S], normalised with the encoder's mean and std, S = info.input_size.
+
+        Returns:
+            block index -> float32 [B, prefix + h*w, dim] for a ViT: the residual stream after the block, without the
+            final norm, class and register tokens first; index info.depth is the last block's output after the final
+            norm. For a CNN stage index -> float32 [B, C, h, w].
+        """
+        if self.info.family == "cnn":
+            maps = self.backbone.forward_intermediates(
+                images, indices=list(self.blocks), intermediates_only=True, stop_early=True
+            )
+            return dict(zip(self.blocks, maps, strict=True))
+        outputs: dict[int, Tensor] = {}
+        backbone = self.backbone
+        tokens = backbone.norm_pre(backbone.patch_drop(backbone._pos_embed(backbone.patch_embed(images))))
+        for index, block in enumerate(backbone.blocks[: self.blocks[-1] + 1]):
+            tokens = block(tokens)
+            if index in self.blocks:
+                outputs[index] = tokens
+        if self.info.depth in self.blocks:
+            outputs[self.info.depth] = backbone.norm(tokens)
+        return outputs
+
+
+def build(request: EncoderRequest, path: Path) -> FrozenEncoder:
+    """Return the requested encoder with the weights of a safetensors file, on the CPU.
+
+    Args:
+        request: encoder name, blocks, input size and position rule.
+        path: weights, as `weights.locate` finds them; half precision is widened to float32.
+
+    Raises:
+        UsageError: the input size or a block does not fit the encoder.
+        WeightsError: the file is not safetensors or does not fit the network.
+    """
+    info = _info(request)
+    with torch.device("meta"):
+        native = catalog.create(request.name)
+    state = weights.fit(weights.read(path), native, path)
+    with torch.random.fork_rng(devices=[]):
+        # the throw-away initialisation must not move the generator that seeds the method
+        backbone = _laid_out(request, info)
+    if info.family == "vit" and "pos_embed" in state:
+        state["pos_embed"] = positions(state["pos_embed"], native, info, request.position)
+    backbone.load_state_dict(state, strict=True)
+    return FrozenEncoder(_pruned(backbone, request, info), info, request.blocks, weights.fingerprint(path))
+
+
+def skeleton(request: EncoderRequest) -> FrozenEncoder:
+    """Return the requested encoder on the meta device, without weights: shapes and costs only.
+
+    Raises:
+        UsageError: the name is unknown, or the input size or a block does not fit the encoder.
+    """
+    info = _info(request)
+    with torch.device("meta"):
+        return FrozenEncoder(_pruned(_laid_out(request, info), request, info), info, request.blocks, "")
+
+
+def positions(native: Tensor, module: nn.Module, info: EncoderInfo, rule: str) -> Tensor:
+    """Return position embeddings for the grid in `info`.
+
+    Args:
+        native: float32 [1, (prefix) + H*W, dim] as trained; prefix positions, where there are any, stay untouched.
+        module: the network in its native layout.
+        info: the encoder at the requested input size.
+        rule: `dinov2` or `timm`, see EncoderRequest.position.
+    """
+    backbone: Any = module
+    rows, columns = backbone.patch_embed.grid_size
+    prefix = native.shape[1] - rows * columns
+    if (rows, columns) == info.grid:
+        return native
+    if rule == "timm":
+        resized: Tensor = resample_abs_pos_embed(
+            native, new_size=list(info.grid), old_size=[rows, columns], num_prefix_tokens=prefix
+        )
+        return resized
+    grid = native[:, prefix:].reshape(1, rows, columns, -1).permute(0, 3, 1, 2)
+    return torch.cat([native[:, :prefix], dinov2_positions(grid, info.grid).flatten(2).transpose(1, 2)], dim=1)
+
+
+def dinov2_positions(grid: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize a position grid as DINOv2's own code does: float32 [1, dim, H, W] to [1, dim, h, w].
+
+    Bicubic (a = -0.75), not antialiased, borders clamped. The scale handed to the kernel is (h + 0.1) / H rather than
+    h / H, so that target row j reads source row (j + 0.5) * H / (h + 0.1) - 0.5. The offset was meant to guard the
+    rounding of the output size, but it shifts every sample, and the published weights are used with it.
+    """
+    scale = tuple((new + DINOV2_OFFSET) / old for new, old in zip(size, grid.shape[-2:], strict=True))
+    resized = F.interpolate(grid, scale_factor=scale, mode="bicubic", antialias=False)
+    assert resized.shape[-2:] == size, "the offset exists to make this hold"
+    return resized
+
+
+def _info(request: EncoderRequest) -> EncoderInfo:
+    if not request.blocks:
+        raise UsageError(f"no block of encoder '{request.name}' was requested")
+    return catalog.describe(request.name, request.input_size, request.blocks)
+
+
+def _laid_out(request: EncoderRequest, info: EncoderInfo) -> nn.Module:
+    return catalog.create(request.name, request.input_size if info.family == "vit" else None)
+
+
+def _pruned(backbone: Any, request: EncoderRequest, info: EncoderInfo) -> nn.Module:
+    """Cut off a CNN's stages after the last requested one; a ViT stays whole, its unrun blocks being cheap to keep."""
+    if info.family == "cnn":
+        backbone.prune_intermediate_layers(list(request.blocks), prune_head=True)
+    module: nn.Module = backbone
+    return module

@@ -1,0 +1,104 @@
+"""Parameter and multiply-accumulate counts of a method, on the meta device: no weights, no memory, no computation.
+
+Convention for MACs of one image's scoring: convolutions and Linear layers that run, in the encoder and in the trainable
+part. Products of activations with activations (attention) are not counted, nor are norms and activations. Dinomaly's
+published counts follow it; published counts that include attention are higher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.api import EncoderInfo, EncoderRequest, Method
+from bench.encoders import catalog, frozen
+
+
+@dataclass(frozen=True, slots=True)
+class Complexity:
+    """How large a method is at its configured input size."""
+
+    params_total: int
+    """Parameters of the whole encoder, blocks that never run included, and of the trainable part."""
+    params_trainable: int
+    macs: int
+    """Multiply-accumulates to score one image."""
+    macs_trainable: int
+    """The share of them in the trainable part."""
+
+
+def complexity(method: Method) -> Complexity:
+    """Count a configured method.
+
+    Args:
+        method: its configuration decides encoder, input size and trainable part.
+
+    Raises:
+        UsageError: the configuration's encoder does not exist or does not fit the method.
+    """
+    request = method.encoder()
+    encoder = frozen.skeleton(request)
+    info = encoder.info
+    with torch.device("meta"), torch.no_grad():
+        module = method.build(info).eval()
+        images = torch.empty(1, 3, info.input_size, info.input_size)
+        with counted_macs(encoder) as frozen_tally:
+            features = method.features(encoder(images), info)
+        with counted_macs(module) as tally:
+            method.anomaly(module, features, info, 256)
+    trainable = sum(param.numel() for param in module.parameters() if param.requires_grad)
+    fixed = sum(param.numel() for param in module.parameters() if not param.requires_grad)
+    return Complexity(
+        params_total=_encoder_parameters(request, info, encoder) + trainable + fixed,
+        params_trainable=trainable,
+        macs=sum(frozen_tally) + sum(tally),
+        macs_trainable=sum(tally),
+    )
+
+
+@contextmanager
+def counted_macs(*modules: nn.Module) -> Iterator[list[int]]:
+    """Yield a list that receives the MACs of every Linear and convolution that runs below `modules`."""
+    tally: list[int] = []
+
+    def count(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        tally.append(_macs(layer, inputs[0], output))
+
+    handles = [
+        layer.register_forward_hook(count)
+        for module in modules
+        for layer in module.modules()
+        if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd)
+    ]
+    try:
+        yield tally
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _macs(layer: nn.Module, entering: Tensor, leaving: Tensor) -> int:
+    if isinstance(layer, nn.Linear):
+        return leaving.numel() * layer.in_features
+    assert isinstance(layer, nn.modules.conv._ConvNd)
+    taps = layer.weight.numel() // layer.weight.shape[0]
+    # weight is [out, in / groups, ...] for a convolution and [in, out / groups, ...] for a transposed one, so the taps
+    # are spent once per output element in the first case and once per input element in the second
+    return (entering if layer.transposed else leaving).numel() * taps
+
+
+def _encoder_parameters(request: EncoderRequest, info: EncoderInfo, encoder: nn.Module) -> int:
+    """Count an encoder as its publication does.
+
+    DINOv2 keeps its position grid at the native size and interpolates it for each input, so the native grid counts;
+    other ViTs are resized once, and the resized grid counts.
+    """
+    if request.position == "dinov2":
+        with torch.device("meta"):
+            encoder = catalog.create(request.name)
+    return sum(param.numel() for param in encoder.parameters()) + catalog.folded_parameters(info)

@@ -1,0 +1,312 @@
+"""Dinomaly: The Less Is More Philosophy in Multi-Class Unsupervised Anomaly Detection.
+
+Jia Guo, Shuai Lu, Weihang Zhang, Fang Chen, Huiqi Li, Hongen Liao. CVPR 2025, arXiv 2405.14325.
+Official code: github.com/guojiajeremy/Dinomaly, read at commit c5c76d0; "code" below means it.
+Sections are the paper's.
+
+A frozen DINOv2 (with registers) sees the image; the mean of eight of its block outputs goes through an MLP with dropout
+and a decoder of eight linear-attention blocks, which learns to give back the mean of the shallow and of the deep four
+blocks on normal images. Where it fails to, the image is anomalous.
+
+Differences from the official code:
+- The encoder's two group means are computed once and stored; the bottleneck's input is derived from them. Same numbers
+  up to float rounding.
+- The hard-mining threshold takes at least one point; the code's count becomes 0 on tiny batches, and indexing fails.
+- Layers of encoders other than the 12- and 24-block DINOv2 can be set; the code names two of them only.
+- Deterministic seeding, precision, gradient clipping and batching are the harness's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.api import EncoderInfo, EncoderRequest, Method, MethodConfig, Prediction, sourced
+from bench.encoders import catalog
+from bench.errors import UsageError
+from bench.protocol import SEVEN, Protocol
+
+from ._stable_adamw import StableAdamW
+from ._vit import Block, LinearAttention, Mlp, cosine_distance, init_truncated, to_grid
+
+LAYERS = {12: tuple(range(2, 10)), 24: tuple(range(4, 20, 2))}
+"""Encoder blocks (0-based) by encoder depth; code; the paper only says eight middle-level layers."""
+PATCHES = 28
+"""Feature map side for every backbone; preprint A.3, pre-trained foundations."""
+
+
+class Config(MethodConfig):
+    """Dinomaly's settings; defaults are the official multi-class recipe for MVTec-AD and VisA."""
+
+    encoder: str = sourced("vit_base_patch14_reg4_dinov2.lvd142m", "section 4.1", "frozen ViT, by timm name")
+    input_size: int | None = sourced(
+        None, "section 4.1: 392 for /14; preprint A.3: 448 for /16", "input side in pixels; none = 28 patches", gt=0
+    )
+    position: Literal["auto", "dinov2", "timm"] = sourced(
+        "auto",
+        "code",
+        "how position embeddings are resized; auto = dinov2's own rule for DINOv2 encoders",
+    )
+    layers: tuple[int, ...] | None = sourced(
+        None, "code; section 3.1 (eight middle-level layers)", "encoder blocks, from 0; none = by depth"
+    )
+    groups: tuple[tuple[int, ...], ...] = sourced(
+        ((0, 1, 2, 3), (4, 5, 6, 7)), "section 3.4, code", "places in `layers` that are averaged into each group"
+    )
+    decoder_groups: tuple[tuple[int, ...], ...] = sourced(
+        ((0, 1, 2, 3), (4, 5, 6, 7)),
+        "code",
+        "places among the decoder's blocks, last block first, averaged to rebuild each group",
+    )
+    decoder_depth: int = sourced(8, "section 3.1", "blocks of the decoder", gt=0)
+    dropout: float = sourced(
+        0.2, "section 4.1", "noisy bottleneck's dropout: its input, hidden layer and output", ge=0, lt=1
+    )
+    mlp_ratio: float = sourced(4.0, "code", "hidden width over width, bottleneck and decoder", gt=0)
+    norm_eps: float = sourced(1e-8, "code", "epsilon of the decoder's LayerNorms", gt=0)
+    attention_eps: float = sourced(
+        0.0, "code; its README advises 1e-6 if a dataset gives NaN", "added to linear attention's denominator", ge=0
+    )
+    init_std: float = sourced(0.01, "code", "standard deviation of initial Linear weights, cut at three times it", gt=0)
+    hard_mining: float = sourced(0.9, "section 3.4", "share of well-rebuilt points whose gradient shrinks", ge=0, le=1)
+    hard_mining_steps: int = sourced(
+        1000, "section 3.4, code (the preprint's 500 is not in the code)", "steps until that share is reached", gt=0
+    )
+    hard_mining_factor: float = sourced(0.1, "section 3.4", "what those points' gradient is multiplied by", ge=0)
+    steps: int = sourced(10_000, "section 4.1 (MVTec-AD, VisA)", "training iterations", ge=0)
+    batch_size: int = sourced(16, "code", "images a step", gt=0)
+    lr: float = sourced(2e-3, "section 4.1", "peak learning rate", gt=0)
+    final_lr: float = sourced(2e-4, "preprint A.2, code", "learning rate that the cosine ends at", ge=0)
+    warmup: int = sourced(100, "preprint A.2, code", "steps of linear warm-up from 0", ge=0)
+    weight_decay: float = sourced(1e-4, "section 4.1", "decoupled, on every trainable tensor", ge=0)
+    betas: tuple[float, float] = sourced((0.9, 0.999), "section 4.1", "decay of StableAdamW's moments")
+    eps: float = sourced(1e-10, "preprint A.2, code (multi-class scripts)", "StableAdamW's epsilon", gt=0)
+    amsgrad: bool = sourced(True, "section 4.1", "use the running maximum of the second moment")
+    clip_norm: float = sourced(0.1, "code", "global gradient-norm clip", gt=0)
+    smoothing_sigma: float = sourced(4.0, "code", "sigma in pixels of the map's 5x5 Gaussian", gt=0)
+    score_share: float = sourced(
+        0.01, "preprint A.2", "share of the highest map pixels averaged to the image score", gt=0, le=1
+    )
+
+
+class Reconstructor(nn.Module):
+    """Trainable part: noisy bottleneck and decoder.
+
+    Attributes:
+        prefix: class and register tokens that come before the patches.
+        grid: patch rows and columns.
+    """
+
+    def __init__(self, config: Config, info: EncoderInfo) -> None:
+        super().__init__()
+        self.prefix = info.prefix
+        self.grid = info.grid
+        self.groups = config.decoder_groups
+        self.bottleneck = Mlp(info.dim, int(info.dim * config.mlp_ratio), config.dropout)
+        self.decoder = nn.ModuleList(
+            Block(
+                info.dim,
+                LinearAttention(info.dim, info.heads, config.attention_eps),
+                mlp_ratio=config.mlp_ratio,
+                norm_eps=config.norm_eps,
+            )
+            for _ in range(config.decoder_depth)
+        )
+        init_truncated(self, std=config.init_std, cut=3 * config.init_std)
+
+    def forward(self, fused: Tensor) -> list[Tensor]:
+        """Rebuild the encoder's group means.
+
+        Args:
+            fused: [B, prefix + h*w, dim], mean of all stored encoder blocks.
+
+        Returns:
+            One [B, dim, h, w] a group, shallow encoder group first.
+        """
+        tokens = self.bottleneck(fused)
+        outputs: list[Tensor] = []
+        for block in self.decoder:
+            tokens = block(tokens)
+            outputs.append(tokens)
+        # the last decoder block faces the shallowest encoder block
+        outputs.reverse()
+        means = [torch.stack([outputs[index] for index in group]).mean(dim=0) for group in self.groups]
+        return [to_grid(mean, self.prefix, self.grid) for mean in means]
+
+
+class Dinomaly(Method):
+    """Reconstruction of frozen features through a noisy bottleneck, with loose group-wise targets."""
+
+    name = "dinomaly"
+    Config = Config
+    paper = Protocol(
+        name="paper:dinomaly",
+        version=1,
+        crop=392 / 448,
+        eval_size=256,
+        mask_rule="dinomaly",
+        label_rule="dataset",
+        metrics=(*SEVEN[:-1], "pixel/aupro@0.3:grid200"),
+        checkpoint="last",
+    )
+    overrides: ClassVar[Mapping[str, Mapping[str, Any]]] = {"realiad": {"dropout": 0.4, "steps": 50_000}}
+
+    def __init__(self, config: MethodConfig) -> None:
+        super().__init__(config)
+        self.settings = cast("Config", config)
+        self.clip_norm = self.settings.clip_norm
+        _check_groups(self.settings)
+
+    def encoder(self) -> EncoderRequest:
+        """Return the request: 28 patches a side and the paper's blocks unless the configuration says otherwise."""
+        settings = self.settings
+        native = catalog.describe(settings.encoder)
+        if native.family != "vit":
+            raise UsageError(
+                f"dinomaly needs a ViT, encoder '{settings.encoder}' is a CNN. Try vit_base_patch14_reg4_dinov2.lvd142m"
+            )
+        layers = settings.layers or LAYERS.get(native.depth)
+        if layers is None:
+            raise UsageError(
+                f"dinomaly has no published layers for the {native.depth} blocks of encoder '{settings.encoder}' "
+                f"(only for 12 and 24). Set them: --set dinomaly.layers=[...]"
+            )
+        members = sorted(index for group in settings.groups for index in group)
+        if members != list(range(len(layers))):
+            raise UsageError(
+                f"dinomaly.groups {settings.groups} must name each of the {len(layers)} places in layers "
+                f"{layers} exactly once"
+            )
+        position = settings.position
+        if position == "auto":
+            position = "dinov2" if "dinov2" in settings.encoder else "timm"
+        return EncoderRequest(
+            name=settings.encoder,
+            blocks=tuple(layers),
+            input_size=settings.input_size or PATCHES * native.patch,
+            position=position,
+        )
+
+    def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
+        """Return each group's mean block output, all tokens kept: group0, group1, ... float [B, prefix + h*w, dim]."""
+        ordered = [blocks[index] for index in sorted(blocks)]
+        return {
+            f"group{number}": torch.stack([ordered[place] for place in group]).mean(dim=0)
+            for number, group in enumerate(self.settings.groups)
+        }
+
+    def build(self, info: EncoderInfo) -> nn.Module:
+        """Return the bottleneck and decoder, freshly initialised."""
+        return Reconstructor(self.settings, info)
+
+    def loss(self, module: nn.Module, features: Mapping[str, Tensor], step: int) -> Tensor:
+        """Return the mean over groups and images of 1 - cosine between whole maps, flattened over C, h and w.
+
+        Hard mining leaves this value alone: it shrinks the gradient of points that are rebuilt well already.
+        """
+        reconstructor = cast("Reconstructor", module)
+        targets = self._groups(features)
+        rebuilt = reconstructor(self._fused(targets))
+        share = min(self.settings.hard_mining * step / self.settings.hard_mining_steps, self.settings.hard_mining)
+        terms = []
+        for target, output in zip(targets, rebuilt, strict=True):
+            expected = to_grid(target, reconstructor.prefix, reconstructor.grid).detach()
+            _shrink_easy(expected, output, share, self.settings.hard_mining_factor)
+            terms.append((1.0 - torch.cosine_similarity(expected.flatten(1), output.flatten(1), dim=1)).mean())
+        return torch.stack(terms).mean()
+
+    def anomaly(self, module: nn.Module, features: Mapping[str, Tensor], info: EncoderInfo, size: int) -> Prediction:
+        """Return smoothed maps of the mean cosine distance, and the mean of each map's highest pixels."""
+        targets = self._groups(features)
+        rebuilt = module(self._fused(targets))
+        distances = [
+            F.interpolate(
+                cosine_distance(to_grid(target, info.prefix, info.grid), output).unsqueeze(1),
+                size=(info.input_size, info.input_size),
+                mode="bilinear",
+                align_corners=True,
+            )
+            for target, output in zip(targets, rebuilt, strict=True)
+        ]
+        mean = torch.stack(distances).mean(dim=0)
+        mean = F.interpolate(mean, size=(size, size), mode="bilinear", align_corners=False)
+        maps = _smooth(mean, self.settings.smoothing_sigma).squeeze(1)
+        count = max(1, int(size * size * self.settings.score_share))
+        scores = maps.flatten(1).topk(count, dim=1).values.mean(dim=1)
+        return Prediction(scores=scores.float(), maps=maps.float())
+
+    def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        """Return StableAdamW over all trainable tensors, decay included on every one."""
+        settings = self.settings
+        return StableAdamW(
+            module.parameters(),
+            lr=settings.lr,
+            betas=settings.betas,
+            eps=settings.eps,
+            weight_decay=settings.weight_decay,
+            amsgrad=settings.amsgrad,
+        )
+
+    def learning_rate(self, step: int) -> float:
+        """Return the rate: linear from 0 to the peak at the last warm-up step, then cosine to the final rate."""
+        settings = self.settings
+        if step < settings.warmup:
+            return settings.lr * step / max(settings.warmup - 1, 1)
+        progress = (step - settings.warmup) / max(settings.steps - settings.warmup, 1)
+        return settings.final_lr + 0.5 * (settings.lr - settings.final_lr) * (1.0 + math.cos(math.pi * progress))
+
+    def _groups(self, features: Mapping[str, Tensor]) -> list[Tensor]:
+        return [features[f"group{number}"] for number in range(len(self.settings.groups))]
+
+    def _fused(self, means: Sequence[Tensor]) -> Tensor:
+        """Return the mean of all stored blocks, from the means of groups that may differ in size."""
+        sizes = [len(group) for group in self.settings.groups]
+        total = sum(sizes)
+        return torch.stack([mean * (size / total) for mean, size in zip(means, sizes, strict=True)]).sum(dim=0)
+
+
+def _check_groups(settings: Config) -> None:
+    if len(settings.groups) != len(settings.decoder_groups) or not all((*settings.groups, *settings.decoder_groups)):
+        raise UsageError(
+            f"dinomaly.groups and dinomaly.decoder_groups must hold equally many groups, none of them empty; "
+            f"found {settings.groups} and {settings.decoder_groups}"
+        )
+    outside = [place for group in settings.decoder_groups for place in group if not 0 <= place < settings.decoder_depth]
+    if outside:
+        raise UsageError(
+            f"dinomaly.decoder_groups names blocks {outside}; the decoder's {settings.decoder_depth} blocks "
+            f"count from 0 to {settings.decoder_depth - 1}, last block first"
+        )
+
+
+def _shrink_easy(target: Tensor, output: Tensor, share: float, factor: float) -> None:
+    """Hook `output` so that its easiest points pass only `factor` of their gradient on.
+
+    Args:
+        target: encoder map [B, C, h, w], without gradient.
+        output: decoder map [B, C, h, w].
+        share: share of points, over the whole batch, that count as easy.
+        factor: what their gradient is multiplied by.
+    """
+    if not output.requires_grad:
+        return
+    with torch.no_grad():
+        distance = cosine_distance(target, output)
+        # floor of a float product, as published: 12,544 points at a share of 0.9 keep 1254
+        count = max(1, int(distance.numel() * (1.0 - share)))
+        threshold = distance.flatten().topk(count).values[-1]
+        weight = torch.ones_like(distance).masked_fill(distance < threshold, factor).unsqueeze(1)
+    output.register_hook(lambda gradient: gradient * weight)  # type: ignore[no-untyped-call]
+
+
+def _smooth(maps: Tensor, sigma: float) -> Tensor:
+    """Convolve [B, 1, S, S] with a normalised 5x5 Gaussian; zeros beyond the border dim the outermost pixels."""
+    offsets = torch.arange(-2, 3, device=maps.device, dtype=maps.dtype)
+    profile = torch.exp(-(offsets**2) / (2.0 * sigma**2))
+    kernel = torch.outer(profile, profile)
+    return F.conv2d(maps, (kernel / kernel.sum())[None, None], padding=2)
