@@ -1,0 +1,157 @@
+"""`bench data`: check a dataset's files, and look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from bench.api import Card, Counts, Dataset, Finding, Report
+
+_SHOWN = 20
+"""Findings of one kind that are listed without --all."""
+
+_root = click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The dataset's folder, or the folder that holds it. Not needed for 'demo', which is generated.",
+)
+
+
+@click.group()
+def data() -> None:
+    """Check a dataset's files, or look at them."""
+
+
+@data.command(epilog="Example: bench data verify mvtec --root /data/mvtec")
+@click.argument("name")
+@_root
+@click.option("--all", "everything", is_flag=True, help=f"List every finding, not only {_SHOWN} of a kind.")
+@click.pass_context
+def verify(context: click.Context, name: str, root: Path | None, everything: bool) -> None:
+    """Read every file of dataset NAME and report every defect.
+
+    The numbers of images are compared with the published ones, and every image and mask is decoded in full. Masks must
+    fit their images and not be empty, and no picture may be in both train and test. Exit code 1 where anything is wrong.
+    """
+    from rich.console import Console
+
+    from bench.loading.verify import verify as check
+
+    console = Console(highlight=False)
+    dataset = _open(name, root)
+    with _progress("reading") as progress:
+        report = check(dataset, progress)
+    console.print(_counts(dataset.card, report), soft_wrap=True)
+    _list(console, report.findings, everything)
+    console.print(_verdict(dataset, report), soft_wrap=True)
+    context.exit(1 if report.findings else 0)
+
+
+@data.command(epilog="Example: bench data sheet mvtec --root /data/mvtec --classes bottle,screw --out sheet.png")
+@click.argument("name")
+@_root
+@click.option("--classes", default="", metavar="A,B", help="Only these classes, in this order.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Default: NAME-sheet.png")
+def sheet(name: str, root: Path | None, classes: str, out: Path | None) -> None:
+    """Draw a contact sheet of dataset NAME: normal images, and each defect type with and without its mask."""
+    from bench.errors import UsageError
+    from bench.loading.sheet import contact_sheet
+
+    target = out or Path(f"{name}-sheet.png")
+    if target.suffix.lower() != ".png":
+        raise UsageError(f"--out {target}: the sheet is a PNG. Expected a name that ends in .png")
+    dataset = _open(name, root)
+    wanted = [word.strip() for word in classes.split(",") if word.strip()]
+    with _progress("drawing") as progress:
+        image = contact_sheet(dataset, wanted, progress=progress)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    image.save(target)
+    click.echo(f"wrote {target} ({image.width}x{image.height} pixels)")
+
+
+def _open(name: str, root: Path | None) -> Dataset:
+    from bench.registry import DATASETS
+
+    dataset = DATASETS.load(name)
+    return dataset(dataset.locate(root))
+
+
+@contextmanager
+def _progress(verb: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal's stderr; nothing where stderr is piped."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(verb, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _counts(card: Card, report: Report) -> Table:
+    """Return the table of counts by class: found, and expected where the owners publish it."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title=f"{card.title}: images found / published", title_justify="left")
+    table.add_column("class")
+    for column in ("train", "test normal", "test anomalous", "findings"):
+        table.add_column(column, justify="right")
+    for cls in dict.fromkeys([*card.classes, *report.seen]):
+        own = sum(finding.cls == cls for finding in report.findings)
+        seen = report.seen.get(cls)
+        if seen is None:
+            table.add_row(escape(cls), *["not here"] * 3, str(own or ""), style="dim" if not own else "red")
+        else:
+            table.add_row(
+                escape(cls), *_against(seen, card.counts.get(cls)), f"[red]{own}[/]" if own else "[green]none[/]"
+            )
+    return table
+
+
+def _against(seen: Counts, expected: Counts | None) -> list[str]:
+    cells = []
+    for part in ("train", "good", "bad"):
+        found = getattr(seen, part)
+        wanted = getattr(expected, part) if expected else None
+        text = f"{found}" if wanted is None else f"{found} / {wanted}"
+        cells.append(text if wanted in (None, found) else f"[red]{text}[/]")
+    return cells
+
+
+def _list(console: Console, findings: Sequence[Finding], everything: bool) -> None:
+    kinds: dict[str, list[Finding]] = {}
+    for finding in findings:
+        kinds.setdefault(finding.kind, []).append(finding)
+    for kind, found in kinds.items():
+        console.print(f"[red]{kind}[/] ({len(found)})")
+        shown = found if everything else found[:_SHOWN]
+        for finding in shown:
+            console.print(f"  {finding.text}", markup=False, soft_wrap=True)
+        if len(shown) < len(found):
+            console.print(f"  ... {len(found) - len(shown)} more; list them with --all", markup=False)
+        console.print()
+
+
+def _verdict(dataset: Dataset, report: Report) -> str:
+    from rich.markup import escape
+
+    images = sum(counts.train + counts.good + counts.bad for counts in report.seen.values())
+    classes = f"{len(report.seen)}"
+    if dataset.card.classes and len(report.seen) < len(dataset.card.classes):
+        classes += f" of {len(dataset.card.classes)}"
+    where = f"{dataset.card.name} at {dataset.root}: {images} images of {classes} classes"
+    if not report.findings:
+        return f"[green]clean[/]  {escape(where)}"
+    return f"[red]{len(report.findings)} findings[/]  {escape(where)}"

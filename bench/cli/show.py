@@ -1,0 +1,125 @@
+"""`bench show`: a method's configuration and cost, or a dataset's card."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from bench.errors import UsageError
+from bench.registry import DATASETS, METHODS, did_you_mean
+
+EPILOG = """\b
+Examples:
+  bench show dinomaly
+  bench show dinomaly --set dinomaly.encoder=vit_small_patch14_reg4_dinov2.lvd142m
+  bench show mvtec --json
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("name")
+@click.option("--set", "pairs", multiple=True, metavar="METHOD.KEY=VALUE", help="Change a setting (methods only).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def show(name: str, pairs: tuple[str, ...], as_json: bool) -> None:
+    """Show NAME: a method's settings with the source of each default, its parameters and MACs, or a dataset's card.
+
+    Costs are counted on the meta device: no weights are needed.
+    """
+    if name in METHODS.targets:
+        facts = _method(name, pairs)
+        _print_json(facts) if as_json else _print_method(facts)
+    elif name in DATASETS.targets:
+        card = asdict(DATASETS.load(name).card)
+        _print_json(card) if as_json else _print_card(card)
+    else:
+        known = [*METHODS.targets, *DATASETS.targets]
+        raise UsageError(f"no method or dataset '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
+
+
+def _method(name: str, pairs: tuple[str, ...]) -> dict[str, Any]:
+    from bench.config import configure, parse_set
+    from bench.run.complexity import complexity
+
+    kind = METHODS.load(name)
+    config = configure(kind, "", parse_set(pairs).get(name, {}), None)
+    method = kind(config)
+    request = method.encoder()
+    settings = {}
+    for key, field in kind.Config.model_fields.items():
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        settings[key] = {
+            "value": config.model_dump(mode="json")[key],
+            "default": field.get_default(),
+            "source": extra.get("source"),
+            "help": field.description,
+        }
+    return {
+        "name": name,
+        "title": METHODS.summary(name),
+        "encoder": asdict(request),
+        "settings": settings,
+        "dataset_overrides": {dataset: dict(values) for dataset, values in kind.overrides.items()},
+        "paper_protocol": kind.paper.fields(),
+        "cost": asdict(complexity(method)),
+    }
+
+
+def _print_json(facts: dict[str, Any]) -> None:
+    click.echo(json.dumps(facts, indent=1, default=str))
+
+
+def _print_method(facts: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from bench.cli.terminal import console
+
+    out = console()
+    out.print(f"[bold]{facts['name']}[/]  {facts['title']}", highlight=False)
+    encoder = facts["encoder"]
+    out.print(
+        f"encoder   {encoder['name']}, blocks {encoder['blocks']}, input {encoder['input_size']} px, "
+        f"{encoder['position']} positions",
+        highlight=False,
+    )
+    cost = facts["cost"]
+    out.print(
+        f"cost      {cost['params_total']:,} parameters, {cost['params_trainable']:,} trainable, "
+        f"{cost['macs'] / 1e9:.2f} GMAC an image",
+        highlight=False,
+    )
+    for dataset, values in facts["dataset_overrides"].items():
+        changes = ", ".join(f"{key} = {value}" for key, value in values.items())
+        out.print(f"on {dataset}   {changes}", highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("setting", "value", "source", "meaning"):
+        table.add_column(column, overflow="fold")
+    for key, setting in facts["settings"].items():
+        value = str(setting["value"])
+        table.add_row(key, value, setting["source"] or "", setting["help"] or "")
+    out.print(table, highlight=False)
+
+
+def _print_card(card: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from bench.cli.terminal import console
+
+    out = console()
+    out.print(f"[bold]{card['name']}[/]  {card['title']} ({card['kind']}, masks: {card['masks']})", highlight=False)
+    for key in ("licence", "citation", "source"):
+        out.print(f"{key:9} {card[key]}", highlight=False, markup=False)
+    for note in card["notes"]:
+        out.print(f"note      {note}", highlight=False, markup=False)
+    if card["counts"]:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("class")
+        for column in ("train", "good", "anomalous"):
+            table.add_column(column, justify="right")
+        for cls, counts in card["counts"].items():
+            table.add_row(cls, *(str(counts[key]) for key in ("train", "good", "bad")))
+        sums = (sum(counts[key] for counts in card["counts"].values()) for key in ("train", "good", "bad"))
+        table.add_row("[bold]all", *(f"[bold]{total}" for total in sums))
+        out.print(table, highlight=False)

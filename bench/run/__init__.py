@@ -1,0 +1,1 @@
+"""A cell from plan to record; read `cell.py` first."""

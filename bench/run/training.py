@@ -1,0 +1,181 @@
+"""The one training loop: every method is trained by it, from the feature store, and may be interrupted anywhere.
+
+A checkpoint holds the trainable part, the optimizer, the random generators, the step and the losses; since batch order
+is a function of (seed, step), a resumed run goes on to bit-identical weights on the CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.api import Method, Sample
+from bench.errors import TrainingError
+from bench.run.feature_store import FeatureStore
+from bench.run.progress import Progress
+from bench.run.seeding import BatchOrder
+from bench.store.files import atomic
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+LOSS_EVERY_CUDA = 25
+"""Losses are read back from a GPU in blocks of this many steps, so that the loop does not wait for each."""
+CURVE_POINTS = 200
+
+
+@dataclass
+class TrainingLog:
+    """What the loop reports; `losses[i]` is the loss of iteration i."""
+
+    batch_size: int
+    losses: list[float] = field(default_factory=list)
+    resumed_at: list[int] = field(default_factory=list)
+    seconds_before: float = 0.0
+    """Wall seconds of the attempts before this one."""
+
+    def curve(self) -> tuple[tuple[int, float], ...]:
+        """Return (iteration, mean loss since the previous point) at about 200 evenly spaced iterations."""
+        stride = max(1, math.ceil(len(self.losses) / CURVE_POINTS))
+        blocks = [self.losses[start : start + stride] for start in range(0, len(self.losses), stride)]
+        ends = range(stride, len(self.losses) + stride, stride)
+        return tuple((min(end, len(self.losses)), sum(b) / len(b)) for end, b in zip(ends, blocks, strict=True))
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains one cell.
+
+    Args:
+        method: gives loss, optimizer, schedule and clip.
+        seed: of the cell; decides the batch order.
+        device: where the trainable part lies.
+        precision: `fp32`; `tf32` (CUDA matrix products); `bf16` (autocast).
+        checkpoint: file of the interrupted training; removed by the caller when the cell is recorded.
+        checkpoint_seconds: wall time between checkpoints.
+    """
+
+    method: Method
+    seed: int
+    device: torch.device
+    precision: str
+    checkpoint: Path
+    checkpoint_seconds: float
+    progress: Progress
+
+    def train(self, module: nn.Module, store: FeatureStore, samples: Sequence[Sample]) -> TrainingLog:
+        """Train `module` in place for `config.steps` iterations, from the checkpoint where there is one.
+
+        Raises:
+            TrainingError: a loss is not finite; the message has step, learning rate and sample ids.
+        """
+        steps = self.method.config.steps
+        order = BatchOrder(len(samples), self.method.config.batch_size, self.seed)
+        optimizer = self.method.optimizer(module)
+        log = TrainingLog(order.batch_size)
+        started = self._resume(module, optimizer, log)
+        begun = last_save = time.monotonic()
+        pending: list[Tensor] = []
+        read_every = LOSS_EVERY_CUDA if self.device.type == "cuda" else 1
+        module.train()
+        with self.progress.phase("train", steps, done=started) as advance:
+            for step in range(started, steps):
+                pending.append(self._step(module, optimizer, store, order, step))
+                if len(pending) < read_every and step + 1 < steps:
+                    continue
+                self._read(pending, log, order, samples)
+                advance(len(pending), f"loss {log.losses[-1]:.4f}")
+                pending.clear()
+                now = time.monotonic()
+                if now - last_save >= self.checkpoint_seconds and step + 1 < steps:
+                    self._save(module, optimizer, log, log.seconds_before + now - begun)
+                    last_save = now
+        module.eval()
+        return log
+
+    def _step(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, store: FeatureStore, order: BatchOrder, step: int
+    ) -> Tensor:
+        rate = self.method.learning_rate(step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        features = store.get(order.at(step))
+        with autocast(self.device, self.precision):
+            loss = self.method.loss(module, features, step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.method.clip_norm is not None:
+            nn.utils.clip_grad_norm_(module.parameters(), self.method.clip_norm)
+        optimizer.step()
+        return loss.detach()
+
+    def _read(self, pending: list[Tensor], log: TrainingLog, order: BatchOrder, samples: Sequence[Sample]) -> None:
+        for value in torch.stack(pending).tolist():
+            step = len(log.losses)
+            if not math.isfinite(value):
+                ids = ", ".join(samples[index].id for index in order.at(step).tolist())
+                raise TrainingError(
+                    f"loss is {value} at step {step} (learning rate {self.method.learning_rate(step):.3g}; "
+                    f"images {ids}). Try a smaller learning rate, or --precision fp32"
+                )
+            log.losses.append(value)
+
+    def _save(self, module: nn.Module, optimizer: torch.optim.Optimizer, log: TrainingLog, seconds: float) -> None:
+        state = {
+            "module": module.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "losses": torch.tensor(log.losses, dtype=torch.float64),
+            "resumed_at": log.resumed_at,
+            "seconds": seconds,
+            "generator": torch.get_rng_state(),
+            "device_generator": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+        with atomic(self.checkpoint) as file:
+            torch.save(state, file)
+
+    def _resume(self, module: nn.Module, optimizer: torch.optim.Optimizer, log: TrainingLog) -> int:
+        state = self._read_checkpoint()
+        if state is None:
+            return 0
+        module.load_state_dict(state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+        log.losses = state["losses"].tolist()
+        log.resumed_at = [*state["resumed_at"], len(log.losses)]
+        log.seconds_before = state["seconds"]
+        torch.set_rng_state(state["generator"].cpu())
+        if state["device_generator"] is not None:
+            torch.cuda.set_rng_state(state["device_generator"].cpu(), self.device)
+        self.progress.say(f"resumed at step {len(log.losses)} from {self.checkpoint.name}")
+        return len(log.losses)
+
+    def _read_checkpoint(self) -> Mapping[str, Any] | None:
+        if not self.checkpoint.is_file():
+            return None
+        try:
+            state: Mapping[str, Any] = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+            return state
+        except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+            reason = str(error).partition("\n")[0]
+            self.progress.say(f"checkpoint {self.checkpoint.name} is damaged ({reason}): training starts again")
+            self.checkpoint.unlink()
+            return None
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Return the context in which the trainable part is evaluated at the chosen precision."""
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def set_precision(precision: str) -> None:
+    """Allow or forbid TF32 matrix products and convolutions on CUDA; fp32 means IEEE single precision throughout."""
+    torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
+    torch.backends.cudnn.allow_tf32 = precision != "fp32"

@@ -1,0 +1,1 @@
+"""Records, checkpoints and where they came from."""

@@ -1,0 +1,70 @@
+"""Where a number comes from: commit, packages, machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import bench
+from bench.store.record import Environment
+
+PACKAGES = ("numpy", "pillow", "safetensors", "scikit-learn", "scipy", "timm", "torch", "torchvision")
+
+
+@cache
+def commit() -> str | None:
+    """Return the git commit of bench's own checkout, with `-dirty` for uncommitted changes; None outside of one."""
+    folder = Path(bench.__file__).parent
+    try:
+        head = _git(folder, "rev-parse", "HEAD")
+        # only the checkout that holds this very package counts, not a repository that merely contains site-packages
+        if not _git(folder, "ls-files", "__init__.py"):
+            return None
+        return head + ("-dirty" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def environment(device: str, precision: str, threads: int) -> Environment:
+    """Return the machine and software a cell runs on."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Environment(
+        python=platform.python_version(),
+        packages={name: found for name in PACKAGES if (found := _version(name))} | {"bench": bench.__version__},
+        commit=commit(),
+        platform=f"{platform.system()} {platform.machine()}",
+        cpu=_cpu(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=round(pages / 2**30, 1),
+        device=device,
+        precision=precision,
+        threads=threads,
+    )
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
+    )
+    return done.stdout.strip()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,194 @@
+"""The record: one JSON file a cell, schema version 1. Every table, plot and check is made from records alone.
+
+Scores are fractions in [0, 1]; an undefined score is null and its reason stands beside it. Times are seconds, memory
+is MiB, parameters and MACs are counts. A failed cell is a record with `error` and without scores.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.errors import StoreError
+from bench.store.files import atomic
+
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CellKey(_Part):
+    """What the cell is. `fingerprint` covers everything that may change a score on the same machine."""
+
+    method: str
+    dataset: str
+    setting: str
+    seed: int
+    protocol: str
+    classes: tuple[str, ...]
+    fingerprint: str
+
+
+class ProtocolFacts(_Part):
+    """The evaluation protocol in full; `hash` is over all its fields, see `bench.protocol`."""
+
+    name: str
+    version: int
+    hash: str
+    fields: dict[str, Any]
+
+
+class DatasetFacts(_Part):
+    """Which images were used. `fingerprint` covers ids, labels and the bytes of every image and mask."""
+
+    fingerprint: str
+    kind: str
+    classes_known: int
+    """Classes the dataset has by its card; more than were run when `--classes` chose some."""
+    train: dict[str, int]
+    test_good: dict[str, int]
+    test_bad: dict[str, int]
+    masks_vanished: dict[str, int] = {}
+    """Anomalous images whose mask is empty at the evaluation size, by class (non-zero counts only)."""
+
+
+class EncoderFacts(_Part):
+    """The frozen encoder: which weights, read where, at which input."""
+
+    name: str
+    weights_sha256: str
+    blocks: tuple[int, ...]
+    position: str
+    input_size: int
+    grid: tuple[int, int]
+
+
+class ClassScores(_Part):
+    """Scores of one class: metric id -> fraction, or null with the reason in `undefined`."""
+
+    values: dict[str, float | None]
+    undefined: dict[str, str] = {}
+
+
+class TrainingFacts(_Part):
+    """How training went."""
+
+    steps: int
+    batch_size: int
+    """Images a step; smaller than configured where the training set is."""
+    store: str
+    """Where the features lay: device, memory, file, or none (recomputed each step)."""
+    resumed_at: tuple[int, ...] = ()
+    """Iterations at which an interrupted training was taken up again."""
+    loss_curve: tuple[tuple[int, float], ...] = ()
+    """(iteration, mean loss since the previous point), about 200 points."""
+
+
+class Efficiency(_Part):
+    """Cost of the cell. Throughputs count images a second; training counts an image once a step it is seen in."""
+
+    seconds: dict[str, float]
+    """By phase: decode, features, train, inference, metrics. A resumed phase counts all its attempts."""
+    train_images_per_second: float | None
+    inference_images_per_second: float | None
+    """Decoded pixels to maps and scores, encoder included."""
+    peak_memory_mib: float
+    """Highest resident memory of the process so far."""
+    peak_device_memory_mib: float | None
+    params_total: int
+    params_trainable: int
+    macs: int
+    """Multiply-accumulates of convolutions and linear layers for one image; attention products not counted."""
+
+
+class Environment(_Part):
+    """Where the cell ran."""
+
+    python: str
+    packages: dict[str, str]
+    commit: str | None
+    """Git commit of bench; `-dirty` is appended when files differed from it."""
+    platform: str
+    cpu: str
+    cores: int
+    memory_gib: float
+    device: str
+    precision: str
+    threads: int
+
+
+class Failure(_Part):
+    """Why a cell has no score."""
+
+    type: str
+    message: str
+    exit_code: int
+
+
+class Record(_Part):
+    """One finished or failed cell."""
+
+    schema_version: Literal[1] = 1
+    status: Literal["done", "failed"]
+    created: str
+    """UTC, ISO 8601, when the cell ended."""
+    command: tuple[str, ...]
+    cell: CellKey
+    protocol: ProtocolFacts
+    metric_version: int
+    config: dict[str, Any]
+    """The method's whole configuration."""
+    changed: tuple[str, ...]
+    """Config keys that differ from the method's published values for this dataset."""
+    dataset: DatasetFacts
+    encoder: EncoderFacts
+    scores: dict[str, ClassScores] = {}
+    mean: dict[str, float | None] = {}
+    """Mean over the cell's classes; null where a class has no value."""
+    training: TrainingFacts | None = None
+    efficiency: Efficiency | None = None
+    environment: Environment
+    error: Failure | None = None
+    predictions: str | None = Field(default=None, description="file of per-image scores beside the record (Parquet)")
+    maps: str | None = Field(default=None, description="folder of anomaly maps beside the record, if kept")
+
+
+def write(record: Record, path: Path) -> None:
+    """Write the record so that `path` is never half a file."""
+    with atomic(path) as file:
+        file.write((record.model_dump_json(indent=1) + "\n").encode())
+
+
+def read(path: Path) -> Record:
+    """Read one record.
+
+    Raises:
+        StoreError: no JSON, another schema version, or fields that do not fit it.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise StoreError(f"{path} is no readable record: {error}. Delete it and run the cell again") from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        raise StoreError(f"{path} has record schema {version!r}; this bench reads schema {SCHEMA_VERSION}")
+    try:
+        return Record(**data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise StoreError(f"{path} does not fit record schema {SCHEMA_VERSION}: {where}: {first['msg']}") from error
+
+
+def write_predictions(path: Path, rows: dict[str, list[Any]]) -> None:
+    """Write per-image scores as Parquet: columns id, class, defect, label (0/1), score (float64, higher = worse)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with atomic(path) as file:
+        pq.write_table(pa.table(rows), file)
