@@ -1,0 +1,192 @@
+"""The demo's three textures: twill fabric, planed wood, terrazzo.
+
+Each has a layout (what a fault may change) and a draw function that turns a layout into a surface; two draws from equal
+layouts and equally seeded generators agree in every pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ._demo_optics import SIDE, Colour, Field, Rng, Surface, flat, fractal, local, noise, shrink
+
+Outline: TypeAlias = tuple[tuple[float, float], ...]
+
+_NOWHERE: Field = np.zeros((SIDE, SIDE), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Cloth:
+    """A twill: warp runs down, weft across."""
+
+    angle: float
+    phase: tuple[float, float]
+    warp: Colour
+    weft: Colour
+    torn_warp: Field = field(default_factory=lambda: _NOWHERE)
+    """1 where warp yarns are gone."""
+    torn_weft: Field = field(default_factory=lambda: _NOWHERE)
+    miswoven: Field = field(default_factory=lambda: _NOWHERE)
+    """1 where the diagonal runs the other way."""
+
+
+YARN = 7.0
+"""Distance between neighbouring yarns in pixels."""
+
+
+def cloth(rng: Rng) -> Cloth:
+    """Return a piece of denim-blue twill as it lies on the table."""
+    shade = rng.normal(0, 0.012)
+    return Cloth(
+        angle=rng.normal(0, 0.02),
+        phase=(rng.uniform(0, 4 * YARN), rng.uniform(0, 4 * YARN)),
+        warp=(0.25 + shade, 0.36 + shade, 0.50 + shade),
+        weft=(0.62 + shade, 0.63 + shade, 0.62 + shade),
+    )
+
+
+def cloth_frame(layout: Cloth) -> tuple[Field, Field]:
+    """Return each pixel's position across and along the warp, in yarns."""
+    u, v = local(SIDE / 2, SIDE / 2, layout.angle)
+    return (u + np.float32(SIDE + layout.phase[0])) / YARN, (v + np.float32(SIDE + layout.phase[1])) / YARN
+
+
+def draw_cloth(layout: Cloth, rng: Rng) -> Surface:
+    """Weave it: two sets of round yarns, whichever lies higher is seen."""
+    u, v = cloth_frame(layout)
+    u = u + noise(rng, 3, 8) * np.float32(0.10)
+    v = v + noise(rng, 8, 3) * np.float32(0.10)
+    i, j = np.floor(u), np.floor(v)
+    across, along = u - i - np.float32(0.5), v - j - np.float32(0.5)
+    turn = np.where(layout.miswoven > 0.5, 1 - i, i)
+    rise = np.clip(np.sqrt(2) * np.cos(np.pi / 2 * (v - 0.5 - turn) - np.pi / 4), -1, 1)
+    sway = np.where(layout.miswoven > 0.5, 1.5 - u, u - 0.5)
+    fall = -np.clip(np.sqrt(2) * np.cos(np.pi / 2 * (j - sway) - np.pi / 4), -1, 1)
+    thick = 1 + 0.12 * rng.standard_normal((2, 96)).astype(np.float32)
+    tone = 1 + 0.06 * rng.standard_normal((2, 96)).astype(np.float32)
+    warp_id, weft_id = i.astype(np.intp) % 96, j.astype(np.intp) % 96
+    round_warp = np.sqrt(np.maximum(1 - (1.9 * across / thick[0][warp_id]) ** 2, 0))
+    round_weft = np.sqrt(np.maximum(1 - (1.9 * along / thick[1][weft_id]) ** 2, 0))
+    warp = np.where((round_warp > 0.25) & (layout.torn_warp < 0.5), 1.3 * round_warp + 0.7 * rise, -3)
+    weft = np.where((round_weft > 0.25) & (layout.torn_weft < 0.5), 1.3 * round_weft + 0.7 * fall, -3)
+    sheet = flat((0.10, 0.10, 0.11))
+    sheet.height = np.maximum(np.maximum(warp, weft), -1.6).astype(np.float32)
+    over = (warp >= weft) & (warp > -3)
+    under = ~over & (weft > -3)
+    hair_warp, hair_weft = noise(rng, 24, 128) * 0.07, noise(rng, 128, 24) * 0.07
+    sheet.paint(over.astype(np.float32), np.asarray(layout.warp) * (tone[0][warp_id] * (1 + hair_warp))[..., None])
+    sheet.paint(under.astype(np.float32), np.asarray(layout.weft) * (tone[1][weft_id] * (1 + hair_weft))[..., None])
+    sheet.albedo *= (1 + 0.04 * fractal(rng, 3, 2))[..., None]
+    return sheet
+
+
+@dataclass(frozen=True, slots=True)
+class Plank:
+    """A planed board; its grain runs down the picture."""
+
+    angle: float
+    pith: float
+    """Where the heart of the tree lies, in pixels beside the picture's middle."""
+    pitch: float
+    """Width of a year ring in pixels."""
+    light: Colour
+    dark: Colour
+
+
+def plank(rng: Rng) -> Plank:
+    """Return a piece of pale oak."""
+    shade = rng.normal(0, 0.02)
+    return Plank(
+        angle=rng.normal(0, 0.03),
+        pith=rng.choice((-1, 1)) * rng.uniform(120, 260),
+        pitch=rng.uniform(13, 17),
+        light=(0.80 + shade, 0.62 + shade, 0.41 + shade),
+        dark=(0.60 + shade, 0.41 + shade, 0.235 + shade),
+    )
+
+
+def draw_plank(layout: Plank, rng: Rng) -> Surface:
+    """Cut through the year rings: slow light wood, a sudden dark late line, short pores."""
+    u, v = local(SIDE / 2, SIDE / 2, layout.angle)
+    bend = noise(rng, 2, 3) * 5 + noise(rng, 5, 5) * np.float32(1.6)
+    ring = np.hypot(u + np.float32(layout.pith) + bend, v * np.float32(0.22)) / np.float32(layout.pitch)
+    number = np.floor(ring)
+    late = (ring - number) ** 3 * (1 + 0.25 * np.sin(number * np.float32(12.9898)))
+    fibre = noise(rng, 14, 150)
+    pores = np.clip(noise(rng, 22, 130) - np.float32(1.15), 0, 1) * (0.35 + late)
+    share = np.clip(0.85 * late + 0.10 * fibre + 0.12 * noise(rng, 2, 4) + 0.1, 0, 1)[..., None]
+    sheet = flat((0, 0, 0), gloss=0.03)
+    sheet.albedo = (np.asarray(layout.light) * (1 - share) + np.asarray(layout.dark) * share).astype(np.float32)
+    sheet.tint(np.clip(pores, 0, 1).astype(np.float32), (0.45, 0.36, 0.28))
+    sheet.height = (-0.5 * pores + 0.12 * fibre - 0.2 * late).astype(np.float32)
+    return sheet
+
+
+@dataclass(frozen=True, slots=True)
+class Stone:
+    """Marble chips in cement, ground flat."""
+
+    cement: Colour
+    chips: tuple[tuple[Outline, Colour], ...]
+    """Outline and colour of each chip."""
+
+
+_MARBLE: tuple[Colour, ...] = (
+    (0.88, 0.86, 0.82),
+    (0.74, 0.64, 0.48),
+    (0.62, 0.50, 0.42),
+    (0.36, 0.37, 0.38),
+    (0.56, 0.58, 0.56),
+)
+
+
+def chip(rng: Rng, x: float, y: float, radius: float) -> Outline:
+    """Return the outline of one angular chip."""
+    corners = np.sort((np.arange(6) + rng.uniform(-0.35, 0.35, 6)) * np.pi / 3 + rng.uniform(0, 1))
+    reach = radius * rng.uniform(0.7, 1.15, 6)
+    return tuple((float(x + r * np.cos(a)), float(y + r * np.sin(a))) for a, r in zip(corners, reach, strict=True))
+
+
+def stone(rng: Rng) -> Stone:
+    """Return a slab: large chips first, small ones in the gaps, none overlapping."""
+    placed = np.empty((0, 3))
+    chips = []
+    for radius, tries in ((6.5, 110), (4.8, 200), (3.4, 260)):
+        for _ in range(tries):
+            x, y = rng.uniform(-6, SIDE + 6, 2)
+            r = radius * rng.uniform(0.85, 1.15)
+            if np.all((x - placed[:, 0]) ** 2 + (y - placed[:, 1]) ** 2 > (r + 1 + placed[:, 2]) ** 2):
+                placed = np.vstack((placed, (x, y, r)))
+                tone = rng.normal(1, 0.04)
+                base = _MARBLE[rng.choice(5, p=(0.36, 0.18, 0.12, 0.14, 0.20))]
+                chips.append((chip(rng, x, y, r), (base[0] * tone, base[1] * tone, base[2] * tone)))
+    shade = rng.normal(0, 0.012)
+    return Stone((0.72 + shade, 0.70 + shade, 0.66 + shade), tuple(chips))
+
+
+def inlay(chips: Sequence[tuple[Outline, Colour]]) -> tuple[Field, Field]:
+    """Return the chips' coverage and, [SIDE, SIDE, 3], their colours times coverage."""
+    sheet = Image.new("RGB", (SIDE * 4, SIDE * 4))
+    cover = Image.new("L", sheet.size)
+    paint, where = ImageDraw.Draw(sheet), ImageDraw.Draw(cover)
+    for outline, colour in chips:
+        corners = [(4 * x, 4 * y) for x, y in outline]
+        paint.polygon(corners, fill=(int(255 * colour[0]), int(255 * colour[1]), int(255 * colour[2])))
+        where.polygon(corners, fill=255)
+    return shrink(cover), shrink(sheet)
+
+
+def draw_stone(layout: Stone, rng: Rng) -> Surface:
+    """Pour it: cement with sand, chips with faint veins, polished to an even height."""
+    cover, colours = inlay(layout.chips)
+    slab = flat(layout.cement, gloss=0.04)
+    slab.albedo *= (1 + 0.035 * noise(rng, 110) + 0.02 * noise(rng, 5))[..., None]
+    veins = 1 + 0.05 * fractal(rng, 20, 3)
+    slab.albedo = slab.albedo * (1 - cover[..., None]) + colours * veins[..., None]
+    slab.height = (0.08 * noise(rng, 90) * (1 - cover)).astype(np.float32)
+    return slab

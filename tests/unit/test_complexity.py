@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from bench.methods.dinomaly import Config, Dinomaly
+from bench.run.complexity import complexity, counted_macs
+
+
+@pytest.mark.parametrize(
+    ("size", "total", "trainable", "giga"),
+    [
+        ("small", 37_435_392, 15_377_280, 26.24),
+        ("base", 148_008_960, 61_425_408, 104.60),
+        ("large", 413_536_256, 109_163_520, 275.1),
+    ],
+)
+def test_dinomaly_as_published(size: str, total: int, trainable: int, giga: float) -> None:
+    counted = complexity(Dinomaly(Config(encoder=f"vit_{size}_patch14_reg4_dinov2.lvd142m")))
+    assert counted.params_total == total
+    assert counted.params_trainable == trainable
+    assert counted.macs / 1e9 == pytest.approx(giga, rel=5e-3)
+
+
+def test_base_macs_by_hand() -> None:
+    tokens, dim = 789, 768
+    patches = 28 * 28 * dim * 3 * 14 * 14
+    block = tokens * 12 * dim * dim
+    bottleneck = tokens * 8 * dim * dim
+    counted = complexity(Dinomaly(Config()))
+    assert counted.macs == patches + (10 + 8) * block + bottleneck
+
+
+def test_input_size_changes_macs_but_not_parameters() -> None:
+    default, smaller = (complexity(Dinomaly(Config(input_size=size))) for size in (None, 280))
+    assert default.params_total == smaller.params_total
+    assert smaller.macs < 0.55 * default.macs
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "macs"),
+    [
+        (nn.Linear(5, 7), (2, 3, 5), 6 * 5 * 7),
+        (nn.Conv2d(4, 6, 3, padding=1), (1, 4, 8, 8), 64 * 6 * 4 * 9),
+        (nn.Conv2d(4, 6, 3, stride=2, groups=2), (1, 4, 9, 9), 16 * 6 * 2 * 9),
+        (nn.ConvTranspose2d(4, 6, 2, stride=2), (1, 4, 5, 5), 25 * 4 * 6 * 4),
+    ],
+)
+def test_layer_macs(layer: nn.Module, shape: tuple[int, ...], macs: int) -> None:
+    with counted_macs(layer) as tally:
+        layer(torch.zeros(shape))
+    assert tally == [macs]
+    layer(torch.zeros(shape))
+    assert tally == [macs], "hooks are gone after the block"

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision import transforms
+
+from bench.api import Sample
+from bench.errors import DatasetError
+from bench.loading.masks import nearest_index, read_mask_file, read_union, to_evaluation
+from bench.protocol import COMMON
+
+DINOMALY = replace(COMMON, name="paper:dinomaly", crop=392 / 448, mask_rule="dinomaly")
+
+
+def sample(tmp_path: Path, *masks: Path, size: tuple[int, int] = (6, 4), label: int = 1) -> Sample:
+    image = tmp_path / "image.png"
+    Image.new("RGB", size).save(image)
+    return Sample("x/test/bad/image", "x", "test", label, "bad" if label else "good", image, masks=masks)
+
+
+def blob(height: int, width: int, seed: int, share: float = 0.3) -> np.ndarray:
+    return np.random.default_rng(seed).random((height, width)) < share
+
+
+def test_union_counts_any_nonzero_value_of_any_file(tmp_path: Path) -> None:
+    first, second = np.zeros((4, 6), np.uint8), np.zeros((4, 6, 3), np.uint8)
+    first[0, 0] = 1
+    second[3, 5, 2] = 7
+    Image.fromarray(first).save(tmp_path / "a.png")
+    Image.fromarray(second).save(tmp_path / "b.bmp")
+    union = read_union(sample(tmp_path, tmp_path / "a.png", tmp_path / "b.bmp"))
+    assert union.dtype == np.bool_
+    assert np.argwhere(union).tolist() == [[0, 0], [3, 5]]
+
+
+def test_normal_sample_has_an_empty_mask_of_its_images_size(tmp_path: Path) -> None:
+    union = read_union(sample(tmp_path, label=0))
+    assert union.shape == (4, 6)
+    assert not union.any()
+
+
+def test_anomalous_sample_without_mask_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"x/test/bad/image.*without a pixel mask"):
+        read_union(sample(tmp_path))
+
+
+def test_size_mismatch_names_both_files_and_sizes(tmp_path: Path) -> None:
+    Image.new("L", (5, 4)).save(tmp_path / "m.png")
+    with pytest.raises(DatasetError) as caught:
+        read_union(sample(tmp_path, tmp_path / "m.png"))
+    for part in (str(tmp_path / "m.png"), "5x4", str(tmp_path / "image.png"), "6x4", "bench data verify"):
+        assert part in str(caught.value)
+
+
+def test_alpha_is_no_anomaly(tmp_path: Path) -> None:
+    for mode, opaque, marked in (("RGBA", (0, 0, 0, 255), (0, 9, 0, 0)), ("LA", (0, 255), (9, 0))):
+        image = Image.new(mode, (3, 2), opaque)
+        image.putpixel((2, 1), marked)
+        image.save(tmp_path / "m.png")
+        assert np.argwhere(read_mask_file(tmp_path / "m.png")).tolist() == [[1, 2]]
+
+
+def test_palette_counts_by_colour_not_by_index(tmp_path: Path) -> None:
+    image = Image.new("P", (3, 1))
+    image.putpalette([255, 255, 255, 0, 0, 0, 128, 0, 0])
+    image.putdata([0, 1, 2])
+    image.save(tmp_path / "m.png")
+    assert read_mask_file(tmp_path / "m.png").tolist() == [[True, False, True]]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "I;16"])
+def test_smallest_value_of_every_mode_counts(tmp_path: Path, mode: str) -> None:
+    image = Image.new(mode, (3, 1))
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "m.png")
+    assert read_mask_file(tmp_path / "m.png").tolist() == [[False, True, False]]
+
+
+def slow_area(mask: np.ndarray, resized: int, kept: int, bins: int) -> np.ndarray:
+    """Overlap of every pixel with every evaluation pixel, in exact fractions."""
+
+    def overlaps(length: int) -> list[list[Fraction]]:
+        begin = Fraction(round((resized - kept) / 2) * length, resized)
+        step = Fraction(kept * length, resized * bins)
+        rows = []
+        for i in range(bins):
+            low, high = begin + i * step, begin + (i + 1) * step
+            rows.append([max(Fraction(0), min(high, Fraction(j + 1)) - max(low, Fraction(j))) for j in range(length)])
+        return rows
+
+    down, across = overlaps(mask.shape[0]), overlaps(mask.shape[1])
+    area = sum(down[0]) * sum(across[0])
+    out = np.zeros((bins, bins), bool)
+    for i in range(bins):
+        for j in range(bins):
+            filled = sum(
+                a * b for y, a in enumerate(down[i]) for x, b in enumerate(across[j]) if a and b and mask[y, x]
+            )
+            out[i, j] = filled * 2 >= area
+    return out
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(1, 20),
+    width=st.integers(1, 20),
+    bins=st.integers(1, 12),
+    sizes=st.sampled_from([(32, 32), (32, 28), (16, 13), (9, 8)]),
+    seed=st.integers(0, 99),
+)
+def test_area_rule_equals_exact_overlaps(height: int, width: int, bins: int, sizes: tuple[int, int], seed: int) -> None:
+    resized, kept = sizes
+    protocol = replace(COMMON, crop=kept / resized, eval_size=bins)
+    assert protocol.resize_for(kept) == resized
+    mask = blob(height, width, seed, 0.5)
+    assert np.array_equal(to_evaluation(mask, protocol, kept), slow_area(mask, resized, kept, bins))
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (512, 512), (1024, 768), (900, 900), (100, 130)])
+def test_area_rule_without_crop_is_the_mean_over_boxes(height: int, width: int) -> None:
+    mask = np.zeros((height, width), np.bool_)
+    mask[height // 5 : height // 2, width // 3 : 2 * width // 3] = True
+    mask[:3, :3] = True
+    means = torch.nn.functional.interpolate(torch.from_numpy(mask)[None, None].double(), (256, 256), mode="area")
+    ours = to_evaluation(mask, COMMON, 392)
+    assert ours.shape == (256, 256)
+    if height % 256 == width % 256 == 0:  # otherwise torch's boxes overlap
+        assert np.array_equal(ours, means[0, 0].numpy() >= 0.5)
+    assert abs(ours.mean() - mask.mean()) < 0.01
+
+
+def test_area_rule_keeps_exactly_half_covered_pixels() -> None:
+    mask = np.zeros((6, 6), np.bool_)
+    mask[:, 1::2] = True
+    assert to_evaluation(mask, replace(COMMON, eval_size=3), 392).all()
+    mask[0, 1] = False
+    assert np.argwhere(~to_evaluation(mask, replace(COMMON, eval_size=3), 392)).tolist() == [[0, 0]]
+
+
+def test_area_rule_does_not_overflow_on_large_images() -> None:
+    mask = np.ones((3000, 2000), np.bool_)
+    assert to_evaluation(mask, replace(COMMON, crop=0.875), 392).all()
+
+
+def papers_mask(mask: np.ndarray, resized: int, kept: int, size: int) -> np.ndarray:
+    chain = transforms.Compose(
+        [transforms.Resize((resized, resized)), transforms.CenterCrop(kept), transforms.ToTensor()]
+    )
+    soft = chain(Image.fromarray(mask.astype(np.uint8) * 255))
+    return torch.nn.functional.interpolate(soft[None], size, mode="nearest")[0, 0].bool().numpy()
+
+
+@settings(max_examples=30, deadline=None)
+@given(height=st.integers(1, 600), width=st.integers(1, 600), seed=st.integers(0, 99))
+def test_dinomaly_rule_equals_its_chain_in_torch(height: int, width: int, seed: int) -> None:
+    mask = np.zeros((height, width), np.bool_)
+    rng = np.random.default_rng(seed)
+    y, x = rng.integers(0, height), rng.integers(0, width)
+    mask[y : y + rng.integers(1, 80), x : x + rng.integers(1, 80)] = True
+    assert np.array_equal(to_evaluation(mask, DINOMALY, 392), papers_mask(mask, 448, 392, 256))
+
+
+def test_dinomaly_rule_loses_what_lies_in_the_cropped_border_and_grows_the_rest() -> None:
+    mask = np.zeros((448, 448), np.bool_)
+    mask[:28] = True
+    assert not to_evaluation(mask, DINOMALY, 392).any()
+    inside = np.zeros((900, 900), np.bool_)
+    for at in np.random.default_rng(0).integers(60, 800, (40, 2)):
+        inside[at[0] : at[0] + 9, at[1] : at[1] + 9] = True
+    whole = replace(COMMON, crop=DINOMALY.crop)
+    assert to_evaluation(inside, DINOMALY, 392).sum() > 1.2 * to_evaluation(inside, whole, 392).sum()
+
+
+@settings(max_examples=200, deadline=None)
+@given(source=st.integers(1, 1200), target=st.integers(1, 600))
+def test_nearest_index_is_torchs(source: int, target: int) -> None:
+    line = torch.arange(source, dtype=torch.float32)[None, None]
+    assert np.array_equal(nearest_index(source, target), torch.nn.functional.interpolate(line, target)[0, 0].numpy())
+
+
+@pytest.mark.parametrize("protocol", [COMMON, DINOMALY])
+def test_empty_mask_stays_empty_and_full_stays_full(protocol: object) -> None:
+    assert not to_evaluation(np.zeros((30, 40), np.bool_), protocol, 392).any()
+    assert to_evaluation(np.ones((30, 40), np.bool_), protocol, 392).all()
