@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from math import cos, pi, sin
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,21 +34,17 @@ def spot_on(body: Field, rng: Rng, margin: int) -> tuple[float, float]:
 # ------------------------------------------------------------------------------------------------------- marks
 def scratch(sheet: Surface, layout: Any, rng: Rng, colour: Colour, depth: float = 0.7, most: int = 3) -> None:
     """Drag something hard across: one to `most` slightly bent lines, thin at both ends."""
-    heading = rng.uniform(0, np.pi)
+    heading = rng.uniform(0, pi)
     for _ in range(int(rng.integers(1, most + 1))):
         x, y = spot_on(sheet.body, rng, 12)
         length, bend = rng.uniform(45, 95), rng.normal(0, 0.06)
         turn = heading + rng.normal(0, 0.15)
-        steps = np.linspace(-0.5, 0.5, 12)
-        path = [
-            (
-                float(x + length * t * np.cos(turn + bend * t * 4)),
-                float(y + length * t * np.sin(turn + bend * t * 4)),
-            )
-            for t in steps
-        ]
         width = rng.uniform(1.5, 2.5)
-        cover = stroke(path, [max(width * (1 - (2 * t) ** 4), 0.7) for t in steps]) * sheet.body
+        path = []
+        for t in np.linspace(-0.5, 0.5, 12).tolist():
+            at = turn + 4 * bend * t
+            path.append((x + length * t * cos(at), y + length * t * sin(at), max(width * (1 - (2 * t) ** 4), 0.7)))
+        cover = stroke(path) * sheet.body
         sheet.paint(cover, colour, rng.uniform(0.6, 0.9))
         sheet.height -= np.float32(depth) * cover
 
@@ -55,21 +52,20 @@ def scratch(sheet: Surface, layout: Any, rng: Rng, colour: Colour, depth: float 
 def crack(sheet: Surface, layout: Any, rng: Rng, colour: Colour, depth: float = 2.0) -> None:
     """Break the surface along a jagged line with a branch or two."""
     x, y = spot_on(sheet.body, rng, 30)
-    heading = rng.uniform(0, 2 * np.pi)
-    cover = np.zeros_like(sheet.height)
-    starts = [(x, y, heading, 2.4, 13), (x, y, heading + np.pi + rng.normal(0, 0.3), 2.2, 11)]
+    heading = rng.uniform(0, 2 * pi)
+    paths = []
+    starts = [(x, y, heading, 2.4, 13), (x, y, heading + pi + rng.normal(0, 0.3), 2.2, 11)]
     while starts:
         x, y, heading, width, steps = starts.pop()
-        path, widths = [(x, y)], [width]
-        for k in range(int(steps)):
+        path = [(x, y, width)]
+        for k in range(steps):
             turn = heading + rng.normal(0, 0.55)
-            x, y = x + 5 * float(np.cos(turn)), y + 5 * float(np.sin(turn))
-            path.append((x, y))
-            widths.append(max(width * (1 - k / steps), 0.8))
+            x, y = x + 5 * cos(turn), y + 5 * sin(turn)
+            path.append((x, y, max(width * (1 - k / steps), 0.8)))
             if width > 2 and k == 4:
                 starts.append((x, y, heading + float(rng.choice((-1, 1))) * 0.9, 1.6, 7))
-        cover = np.maximum(cover, stroke(path, widths))
-    cover = cover * sheet.body
+        paths.append(path)
+    cover = stroke(*paths) * sheet.body
     sheet.paint(cover, colour, 0.9)
     sheet.height -= np.float32(depth) * cover
 
@@ -124,15 +120,15 @@ def thread(sheet: Surface, layout: Any, rng: Rng, colours: tuple[Colour, ...]) -
     """Leave a loose end of another yarn on the cloth."""
     colour = colours[int(rng.integers(len(colours)))]
     x, y = spot_on(sheet.body, rng, 40)
-    heading, curl = rng.uniform(0, 2 * np.pi), rng.normal(0, 0.09)
+    heading, curl = rng.uniform(0, 2 * pi), rng.normal(0, 0.09)
     path = []
     for _ in range(int(rng.integers(18, 34))):
-        path.append((x, y))
+        path.append((x, y, 2.6))
         heading, curl = heading + curl, curl + rng.normal(0, 0.06)
-        x, y = x + 4 * float(np.cos(heading)), y + 4 * float(np.sin(heading))
-    cover = stroke(path, [2.6] * len(path))
+        x, y = x + 4 * cos(heading), y + 4 * sin(heading)
+    cover = stroke(path)
     sheet.paint(cover, colour)
-    sheet.height = np.maximum(sheet.height, 4.5 * stroke(path, [2.0] * len(path)))
+    np.maximum(sheet.height, 4.5 * cover, out=sheet.height)
 
 
 def odd_chips(sheet: Surface, layout: Any, rng: Rng, colour: Colour) -> None:
@@ -198,11 +194,11 @@ def misplaced(layout: Board, rng: Rng) -> Board:
             turn, shift = side * rng.uniform(0.25, 0.45), rng.uniform(2, 5)
         else:
             turn, shift = side * rng.uniform(0.6, 1.2), rng.uniform(3, 6)
-        way = rng.uniform(0, 2 * np.pi)
+        way = rng.uniform(0, 2 * pi)
         parts[k] = replace(
             part,
-            x=part.x + float(shift * np.cos(way)),
-            y=part.y + float(shift * np.sin(way)),
+            x=part.x + shift * cos(way),
+            y=part.y + shift * sin(way),
             angle=part.angle + float(turn),
         )
     return replace(layout, parts=tuple(parts))
@@ -252,7 +248,7 @@ FAULTS: dict[str, dict[str, tuple[Edit | None, Mark | None]]] = {
         "colour": (None, partial(odd_chips, colour=(0.26, 0.40, 0.66))),
         "crack": (None, partial(crack, colour=(0.33, 0.31, 0.29))),
         "missing": (None, partial(pits, colour=(0.42, 0.40, 0.37), radius=(7, 12), most=3)),
-        "spot": (None, partial(stain, colour=(0.70, 0.42, 0.20), radius=(12, 20))),
+        "spot": (None, partial(stain, colour=(0.66, 0.38, 0.18), radius=(14, 22))),
     },
     "flange": {
         "misplaced": (misdrilled, None),
@@ -261,11 +257,11 @@ FAULTS: dict[str, dict[str, tuple[Edit | None, Mark | None]]] = {
         "spot": (None, partial(stain, colour=_STEEL_RUST, radius=(6, 12), most=4)),
     },
     "board": {
-        "colour": (swapped, None),
         "misplaced": (misplaced, None),
         "missing": (without, None),
         "scratch": (None, partial(scratch, colour=(0.80, 0.66, 0.42), most=2)),
         "spot": (None, partial(grains, colours=((0.84, 0.84, 0.82), (0.80, 0.62, 0.20)), radius=(2.6, 4.6))),
+        "swapped": (swapped, None),
     },
     "biscuit": {
         "colour": (None, partial(discolour, colour=(0.46, 0.31, 0.22), radius=(16, 28))),

@@ -6,6 +6,7 @@ As with the textures, a layout says what lies where and may be changed by a faul
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import cos, sin
 
 import numpy as np
 from scipy import ndimage
@@ -25,8 +26,8 @@ class Pose:
 
     def at(self, u: float, v: float) -> tuple[float, float]:
         """Return the picture position of a point given in the object's own frame."""
-        c, s = np.cos(self.angle), np.sin(self.angle)
-        return float(self.x + u * c - v * s), float(self.y + u * s + v * c)
+        c, s = cos(self.angle), sin(self.angle)
+        return self.x + u * c - v * s, self.y + u * s + v * c
 
 
 def pose(rng: Rng, shift: float, turn: float) -> Pose:
@@ -64,7 +65,7 @@ def draw_flange(layout: Flange, rng: Rng) -> Surface:
     solid = np.maximum(radius - OUTER, BORE - radius)
     holes = np.full_like(solid, 999)
     for at, circle in layout.holes:
-        holes = np.minimum(holes, np.hypot(u - circle * np.cos(at), v - circle * np.sin(at)) - HOLE)
+        holes = np.minimum(holes, np.hypot(u - circle * cos(at), v - circle * sin(at)) - HOLE)
     solid = np.maximum(solid, -holes)
     bow = np.cos(2 * (theta + layout.pose.angle - 0.9)) * 0.5 + 0.5
     metal = layout.tone * (0.82 + 0.34 * bow**3) + 0.016 * groove + 0.008 * noise(rng, 100)
@@ -164,9 +165,7 @@ def draw_board(layout: Board, rng: Rng) -> Surface:
     panel = np.maximum(box(u, v, 166, 150, 5), 4 - drills)
     cover = edge(panel)
     bench.paint(cover, layout.green)
-    copper = np.zeros_like(u)
-    for trace in _TRACES:
-        copper = np.maximum(copper, stroke([layout.pose.at(*point) for point in trace], [2.4] * len(trace)))
+    copper = stroke(*([(*layout.pose.at(*point), 2.4) for point in trace] for trace in _TRACES))
     bench.paint(copper, (layout.green[0] * 1.35 + 0.03, layout.green[1] * 1.35 + 0.03, layout.green[2] * 1.35 + 0.03))
     bench.paint(edge(np.abs(drills - 6) - 2) * cover, (0.83, 0.68, 0.33))
     bench.albedo *= (1 + 0.02 * fractal(rng, 40, 2) * cover)[..., None]
@@ -181,7 +180,7 @@ def draw_board(layout: Board, rng: Rng) -> Surface:
 
 
 def _frame(u: Field, v: Field, part: Part) -> tuple[Field, Field]:
-    c, s = np.float32(np.cos(part.angle)), np.float32(np.sin(part.angle))
+    c, s = cos(part.angle), sin(part.angle)
     return (u - part.x) * c + (v - part.y) * s, (v - part.y) * c - (u - part.x) * s
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import cos, hypot, pi, sin
 from typing import TypeAlias
 
 import numpy as np
@@ -87,7 +89,7 @@ def edge(distance: Field, softness: float = 1.0) -> Field:
 
 def local(x: float, y: float, angle: float) -> tuple[Field, Field]:
     """Return each pixel's coordinates in a frame centred at (x, y) and turned by `angle`."""
-    c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    c, s = cos(angle), sin(angle)
     dx, dy = X - np.float32(x), Y - np.float32(y)
     return dx * c + dy * s, dy * c - dx * s
 
@@ -102,25 +104,25 @@ def box(u: Field, v: Field, width: float, height: float, corner: float = 0.0) ->
 
 def blot(rng: Rng, x: float, y: float, radius: float, ragged: float = 0.25, stretch: float = 1.0) -> Field:
     """Return the signed distance to an irregular spot; `ragged` is the outline's relative unrest."""
-    u, v = local(x, y, rng.uniform(0, np.pi))
+    u, v = local(x, y, rng.uniform(0, pi))
     theta = np.arctan2(v, u)
     wobble = np.zeros_like(theta)
     for k in range(2, 8):
-        wobble += np.float32(rng.normal() / k) * np.cos(k * theta + np.float32(rng.uniform(0, 2 * np.pi)))
+        wobble += np.float32(rng.normal() / k) * np.cos(k * theta + np.float32(rng.uniform(0, 2 * pi)))
     reach = np.float32(radius) * np.maximum(1 + np.float32(ragged) * wobble, 0.3)
     return np.hypot(u / np.float32(stretch), v) - reach
 
 
-def stroke(points: Sequence[tuple[float, float]], widths: Sequence[float]) -> Field:
-    """Return the coverage of a line through `points`, its width given at each point."""
+def stroke(*paths: Sequence[tuple[float, float, float]]) -> Field:
+    """Return the coverage of lines through points, each given as (x, y, width there)."""
     sheet = Image.new("L", (SIDE * _FINE, SIDE * _FINE), 0)
     pen = ImageDraw.Draw(sheet)
-    for (x0, y0), (x1, y1), width in zip(points, points[1:], widths, strict=False):
-        half = width * _FINE / 2
-        steps = max(int(np.hypot(x1 - x0, y1 - y0) * 2), 1)
-        for k in range(steps + 1):
-            x, y = (_FINE * (a + (b - a) * k / steps) for a, b in ((x0, x1), (y0, y1)))
-            pen.ellipse((x - half, y - half, x + half, y + half), fill=255)
+    for path in paths:
+        for (x0, y0, w0), (x1, y1, w1) in pairwise(path):
+            steps = max(int(hypot(x1 - x0, y1 - y0) * 2), 1)
+            for k in range(steps + 1):
+                x, y, width = (_FINE * (a + (b - a) * k / steps) for a, b in ((x0, x1), (y0, y1), (w0, w1)))
+                pen.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=255)
     return shrink(sheet)
 
 
@@ -149,7 +151,7 @@ class Light:
         exposure = rng.uniform(0.94, 1.06)
         warm = rng.normal(0, 0.012)
         return cls(
-            azimuth=np.pi * 1.25 + rng.normal(0, 0.1),
+            azimuth=pi * 1.25 + rng.normal(0, 0.1),
             elevation=0.85 + rng.normal(0, 0.04),
             slope=(rng.normal(-0.05, 0.04), rng.normal(-0.05, 0.04)),
             cast=(exposure * (1 + warm), exposure, exposure * (1 - warm)),
@@ -160,8 +162,8 @@ class Light:
 
 def expose(surface: Surface, light: Light) -> Field:
     """Return the noise-free picture, [SIDE, SIDE, 3]: Lambert and Blinn shading, cast shadows, lens blur."""
-    c, s = np.cos(light.azimuth), np.sin(light.azimuth)
-    lamp = np.array([c * np.cos(light.elevation), s * np.cos(light.elevation), np.sin(light.elevation)], np.float32)
+    c, s = cos(light.azimuth), sin(light.azimuth)
+    lamp = np.array((c * cos(light.elevation), s * cos(light.elevation), sin(light.elevation)), np.float32)
     halfway = lamp + np.array([0, 0, 1], np.float32)
     halfway /= np.linalg.norm(halfway)
     down, right = np.gradient(surface.height)

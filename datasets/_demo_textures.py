@@ -35,6 +35,7 @@ class Cloth:
     """1 where the diagonal runs the other way."""
 
 
+SQRT2 = 2**0.5
 YARN = 7.0
 """Distance between neighbouring yarns in pixels."""
 
@@ -64,9 +65,9 @@ def draw_cloth(layout: Cloth, rng: Rng) -> Surface:
     i, j = np.floor(u), np.floor(v)
     across, along = u - i - np.float32(0.5), v - j - np.float32(0.5)
     turn = np.where(layout.miswoven > 0.5, 1 - i, i)
-    rise = np.clip(np.sqrt(2) * np.cos(np.pi / 2 * (v - 0.5 - turn) - np.pi / 4), -1, 1)
+    rise = np.clip(SQRT2 * np.cos(np.pi / 2 * (v - 0.5 - turn) - np.pi / 4), -1, 1)
     sway = np.where(layout.miswoven > 0.5, 1.5 - u, u - 0.5)
-    fall = -np.clip(np.sqrt(2) * np.cos(np.pi / 2 * (j - sway) - np.pi / 4), -1, 1)
+    fall = -np.clip(SQRT2 * np.cos(np.pi / 2 * (j - sway) - np.pi / 4), -1, 1)
     thick = 1 + 0.12 * rng.standard_normal((2, 96)).astype(np.float32)
     tone = 1 + 0.06 * rng.standard_normal((2, 96)).astype(np.float32)
     warp_id, weft_id = i.astype(np.intp) % 96, j.astype(np.intp) % 96
@@ -137,12 +138,13 @@ class Stone:
 
 
 _MARBLE: tuple[Colour, ...] = (
-    (0.88, 0.86, 0.82),
-    (0.74, 0.64, 0.48),
-    (0.62, 0.50, 0.42),
-    (0.36, 0.37, 0.38),
-    (0.56, 0.58, 0.56),
+    (0.86, 0.84, 0.80),
+    (0.74, 0.65, 0.51),
+    (0.63, 0.53, 0.46),
+    (0.41, 0.42, 0.43),
+    (0.58, 0.60, 0.58),
 )
+_SHARES = (0.36, 0.18, 0.12, 0.14, 0.20)
 
 
 def chip(rng: Rng, x: float, y: float, radius: float) -> Outline:
@@ -154,16 +156,14 @@ def chip(rng: Rng, x: float, y: float, radius: float) -> Outline:
 
 def stone(rng: Rng) -> Stone:
     """Return a slab: large chips first, small ones in the gaps, none overlapping."""
-    placed = np.empty((0, 3))
-    chips = []
+    placed = np.full((600, 3), 1e4)
+    chips: list[tuple[Outline, Colour]] = []
     for radius, tries in ((6.5, 110), (4.8, 200), (3.4, 260)):
-        for _ in range(tries):
-            x, y = rng.uniform(-6, SIDE + 6, 2)
-            r = radius * rng.uniform(0.85, 1.15)
+        for x, y, r in rng.uniform((-6, -6, 0.85 * radius), (SIDE + 6, SIDE + 6, 1.15 * radius), (tries, 3)):
             if np.all((x - placed[:, 0]) ** 2 + (y - placed[:, 1]) ** 2 > (r + 1 + placed[:, 2]) ** 2):
-                placed = np.vstack((placed, (x, y, r)))
+                placed[len(chips)] = x, y, r
                 tone = rng.normal(1, 0.04)
-                base = _MARBLE[rng.choice(5, p=(0.36, 0.18, 0.12, 0.14, 0.20))]
+                base = _MARBLE[rng.choice(5, p=_SHARES)]
                 chips.append((chip(rng, x, y, r), (base[0] * tone, base[1] * tone, base[2] * tone)))
     shade = rng.normal(0, 0.012)
     return Stone((0.72 + shade, 0.70 + shade, 0.66 + shade), tuple(chips))

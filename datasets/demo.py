@@ -33,7 +33,7 @@ _DEFECTS: Mapping[str, tuple[str, ...]] = {
     "wood": ("colour", "missing", "scratch", "spot"),
     "terrazzo": ("colour", "crack", "missing", "spot"),
     "flange": ("misplaced", "missing", "scratch", "spot"),
-    "board": ("colour", "misplaced", "missing", "scratch", "spot"),
+    "board": ("misplaced", "missing", "scratch", "spot", "swapped"),
     "biscuit": ("colour", "crack", "missing", "spot"),
 }
 

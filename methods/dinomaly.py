@@ -300,7 +300,7 @@ def _shrink_easy(target: Tensor, output: Tensor, share: float, factor: float) ->
         # floor of a float product, as published: 12,544 points at a share of 0.9 keep 1254
         count = max(1, int(distance.numel() * (1.0 - share)))
         threshold = distance.flatten().topk(count).values[-1]
-        weight = torch.ones_like(distance).masked_fill(distance < threshold, factor).unsqueeze(1)
+        weight = torch.ones_like(distance).masked_fill(distance < threshold, factor).unsqueeze(1).to(output.dtype)
     output.register_hook(lambda gradient: gradient * weight)  # type: ignore[no-untyped-call]
 
 

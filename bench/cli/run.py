@@ -138,7 +138,7 @@ def _run(
 ) -> int:
     from typing import cast
 
-    from bench.cli.terminal import TerminalProgress, console, footnotes, score_table
+    from bench.cli.terminal import TerminalProgress, console
     from bench.run import sweep
     from bench.run.cell import Options
     from bench.run.feature_store import Place

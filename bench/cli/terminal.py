@@ -136,4 +136,3 @@ def percent(value: float | None) -> str:
 def _variant(metric: str) -> str:
     base, _, variant = metric.partition(":")
     return f"{HEADINGS.get(base, base)}:{variant}" if variant else base
-

@@ -24,8 +24,8 @@ from bench.errors import WeightsError
 
 ENVIRONMENT = "BENCH_WEIGHTS"
 FILENAME = "model.safetensors"
-PATIENCE_S = 8.0
-"""How long the hub may take to answer at all; name resolution and retries included."""
+PATIENCE_S = 6.0
+"""How long the hub may take to answer at all, name resolution included: with start-up, under 10 s in sum."""
 
 
 def locate(name: str, folder: Path | None = None) -> Path:
@@ -37,7 +37,7 @@ def locate(name: str, folder: Path | None = None) -> Path:
 
     Raises:
         UsageError: unknown name.
-        WeightsError: no file anywhere, and the hub does not have it or does not answer within 8 seconds.
+        WeightsError: no file anywhere, and the hub does not have it or does not answer within 6 seconds.
     """
     catalog.check(name)
     if folder is None and os.environ.get(ENVIRONMENT):
@@ -163,7 +163,7 @@ def _hub_trouble(repo: str) -> str | None:
 
     def ask() -> None:
         try:
-            get_hf_file_metadata(hf_hub_url(repo, FILENAME), timeout=PATIENCE_S / 2)
+            get_hf_file_metadata(hf_hub_url(repo, FILENAME), timeout=PATIENCE_S * 0.8)
             outcome.append(None)
         except Exception as error:
             outcome.append(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}")

@@ -89,6 +89,7 @@ def _array(name: str, given: npt.ArrayLike, ndim: int, shape: str) -> Array:
         raise UsageError(f"{name} are {list(array.shape)}, expected {shape}")
     if 0 in array.shape[1:]:
         raise UsageError(f"{name} are {list(array.shape)}: images without pixels, expected {shape} with H, W >= 1")
+    # swapped bytes would be compared one call at a time, and not be recognised as float16
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Literal, Protocol
@@ -88,6 +88,23 @@ class Recomputed:
     def get(self, indices: Tensor) -> Mapping[str, Tensor]:
         """Compute the features of the batch."""
         return self._extract([self._samples[index] for index in indices.tolist()])
+
+
+class LastStore:
+    """Keeps the features of the last cell, so that further seeds of the same method need not compute them again."""
+
+    def __init__(self) -> None:
+        self._key: str | None = None
+        self._store: FeatureStore | None = None
+
+    def get(self, key: str, build: Callable[[], FeatureStore]) -> FeatureStore:
+        """Return the kept store if `key` is its own, else drop it and build the one asked for."""
+        if self._store is None or key != self._key:
+            # dropped before building: two stores at once may not fit
+            self._store = None
+            self._store = build()
+            self._key = key
+        return self._store
 
 
 def build(

@@ -6,7 +6,7 @@ Everything that can be refused is refused here, before any work: names, settings
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -77,6 +77,10 @@ class Cell:
             }
         )
 
+    def features_key(self) -> str:
+        """Return a key that is equal for two cells exactly when their stored features are: all but the seed."""
+        return replace(self, seed=0).fingerprint()
+
     def key(self) -> CellKey:
         """Return the cell's identity as records carry it."""
         return CellKey(
@@ -105,7 +109,7 @@ class Planned:
 
 
 def expand(request: Request, note: Callable[[str], None] = lambda text: None) -> list[Cell]:
-    """Resolve a request into cells, datasets outermost, so that one dataset's pixels and features are used up together.
+    """Resolve a request into cells, datasets outermost, seeds innermost.
 
     Args:
         request: what the user asked for.
@@ -135,10 +139,11 @@ def expand(request: Request, note: Callable[[str], None] = lambda text: None) ->
         for setting in request.settings:
             note(f"reading {dataset}")
             task = tasks.prepare(dataset, tasks.data_root(dataset, request.data_roots), setting, request.classes)
-            for seed in request.seeds:
-                for name in request.methods:
-                    method, changed = methods[dataset, name]
-                    wanted = requests[dataset, name]
+            for name in request.methods:
+                method, changed = methods[dataset, name]
+                wanted = requests[dataset, name]
+                # seeds innermost: they share the features
+                for seed in request.seeds:
                     cells.append(
                         Cell(
                             method=method,

@@ -60,6 +60,7 @@ SCORES: dict[str, Callable[[], Maps]] = {
     "uint64 above int64": lambda: np.uint64(2**63) + (noise() * 20).astype(np.uint64),
     "infinities": with_infinities,
     "signed zeros": lambda: np.where(noise() > 2, 0.0, -0.0) * 1.0,
+    "big-endian float16": lambda: (noise() * 6000 - 20000).astype(">f2"),
     "big-endian": lambda: noise().astype(">f8"),
     "not contiguous": lambda: np.repeat(noise(), 2, axis=2)[:, :, ::2],
 }

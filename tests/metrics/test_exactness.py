@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from bench.metrics import SEVEN, evaluate_class, reference
 
-DTYPES = ("float16", "float32", "float64", ">f4", "uint8", "int8", "int16", "int32", "int64", "uint64")
+DTYPES = ("float16", "float32", "float64", ">f2", ">f4", "uint8", "int8", "int16", "int32", "int64", "uint64")
 LIMITS = (0.3, 0.05, 0.5, 1.0)
 TOLERANCE = 1e-12
 

@@ -349,6 +349,18 @@ def test_points_at_the_threshold_keep_their_gradient_and_tiny_batches_work() -> 
     assert output.grad is not None and (output.grad == 1).all()
 
 
+def test_autocast_trains() -> None:
+    method, module = built()
+    module.float()
+    features = {key: value.float() for key, value in given().items()}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = method.loss(module, features, 1000)
+    loss.backward()
+    exact = method.loss(module, features, 1000)
+    assert loss.item() == pytest.approx(exact.item(), rel=0.02)
+    assert all(param.grad is not None and torch.isfinite(param.grad).all() for param in module.parameters())
+
+
 def test_targets_get_no_gradient() -> None:
     method, module = built()
     nn.init.zeros_(module.bottleneck.fc1.weight)  # the output no longer depends on the features

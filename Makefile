@@ -1,0 +1,34 @@
+# make demo: set everything up, run the demo suite.   make test: set everything up, run all checks.
+# An active virtual environment is used; otherwise .venv is made here.
+PYTHON ?= python3
+VENV ?= $(or $(VIRTUAL_ENV),.venv)
+BIN := $(VENV)/bin
+READY := $(VENV)/.bench-ready
+
+.PHONY: demo test check format install clean
+
+demo: $(READY)
+	$(BIN)/bench run --suite demo
+	@echo "run again: $(BIN)/bench run --suite demo    look at the images: $(BIN)/bench data sheet demo --out demo.png"
+
+test: check
+	$(BIN)/pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+install: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

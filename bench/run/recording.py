@@ -1,0 +1,128 @@
+"""What a cell did, written down: facts of the cell, its scores or its failure, its cost."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from bench.api import Sample
+from bench.encoders import catalog
+from bench.errors import BenchError
+from bench.metrics import METRIC_VERSION, Scores
+from bench.run import timing
+from bench.run.complexity import complexity
+from bench.run.plan import Cell
+from bench.run.training import TrainingLog
+from bench.store.provenance import environment
+from bench.store.record import (
+    ClassScores,
+    DatasetFacts,
+    Efficiency,
+    EncoderFacts,
+    Failure,
+    ProtocolFacts,
+    Record,
+    TrainingFacts,
+)
+
+
+def facts(cell: Cell, device: torch.device, command: Sequence[str], vanished: Mapping[str, int]) -> dict[str, Any]:
+    """Return the fields that a done and a failed record share."""
+    task, protocol = cell.task, cell.protocol
+    info = catalog.describe(cell.encoder.name, cell.encoder.input_size, cell.encoder.blocks)
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": tuple(command),
+        "cell": cell.key(),
+        "protocol": ProtocolFacts(
+            name=protocol.name, version=protocol.version, hash=protocol.hash(), fields=protocol.fields()
+        ),
+        "metric_version": METRIC_VERSION,
+        "config": cell.method.config.model_dump(mode="json"),
+        "changed": cell.changed,
+        "dataset": DatasetFacts(
+            fingerprint=task.fingerprint(),
+            kind=task.dataset.card.kind,
+            classes_known=len(task.dataset.card.classes) or len(task.classes),
+            train=_count(task.train, task.classes),
+            test_good=_count([sample for sample in task.test if sample.label == 0], task.classes),
+            test_bad=_count([sample for sample in task.test if sample.label == 1], task.classes),
+            masks_vanished={cls: count for cls, count in vanished.items() if count},
+        ),
+        "encoder": EncoderFacts(
+            name=cell.encoder.name,
+            weights_sha256=cell.weights_sha256,
+            blocks=cell.encoder.blocks,
+            position=cell.encoder.position,
+            input_size=cell.encoder.input_size,
+            grid=info.grid,
+        ),
+        "environment": environment(str(device), cell.precision, torch.get_num_threads()),
+    }
+
+
+def scores(found: Mapping[str, Scores], metrics: Sequence[str]) -> dict[str, Any]:
+    """Return the record's scores by class and their mean.
+
+    The mean is null where a single class has no value: a mean over the others would not be comparable.
+    """
+    classes = {cls: ClassScores(values=dict(values), undefined=values.reasons) for cls, values in found.items()}
+    means: dict[str, float | None] = {}
+    for metric in metrics:
+        values = [one.values[metric] for one in classes.values()]
+        numbers = [value for value in values if value is not None]
+        means[metric] = sum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
+    return {"scores": classes, "mean": means}
+
+
+def training(cell: Cell, log: TrainingLog | None, place: str) -> TrainingFacts | None:
+    """Return how training went; None for a method that trains nothing."""
+    if log is None:
+        return None
+    return TrainingFacts(
+        steps=cell.method.config.steps,
+        batch_size=log.batch_size,
+        store=place,
+        resumed_at=tuple(log.resumed_at),
+        loss_curve=log.curve(),
+    )
+
+
+def efficiency(cell: Cell, log: TrainingLog | None, seconds: Mapping[str, float], device: torch.device) -> Efficiency:
+    """Return what the cell cost. `seconds` are wall seconds by phase."""
+    cost = complexity(cell.method)
+    train_rate = None
+    if log is not None:
+        train_rate = round(log.batch_size * cell.method.config.steps / max(seconds["train"], 1e-9), 2)
+    return Efficiency(
+        seconds={name: round(value, 3) for name, value in seconds.items()},
+        train_images_per_second=train_rate,
+        inference_images_per_second=round(len(cell.task.test) / max(seconds["inference"], 1e-9), 2),
+        peak_memory_mib=round(timing.peak_memory_mib(), 1),
+        peak_device_memory_mib=timing.peak_device_memory_mib(device),
+        params_total=cost.params_total,
+        params_trainable=cost.params_trainable,
+        macs=cost.macs,
+    )
+
+
+def failed(cell: Cell, device: torch.device, command: Sequence[str], error: Exception) -> Record:
+    """Return the record of a cell that ended with an error; it carries no score."""
+    return Record(status="failed", error=_failure(error, device), **facts(cell, device, command, {}))
+
+
+def _failure(error: Exception, device: torch.device) -> Failure:
+    if isinstance(error, BenchError):
+        return Failure(type=type(error).__name__, message=str(error), exit_code=error.exit_code)
+    if isinstance(error, torch.OutOfMemoryError):
+        return Failure(type="OutOfMemory", message=f"out of memory on {device}: {error}", exit_code=1)
+    # an error that bench did not raise on purpose is a defect of bench or of a plug-in: keep where it happened
+    return Failure(type=type(error).__name__, message="".join(traceback.format_exception(error)), exit_code=1)
+
+
+def _count(samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, int]:
+    return {cls: sum(sample.cls == cls for sample in samples) for cls in classes}
