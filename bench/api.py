@@ -128,7 +128,7 @@ def sourced(default: Any, source: str, help: str, **limits: Any) -> Any:
 class MethodConfig(BaseModel):
     """Base of a method's typed configuration: frozen, unknown keys refused, each default sourced."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     encoder: str
     """Frozen encoder by catalogue name."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -51,8 +52,12 @@ def load_suite(name: str) -> Suite:
     if name not in known:
         raise UsageError(f"unknown suite '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
     try:
-        return Suite(**tomllib.loads((_suites() / f"{name}.toml").read_text(encoding="utf-8")))
-    except (ValidationError, tomllib.TOMLDecodeError) as error:
+        values = tomllib.loads((_suites() / f"{name}.toml").read_text(encoding="utf-8"))
+        for key in values:
+            if key not in Suite.model_fields:
+                raise UsageError(f"suite '{name}' is malformed: no key '{key}'.{did_you_mean(key, Suite.model_fields)}")
+        return Suite(**values)
+    except ValueError as error:  # from TOML, Unicode and pydantic alike
         raise UsageError(f"suite '{name}' is malformed: {_plain(error)}") from error
 
 
@@ -124,7 +129,7 @@ def _suites() -> Any:
 def _value(raw: str) -> Any:
     try:
         return json.loads(raw)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, thousands of brackets
         return raw
 
 
@@ -132,7 +137,7 @@ def _plain(error: Exception) -> str:
     """Say a pydantic or TOML error in one line."""
     if isinstance(error, ValidationError):
         return "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])} = {item['input']!r}: {item['msg'].lower()}"
+            f"{'.'.join(str(part) for part in item['loc'])} = {reprlib.repr(item['input'])}: {item['msg'].lower()}"
             for item in error.errors()
         )
     return str(error)

@@ -5,7 +5,8 @@
     |-- DatasetError        (2)  a dataset is missing, incomplete or unreadable
     |-- WeightsError        (2)  an encoder's weights cannot be had or do not fit
     |-- StoreError          (2)  a record, checkpoint or results folder cannot be used
-    `-- TrainingError       (1)  training broke, for example a non-finite loss
+    |-- TrainingError       (1)  training broke, for example a non-finite loss
+    `-- ScoreError          (1)  a method gave scores that cannot be ranked
 
 A message says what was found, what was expected and which command helps. Inside a sweep an error becomes a failed
 record and the sweep goes on; the sweep's exit code is the highest among its cells.
@@ -40,3 +41,13 @@ class TrainingError(BenchError):
     """A training run cannot go on; the cell is recorded as failed and carries no score."""
 
     exit_code = 1
+
+
+class ScoreError(BenchError):
+    """A score is NaN, so nothing can be ranked; `image` is the first such image's index in its class."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, image: int) -> None:
+        super().__init__(message)
+        self.image = image

@@ -9,11 +9,12 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
-import importlib.util
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import entry_points
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -65,16 +66,23 @@ class Registry(Generic[T]):
                 f"unknown {self.kind} '{name}'.{did_you_mean(name, self.targets)} "
                 f"Known: {', '.join(self.names())}. See: bench ls {self.kind}s"
             )
-        module, _, attribute = self.targets[name].partition(":")
+        module, attribute = self._target(name)
         try:
-            loaded: Any = getattr(importlib.import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            if error.name and module.startswith(error.name):
-                raise UsageError(
-                    f"{self.kind} '{name}' lives in {module}, which cannot be imported. "
-                    "In a checkout run: pip install -e ."
-                ) from error
-            raise
+            found = importlib.import_module(module)
+        except Exception as error:
+            # whatever a plug-in raises while it is imported, it is the plug-in that cannot be used
+            missing = error.name if isinstance(error, ModuleNotFoundError) else None
+            ours = bool(missing) and f"{module}.".startswith(f"{missing}.")
+            raise UsageError(
+                f"{self.kind} '{name}' lives in {module}, which cannot be imported"
+                + (
+                    ". In a checkout run: pip install -e ."
+                    if ours
+                    else f" ({type(error).__name__}: {error}). Traceback: --debug"
+                )
+            ) from error
+        try:
+            loaded: Any = attrgetter(attribute)(found)
         except AttributeError as error:
             raise UsageError(f"{self.kind} '{name}' points to {self.targets[name]}, which does not exist") from error
         base = getattr(importlib.import_module("bench.api"), self.base)
@@ -84,16 +92,36 @@ class Registry(Generic[T]):
         return loaded
 
     def summary(self, name: str) -> str:
-        """Return the first line of the module's docstring, without importing the module."""
-        module = self.targets[name].partition(":")[0]
+        """Return the first line of the module's docstring, importing neither the module nor the package around it."""
+        module, _ = self._target(name)
         try:
-            spec = importlib.util.find_spec(module)
-        except ModuleNotFoundError:
-            spec = None
-        if spec is None or spec.origin is None:
+            source = Path(_origin(module)).read_text(encoding="utf-8")
+            docstring = ast.get_docstring(ast.parse(source)) or ""
+        except (ImportError, OSError, SyntaxError, ValueError):
             return f"(not importable: {module})"
-        docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
         return docstring.partition("\n")[0]
+
+    def _target(self, name: str) -> tuple[str, str]:
+        """Return module and attribute; an entry point may ask for extras in brackets behind them."""
+        module, _, attribute = self.targets[name].partition("[")[0].partition(":")
+        return module.strip(), attribute.strip()
+
+
+def _origin(module: str) -> str:
+    """Return the file that a module would be loaded from; `importlib.util.find_spec` would import its package."""
+    path: Sequence[str] | None = None
+    origin = None
+    parts = module.split(".")
+    for depth in range(len(parts)):
+        name = ".".join(parts[: depth + 1])
+        specs = (finder.find_spec(name, path) for finder in sys.meta_path)
+        spec = next((spec for spec in specs if spec is not None), None)
+        if spec is None:
+            raise ModuleNotFoundError(f"no module {name}", name=name)
+        origin, path = spec.origin, spec.submodule_search_locations
+    if origin is None:
+        raise ImportError(f"{module} is a folder without __init__.py", name=module)
+    return origin
 
 
 METHODS: Registry[Method] = Registry(

@@ -1,7 +1,6 @@
-"""What goes wrong in the demo's factory: faults in a product's layout, and marks left on its surface.
+"""Which defects each of the demo's products has, and those that change its layout before it is drawn.
 
-An `edit` takes (layout, rng) and returns the faulty layout. A `mark` takes (surface, layout, rng) and spoils it in
-place. Both draw only from their own generator, so that the same product without its fault can be drawn again.
+An edit takes (layout, rng) and returns the faulty layout; marks on the surface are in `_demo_marks`.
 """
 
 from __future__ import annotations
@@ -13,133 +12,17 @@ from math import cos, pi, sin
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy import ndimage
 
-from ._demo_objects import CIRCLE, HIGH, WIDE, Biscuit, Board, Flange
-from ._demo_optics import SIDE, Colour, Field, Rng, Surface, blot, edge, fractal, noise, stroke
-from ._demo_textures import Cloth, chip, cloth_frame, inlay
+from ._demo_board import SMALL, STRAYS, Board
+from ._demo_marks import crack, discolour, grains, odd_chips, pits, scratch, stain, thread
+from ._demo_objects import CIRCLE, HIGH, WIDE, Biscuit, Flange
+from ._demo_optics import SIDE, Rng, Surface, blot, edge
+from ._demo_textures import Cloth, cloth_frame
 
 Edit: TypeAlias = Callable[[Any, Rng], Any]
 Mark: TypeAlias = Callable[[Surface, Any, Rng], None]
 
 
-def spot_on(body: Field, rng: Rng, margin: int) -> tuple[float, float]:
-    """Return a point of the product at least `margin` pixels away from its edge and from the picture's."""
-    inner = ndimage.distance_transform_edt(np.pad(body > 0.5, 1))[1:-1, 1:-1] > margin
-    rows, columns = np.nonzero(inner)
-    pick = int(rng.integers(len(rows)))
-    return float(columns[pick]), float(rows[pick])
-
-
-# ------------------------------------------------------------------------------------------------------- marks
-def scratch(sheet: Surface, layout: Any, rng: Rng, colour: Colour, depth: float = 0.7, most: int = 3) -> None:
-    """Drag something hard across: one to `most` slightly bent lines, thin at both ends."""
-    heading = rng.uniform(0, pi)
-    for _ in range(int(rng.integers(1, most + 1))):
-        x, y = spot_on(sheet.body, rng, 12)
-        length, bend = rng.uniform(45, 95), rng.normal(0, 0.06)
-        turn = heading + rng.normal(0, 0.15)
-        width = rng.uniform(1.5, 2.5)
-        path = []
-        for t in np.linspace(-0.5, 0.5, 12).tolist():
-            at = turn + 4 * bend * t
-            path.append((x + length * t * cos(at), y + length * t * sin(at), max(width * (1 - (2 * t) ** 4), 0.7)))
-        cover = stroke(path) * sheet.body
-        sheet.paint(cover, colour, rng.uniform(0.6, 0.9))
-        sheet.height -= np.float32(depth) * cover
-
-
-def crack(sheet: Surface, layout: Any, rng: Rng, colour: Colour, depth: float = 2.0) -> None:
-    """Break the surface along a jagged line with a branch or two."""
-    x, y = spot_on(sheet.body, rng, 30)
-    heading = rng.uniform(0, 2 * pi)
-    paths = []
-    starts = [(x, y, heading, 2.4, 13), (x, y, heading + pi + rng.normal(0, 0.3), 2.2, 11)]
-    while starts:
-        x, y, heading, width, steps = starts.pop()
-        path = [(x, y, width)]
-        for k in range(steps):
-            turn = heading + rng.normal(0, 0.55)
-            x, y = x + 5 * cos(turn), y + 5 * sin(turn)
-            path.append((x, y, max(width * (1 - k / steps), 0.8)))
-            if width > 2 and k == 4:
-                starts.append((x, y, heading + float(rng.choice((-1, 1))) * 0.9, 1.6, 7))
-        paths.append(path)
-    cover = stroke(*paths) * sheet.body
-    sheet.paint(cover, colour, 0.9)
-    sheet.height -= np.float32(depth) * cover
-
-
-def stain(
-    sheet: Surface, layout: Any, rng: Rng, colour: Colour, radius: tuple[float, float], most: int = 3, rim: float = 0.25
-) -> None:
-    """Spill something see-through: a few drops, each with a darker rim where it dried."""
-    for k in range(int(rng.integers(1, most + 1))):
-        size = rng.uniform(*radius) * (1.0 if k == 0 else 0.55)
-        x, y = spot_on(sheet.body, rng, int(size * 0.8))
-        distance = blot(rng, x, y, size)
-        fill = edge(distance, 3.0) * (1 - np.float32(rim) + np.float32(rim) * edge(np.abs(distance + 2) - 1.5, 3.0))
-        uneven = 1 - 0.22 * np.clip(fractal(rng, 24, 2) + 1, 0, 2)
-        sheet.tint(fill * uneven * sheet.body, colour, rng.uniform(0.85, 1.1))
-
-
-def discolour(sheet: Surface, layout: Any, rng: Rng, colour: Colour, radius: tuple[float, float]) -> None:
-    """Change the colour of one large soft-edged area."""
-    size = rng.uniform(*radius)
-    x, y = spot_on(sheet.body, rng, int(size * 0.7))
-    uneven = 1 + 0.12 * np.clip(noise(rng, 8), -2, 2)
-    fill = edge(blot(rng, x, y, size, 0.3, rng.uniform(1, 1.5)), 8.0) * uneven * sheet.body
-    sheet.tint(fill, colour, rng.uniform(0.75, 1.0))
-
-
-def grains(sheet: Surface, layout: Any, rng: Rng, colours: tuple[Colour, ...], radius: tuple[float, float]) -> None:
-    """Drop two to five foreign bodies that lie on top."""
-    colour = colours[int(rng.integers(len(colours)))]
-    for _ in range(int(rng.integers(2, 6))):
-        size = rng.uniform(*radius)
-        x, y = spot_on(sheet.body, rng, 8)
-        distance = blot(rng, x, y, size, 0.3, rng.uniform(1, 1.6))
-        cover = edge(distance)
-        sheet.paint(cover, colour)
-        sheet.height += np.sqrt(np.clip(-distance, 0, None)) * 1.2 * cover
-        sheet.gloss = np.maximum(sheet.gloss, 0.15 * cover)
-
-
-def pits(sheet: Surface, layout: Any, rng: Rng, colour: Colour, radius: tuple[float, float], most: int) -> None:
-    """Break material out: dark hollows with a bright worn edge."""
-    for _ in range(int(rng.integers(1, most + 1))):
-        size = rng.uniform(*radius)
-        x, y = spot_on(sheet.body, rng, int(size) + 4)
-        distance = blot(rng, x, y, size, 0.18)
-        sheet.paint(edge(np.abs(distance - 0.8) - 0.8, 1.5), (0.86, 0.80, 0.72), 0.45)
-        sheet.paint(edge(distance), colour)
-        sheet.height -= 4 * edge(distance, 2.0)
-
-
-def thread(sheet: Surface, layout: Any, rng: Rng, colours: tuple[Colour, ...]) -> None:
-    """Leave a loose end of another yarn on the cloth."""
-    colour = colours[int(rng.integers(len(colours)))]
-    x, y = spot_on(sheet.body, rng, 40)
-    heading, curl = rng.uniform(0, 2 * pi), rng.normal(0, 0.09)
-    path = []
-    for _ in range(int(rng.integers(18, 34))):
-        path.append((x, y, 2.6))
-        heading, curl = heading + curl, curl + rng.normal(0, 0.06)
-        x, y = x + 4 * cos(heading), y + 4 * sin(heading)
-    cover = stroke(path)
-    sheet.paint(cover, colour)
-    np.maximum(sheet.height, 4.5 * cover, out=sheet.height)
-
-
-def odd_chips(sheet: Surface, layout: Any, rng: Rng, colour: Colour) -> None:
-    """Press in one to three chips of something that is no marble."""
-    chips = [(chip(rng, *spot_on(sheet.body, rng, 16), rng.uniform(9, 14)), colour) for _ in range(rng.integers(1, 4))]
-    cover, _ = inlay(chips)
-    sheet.paint(cover, colour)
-    np.maximum(sheet.gloss, 0.10 * cover, out=sheet.gloss)
-
-
-# ------------------------------------------------------------------------------------------------------- edits
 def tear(layout: Cloth, rng: Rng) -> Cloth:
     """Wear one or two holes: warp and weft give way in different outlines, so loose ends stick out."""
     yarns = [np.floor(axis).astype(np.intp) % 96 for axis in cloth_frame(layout)]
@@ -207,10 +90,9 @@ def misplaced(layout: Board, rng: Rng) -> Board:
 def swapped(layout: Board, rng: Rng) -> Board:
     """Fit one or two small components of the wrong kind."""
     parts = list(layout.parts)
-    small = [k for k, part in enumerate(parts) if part.kind in ("resistor", "capacitor", "diode")]
+    small = [k for k, part in enumerate(parts) if part.kind in SMALL]
     for k in rng.choice(small, int(rng.integers(1, 3)), replace=False):
-        others = [kind for kind in ("resistor", "capacitor", "diode") if kind != parts[k].kind]
-        parts[k] = replace(parts[k], kind=others[int(rng.integers(2))])
+        parts[k] = replace(parts[k], kind=STRAYS[int(rng.integers(2))])
     return replace(layout, parts=tuple(parts))
 
 
@@ -227,8 +109,6 @@ def bite(layout: Biscuit, rng: Rng) -> Biscuit:
         pieces.append(blot(rng, x, y, float(size), 0.20))
     return replace(layout, bitten=tuple(pieces))
 
-
-_STEEL_RUST: Colour = (0.66, 0.36, 0.17)
 
 FAULTS: dict[str, dict[str, tuple[Edit | None, Mark | None]]] = {
     "fabric": {
@@ -254,7 +134,7 @@ FAULTS: dict[str, dict[str, tuple[Edit | None, Mark | None]]] = {
         "misplaced": (misdrilled, None),
         "missing": (undrilled, None),
         "scratch": (None, partial(scratch, colour=(0.93, 0.94, 0.96))),
-        "spot": (None, partial(stain, colour=_STEEL_RUST, radius=(6, 12), most=4)),
+        "spot": (None, partial(stain, colour=(0.66, 0.36, 0.17), radius=(6, 12), most=4)),
     },
     "board": {
         "misplaced": (misplaced, None),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import cos, hypot, pi, sin
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -82,9 +82,9 @@ def fractal(rng: Rng, cells: int, octaves: int = 3) -> Field:
     return sum(layers, np.zeros((SIDE, SIDE), np.float32)) / np.float32(1.2)
 
 
-def edge(distance: Field, softness: float = 1.0) -> Field:
+def edge(distance: npt.NDArray[np.floating[Any]], softness: float = 1.0) -> Field:
     """Turn a signed distance (negative inside) into coverage 0..1 with an edge `softness` pixels wide."""
-    return np.clip(0.5 - distance / np.float32(softness), 0, 1)
+    return np.clip(0.5 - distance / np.float32(softness), 0, 1).astype(np.float32, copy=False)
 
 
 def local(x: float, y: float, angle: float) -> tuple[Field, Field]:
@@ -102,7 +102,7 @@ def box(u: Field, v: Field, width: float, height: float, corner: float = 0.0) ->
     return outside + np.minimum(np.maximum(qu, qv), 0) - np.float32(corner)
 
 
-def blot(rng: Rng, x: float, y: float, radius: float, ragged: float = 0.25, stretch: float = 1.0) -> Field:
+def blot(rng: Rng, x: float, y: float, radius: float, ragged: float = 0.16, stretch: float = 1.0) -> Field:
     """Return the signed distance to an irregular spot; `ragged` is the outline's relative unrest."""
     u, v = local(x, y, rng.uniform(0, pi))
     theta = np.arctan2(v, u)

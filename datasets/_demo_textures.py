@@ -145,6 +145,7 @@ _MARBLE: tuple[Colour, ...] = (
     (0.58, 0.60, 0.58),
 )
 _SHARES = (0.36, 0.18, 0.12, 0.14, 0.20)
+_BASALT: Colour = (0.16, 0.16, 0.17)
 
 
 def chip(rng: Rng, x: float, y: float, radius: float) -> Outline:
@@ -155,7 +156,7 @@ def chip(rng: Rng, x: float, y: float, radius: float) -> Outline:
 
 
 def stone(rng: Rng) -> Stone:
-    """Return a slab: large chips first, small ones in the gaps, none overlapping."""
+    """Return a slab: large chips first, small ones in the gaps, none overlapping; a few black grains anywhere."""
     placed = np.full((600, 3), 1e4)
     chips: list[tuple[Outline, Colour]] = []
     for radius, tries in ((6.5, 110), (4.8, 200), (3.4, 260)):
@@ -165,6 +166,8 @@ def stone(rng: Rng) -> Stone:
                 tone = rng.normal(1, 0.04)
                 base = _MARBLE[rng.choice(5, p=_SHARES)]
                 chips.append((chip(rng, x, y, r), (base[0] * tone, base[1] * tone, base[2] * tone)))
+    for x, y, r in rng.uniform((0, 0, 0.8), (SIDE, SIDE, 1.7), (45, 3)):
+        chips.append((chip(rng, x, y, r), _BASALT))
     shade = rng.normal(0, 0.012)
     return Stone((0.72 + shade, 0.70 + shade, 0.66 + shade), tuple(chips))
 

@@ -45,7 +45,7 @@ class Config(MethodConfig):
 
     encoder: str = sourced("vit_base_patch14_reg4_dinov2.lvd142m", "section 4.1", "frozen ViT, by timm name")
     input_size: int | None = sourced(
-        None, "section 4.1: 392 for /14; preprint A.3: 448 for /16", "input side in pixels; none = 28 patches", gt=0
+        None, "section 4.1: 392 for /14; preprint A.3: 448 for /16", "input side in pixels; null = 28 patches", gt=0
     )
     position: Literal["auto", "dinov2", "timm"] = sourced(
         "auto",
@@ -53,7 +53,7 @@ class Config(MethodConfig):
         "how position embeddings are resized; auto = dinov2's own rule for DINOv2 encoders",
     )
     layers: tuple[int, ...] | None = sourced(
-        None, "code; section 3.1 (eight middle-level layers)", "encoder blocks, from 0; none = by depth"
+        None, "code; section 3.1 (eight middle-level layers)", "encoder blocks, from 0; null = by depth"
     )
     groups: tuple[tuple[int, ...], ...] = sourced(
         ((0, 1, 2, 3), (4, 5, 6, 7)), "section 3.4, code", "places in `layers` that are averaged into each group"

@@ -1,14 +1,17 @@
 """The `bench` command: its sub-commands are imported when called, its errors are one message and an exit code.
 
-Exit codes: 0 all well; 1 a check or a cell failed; 2 the user's mistake; 130 interrupted.
+Exit codes: 0 all well; 1 a check or a cell failed; 2 the user's mistake; 130 interrupted; 141 nobody reads our output.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -34,6 +37,16 @@ Examples:
 class LazyGroup(click.Group):
     """A group that imports a command's module only when the command is called."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the command line; help is printed here."""
+        with _reader_may_leave():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _reader_may_leave():
+            return super().invoke(ctx)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order users meet them."""
         return list(COMMANDS)
@@ -50,6 +63,17 @@ class LazyGroup(click.Group):
         """List commands from the table above, importing none."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """End quietly when nobody reads our output any more (bench ls | head), as if killed by SIGPIPE."""
+    try:
+        yield
+    except BrokenPipeError:
+        # keep Python from complaining at exit about what it could not write
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(128 + signal.SIGPIPE) from None
 
 
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,9 +97,8 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         _say("interrupted. Finished cells are kept; the same command goes on from the last checkpoint")
         return 130
-    except BrokenPipeError:
-        # the reader of a pipe went away (bench ls | head): not an error; keep Python from complaining at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except click.exceptions.NoArgsIsHelpError as help_wanted:
+        click.echo(help_wanted.format_message())
         return 0
     except click.ClickException as error:
         if debug:

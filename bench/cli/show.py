@@ -32,6 +32,8 @@ def show(name: str, pairs: tuple[str, ...], as_json: bool) -> None:
         facts = _method(name, pairs)
         _print_json(facts) if as_json else _print_method(facts)
     elif name in DATASETS.targets:
+        if pairs:
+            raise UsageError(f"--set changes settings of methods; {name} is a dataset")
         card = asdict(DATASETS.load(name).card)
         _print_json(card) if as_json else _print_card(card)
     else:
@@ -44,7 +46,10 @@ def _method(name: str, pairs: tuple[str, ...]) -> dict[str, Any]:
     from bench.run.complexity import complexity
 
     kind = METHODS.load(name)
-    config = configure(kind, "", parse_set(pairs).get(name, {}), None)
+    given = parse_set(pairs)
+    if others := [method for method in given if method != name]:
+        raise UsageError(f"--set names '{others[0]}', but the method shown is {name}")
+    config = configure(kind, "", given.get(name, {}), None)
     method = kind(config)
     request = method.encoder()
     settings = {}
@@ -73,53 +78,60 @@ def _print_json(facts: dict[str, Any]) -> None:
 
 def _print_method(facts: dict[str, Any]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from bench.cli.terminal import console
 
     out = console()
-    out.print(f"[bold]{facts['name']}[/]  {facts['title']}", highlight=False)
-    encoder = facts["encoder"]
-    out.print(
+    out.print(Text.assemble((facts["name"], "bold"), "  ", facts["title"]), soft_wrap=True)
+    encoder, cost = facts["encoder"], facts["cost"]
+    lines = [
         f"encoder   {encoder['name']}, blocks {encoder['blocks']}, input {encoder['input_size']} px, "
         f"{encoder['position']} positions",
-        highlight=False,
-    )
-    cost = facts["cost"]
-    out.print(
         f"cost      {cost['params_total']:,} parameters, {cost['params_trainable']:,} trainable, "
         f"{cost['macs'] / 1e9:.2f} GMAC an image",
-        highlight=False,
-    )
+    ]
     for dataset, values in facts["dataset_overrides"].items():
         changes = ", ".join(f"{key} = {value}" for key, value in values.items())
-        out.print(f"on {dataset}   {changes}", highlight=False)
+        lines.append(f"on {dataset}   {changes}")
+    for line in lines:
+        out.print(Text(line), soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for column in ("setting", "value", "source", "meaning"):
         table.add_column(column, overflow="fold")
     for key, setting in facts["settings"].items():
-        value = str(setting["value"])
-        table.add_row(key, value, setting["source"] or "", setting["help"] or "")
-    out.print(table, highlight=False)
+        value = setting["value"]
+        # spelt as --set takes it: null, not None
+        cells = (
+            key,
+            value if isinstance(value, str) else json.dumps(value),
+            setting["source"] or "",
+            setting["help"] or "",
+        )
+        table.add_row(*(Text(cell) for cell in cells))
+    out.print(table)
 
 
 def _print_card(card: dict[str, Any]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from bench.cli.terminal import console
 
     out = console()
-    out.print(f"[bold]{card['name']}[/]  {card['title']} ({card['kind']}, masks: {card['masks']})", highlight=False)
+    facts = f"  {card['title']} ({card['kind']}, masks: {card['masks']})"
+    out.print(Text.assemble((card["name"], "bold"), facts), soft_wrap=True)
     for key in ("licence", "citation", "source"):
-        out.print(f"{key:9} {card[key]}", highlight=False, markup=False)
+        out.print(Text(f"{key:9} {card[key]}"), soft_wrap=True)
     for note in card["notes"]:
-        out.print(f"note      {note}", highlight=False, markup=False)
+        out.print(Text(f"note      {note}"), soft_wrap=True)
     if card["counts"]:
         table = Table(box=None, pad_edge=False)
         table.add_column("class")
         for column in ("train", "good", "anomalous"):
             table.add_column(column, justify="right")
         for cls, counts in card["counts"].items():
-            table.add_row(cls, *(str(counts[key]) for key in ("train", "good", "bad")))
+            table.add_row(Text(cls), *(str(counts[key]) for key in ("train", "good", "bad")))
         sums = (sum(counts[key] for counts in card["counts"].values()) for key in ("train", "good", "bad"))
         table.add_row("[bold]all", *(f"[bold]{total}" for total in sums))
-        out.print(table, highlight=False)
+        out.print(table)

@@ -24,23 +24,31 @@ HEADINGS = {
     "pixel/aupro@0.3": "AUPRO",
 }
 PLAIN_EVERY_SECONDS = 10.0
+PIPED_WIDTH = 10_000
+"""Columns; wider than any line, since what reads a pipe wants lines whole."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to bench.cli.main, where rich would exit with code 1 as if a cell had failed."""
+        raise
 
 
 def console(stderr: bool = False) -> Console:
-    """Return a console that neither breaks lines nor colours when piped."""
-    out = Console(stderr=stderr, soft_wrap=False)
-    return out if out.is_terminal else Console(stderr=stderr, width=200, no_color=True)
+    """Return a console that neither breaks lines nor colours when piped, and shows names like `:bug:` as they are."""
+    out = _Console(stderr=stderr, emoji=False)
+    return out if out.is_terminal else _Console(stderr=stderr, emoji=False, width=PIPED_WIDTH, no_color=True)
 
 
 class TerminalProgress:
-    """Live bars on a terminal; elsewhere a line at the start and end of each phase and every ten seconds."""
+    """Live bars on a terminal; elsewhere a line every ten seconds and at the end of each phase."""
 
     def __init__(self, out: Console) -> None:
         self._out = out
 
     def say(self, text: str) -> None:
         """Print one line."""
-        self._out.print(text, highlight=False, markup=False)
+        self._out.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def phase(self, name: str, total: int, done: int = 0) -> Iterator[Advance]:
@@ -52,13 +60,13 @@ class TerminalProgress:
     @contextmanager
     def _bar(self, name: str, total: int, done: int) -> Iterator[Advance]:
         columns = (
-            TextColumn("  {task.description:9}"),
+            TextColumn("  {task.description:9}", markup=False),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=self._out) as bars:
             bar = bars.add_task(name, total=total, completed=done, note="")

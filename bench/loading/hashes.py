@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from os import cpu_count
 from pathlib import Path
 
@@ -35,23 +35,26 @@ def content_hashes(paths: Iterable[Path], advance: Callable[[int], None] = lambd
         DatasetError: a file is missing or cannot be read.
     """
     unique = list(dict.fromkeys(paths))
+    # before the first stat: what changed later than this may change again without its times showing it
+    settled = time.time_ns() - int(SETTLED_SECONDS * 1e9)
     keys = {path: _key(path) for path in unique}
     with closing(_open()) as index:
-        known = dict(index.execute("SELECT key, sha FROM files")) if unique else {}
+        known = _recall(index) if unique else {}
         hashes = {path: known[key] for path, key in keys.items() if key in known}
         advance(len(hashes))
         missing = [path for path in unique if path not in hashes]
-        with ThreadPoolExecutor(max_workers=min(16, 2 * (cpu_count() or 1))) as pool:
-            fresh = []
-            for path, digest in zip(missing, pool.map(_read, missing), strict=True):
-                hashes[path] = digest
-                fresh.append((path, digest))
-                advance(1)
         # the key is taken before reading: a change in between gives a key that no later stat will match
-        limit = time.time_ns() - int(SETTLED_SECONDS * 1e9)
-        rows = [(keys[path], digest) for path, digest in fresh if _newest(keys[path]) < limit]
-        with index:
-            index.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", rows)
+        fresh: list[tuple[str, str]] = []
+        try:
+            with ThreadPoolExecutor(max_workers=min(16, 2 * (cpu_count() or 1))) as pool:
+                for path, digest in zip(missing, pool.map(_read, missing), strict=True):
+                    hashes[path] = digest
+                    if _newest(keys[path]) < settled:
+                        fresh.append((keys[path], digest))
+                    advance(1)
+        finally:
+            # an unreadable file or Ctrl-C does not cost the files read before it
+            _remember(index, fresh)
     return hashes
 
 
@@ -69,12 +72,25 @@ def _open() -> sqlite3.Connection:
     return index
 
 
+def _recall(index: sqlite3.Connection) -> dict[str, str]:
+    try:
+        return dict(index.execute("SELECT key, sha FROM files"))
+    except sqlite3.Error:
+        return {}
+
+
+def _remember(index: sqlite3.Connection, rows: list[tuple[str, str]]) -> None:
+    with suppress(sqlite3.Error), index:
+        index.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", rows)
+
+
 def _key(path: Path) -> str:
     try:
         stat = path.stat()
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror}. Check with: bench data verify") from error
-    return f"{path.absolute()}|{stat.st_size}|{stat.st_ino}|{stat.st_mtime_ns}|{stat.st_ctime_ns}"
+    # !a: SQLite takes no names that are not UTF-8
+    return f"{str(path.absolute())!a}|{stat.st_size}|{stat.st_ino}|{stat.st_mtime_ns}|{stat.st_ctime_ns}"
 
 
 def _newest(key: str) -> int:

@@ -12,6 +12,7 @@ import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ import numpy.typing as npt
 import PIL
 
 from bench.api import Dataset, Sample
-from bench.errors import StoreError
+from bench.errors import DatasetError, StoreError
 from bench.loading import cache_dir
+from bench.loading.hashes import sha256
 from bench.loading.images import to_pixels
 from bench.store.files import atomic
 
@@ -47,14 +49,19 @@ class PixelCache:
         self.crop = crop
         # decoders differ in the last bit between Pillow versions, so the version is part of the transform
         transform = f"rgb-bilinear-r{resize}-c{crop}-pillow{PIL.__version__}"
+        reader = type(dataset)
+        if reader.read_image is not Dataset.read_image:
+            # a dataset with its own way of reading must not share pixels with one that reads the same files plainly
+            transform += f"-{reader.__module__}.{reader.__qualname__}"
         self._folder = (folder or cache_dir()) / "pixels" / transform
         self._writable = True
+        self._unchanged: set[Path] = set()
 
     def decode(self, samples: Sequence[Sample], advance: Callable[[int], None] = lambda done: None) -> None:
         """Decode every image that is not cached yet, in threads.
 
         Raises:
-            DatasetError: an image is unreadable.
+            DatasetError: an image is unreadable, or its file changed after it was hashed.
         """
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
             pending = pool.map(self._ensure, samples)
@@ -66,16 +73,17 @@ class PixelCache:
                 raise
 
     def batch(self, samples: Sequence[Sample]) -> Pixels:
-        """Return uint8 [B, crop, crop, 3] in the order of `samples`."""
+        """Return uint8 [B, crop, crop, 3] in the order of `samples`; raises as `decode`."""
         return np.stack([self.read(sample) for sample in samples])
 
     def read(self, sample: Sample) -> Pixels:
-        """Return uint8 [crop, crop, 3] of one image, from the cache where possible."""
+        """Return uint8 [crop, crop, 3] of one image, from the cache where possible; raises as `decode`."""
         path = self._path(sample)
         cached = self._load(path)
         if cached is not None:
             return cached
         pixels = to_pixels(self._dataset.read_image(sample), self._resize, self.crop)
+        self._check_unchanged(sample.image)
         self._save(path, pixels)
         return pixels
 
@@ -83,8 +91,18 @@ class PixelCache:
         path = self._path(sample)
         # a whole read of every cached file would cost as much as using it; a wrong length is caught here, a wrong
         # byte when the pixels are used
-        if not (path.is_file() and path.stat().st_size == self._length()):
-            self.read(sample)
+        with suppress(OSError):
+            if path.stat().st_size == self._length():
+                return
+        self.read(sample)
+
+    def _check_unchanged(self, file: Path) -> None:
+        """Refuse a file that is not the one that was hashed: its pixels would be kept, and scored, as another's."""
+        if file in self._unchanged:
+            return
+        if sha256(file) != self._hashes[file]:
+            raise DatasetError(f"{file} changed after the run was planned. Run the same command again")
+        self._unchanged.add(file)
 
     def _length(self) -> int:
         return 3 * self.crop * self.crop + 4
@@ -110,7 +128,7 @@ class PixelCache:
             return
         body = pixels.tobytes()
         try:
-            with atomic(path) as file:
+            with atomic(path, durable=False) as file:
                 file.write(body)
                 file.write(zlib.crc32(body).to_bytes(4, "little"))
         except StoreError:

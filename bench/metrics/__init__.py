@@ -10,9 +10,9 @@ people's numbers), evaluate. `reference` holds the slow definitions that the tes
 
 from __future__ import annotations
 
+from bench.errors import ScoreError
 from bench.metrics.evaluate import Scores, evaluate_class, mad
 from bench.metrics.ids import METRIC_VERSION, MetricId, parse
-from bench.metrics.inputs import ScoreError
 from bench.protocol import SEVEN
 
 __all__ = ["METRIC_VERSION", "SEVEN", "MetricId", "ScoreError", "Scores", "evaluate_class", "mad", "parse"]

@@ -8,20 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import BenchError, UsageError
+from bench.errors import ScoreError, UsageError
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
-
-
-class ScoreError(BenchError):
-    """A score is NaN, so nothing can be ranked; `image` is the first such image's index in the class."""
-
-    exit_code = 1
-
-    def __init__(self, message: str, image: int) -> None:
-        super().__init__(message)
-        self.image = image
 
 
 @dataclass(frozen=True, slots=True)

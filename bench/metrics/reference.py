@@ -92,7 +92,7 @@ def aupro_grid(maps: Array, masks: Bools, limit: float, steps: int = 200) -> flo
     if masks.all() or not masks.any():
         return None
     values = maps if maps.dtype.kind == "f" else maps.astype(np.float64)
-    values = values.astype(np.float32) if values.dtype == np.float16 else values
+    values = values.astype(np.float32) if values.dtype.itemsize == 2 else values
     with np.errstate(all="ignore"):
         step = (values.max() - values.min()) / values.dtype.type(steps)
     if not (np.isfinite(step) and step > 0):

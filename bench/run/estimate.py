@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -38,11 +39,14 @@ def estimate(item: Planned, results: Path, device: torch.device) -> Estimate:
     return Estimate(_from_macs(cell, device), measured=False)
 
 
-def _earlier(cell: Cell, results: Path, device: torch.device) -> list[Record]:
-    """Return done records of the same method, encoder, input size, precision and machine, newest first."""
+def _earlier(cell: Cell, results: Path, device: torch.device) -> Iterator[Record]:
+    """Yield done records of the same method, encoder, input size, precision and machine, newest file first.
+
+    One at a time: the first usually serves, and a plan of hundreds of cells must not read every record for each.
+    """
     here = environment(str(device), cell.precision, torch.get_num_threads())
-    found = []
-    for path in results.glob(f"*/{cell.method.name}/*/s*.json"):
+    files = results.glob(f"*/{cell.method.name}/*/s*.json")
+    for path in sorted(files, key=_modified, reverse=True):
         try:
             record = records.read(path)
         except StoreError:
@@ -56,8 +60,14 @@ def _earlier(cell: Cell, results: Path, device: torch.device) -> list[Record]:
         )
         same_work = (record.encoder.name, record.encoder.input_size) == (cell.encoder.name, cell.encoder.input_size)
         if record.status == "done" and same_machine and same_work:
-            found.append(record)
-    return sorted(found, key=lambda record: record.created, reverse=True)
+            yield record
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # removed since it was listed
+        return 0.0
 
 
 def _from_record(cell: Cell, earlier: Record) -> float | None:

@@ -16,7 +16,7 @@ from bench.encoders import catalog, weights
 from bench.errors import StoreError
 from bench.metrics import METRIC_VERSION
 from bench.protocol import Protocol, resolve
-from bench.registry import METHODS
+from bench.registry import DATASETS, METHODS
 from bench.run import task as tasks
 from bench.run.task import Task
 from bench.store import record as records
@@ -119,6 +119,8 @@ def expand(request: Request, note: Callable[[str], None] = lambda text: None) ->
         UsageError, DatasetError, WeightsError: something asked for does not exist or does not fit.
     """
     kinds = {name: METHODS.load(name) for name in request.methods}
+    for dataset in request.datasets:
+        DATASETS.load(dataset)
     protocols = {name: resolve(request.protocol, kind) for name, kind in kinds.items()}
     # configurations first: a mistyped --set must not wait for the hashing of a dataset
     methods: dict[tuple[str, str], tuple[Method, tuple[str, ...]]] = {}

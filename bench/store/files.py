@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,32 +15,35 @@ from bench.errors import StoreError
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[IO[bytes]]:
+def atomic(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """Open a temporary sibling for binary writing and move it onto `path` when the block ends without an error.
 
     A reader sees the old file or the whole new one, whatever kills the writer. Raises StoreError when the folder
     cannot be written or the disk is full; the temporary file is removed then.
+
+    Args:
+        path: the file to write; missing folders above it are made.
+        durable: wait until the bytes are on the disk, so that a power cut cannot leave an empty file either. Not worth
+            its milliseconds for a cache whose files carry a checksum.
     """
-    temporary: Path | None = None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
+        # not tempfile: its files are private, while records are shared like any file that the user writes
+        with temporary.open("xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes private files; records are meant to be shared like any file the user writes
-        temporary.chmod(0o666 & ~_umask())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(f"no space left for {path}. Free some, then run the same command again") from error
         raise StoreError(f"cannot write {path}: {error.strerror or error}. Choose another folder") from error
     finally:
-        if temporary is not None:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
+        # after a success the name is gone; where the folder cannot be had, there is nothing to remove
+        with suppress(OSError):
+            temporary.unlink()
 
 
 @contextmanager
@@ -61,6 +64,10 @@ def try_lock(path: Path) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
+        except OSError as error:
+            raise StoreError(
+                f"cannot lock {path}: {error.strerror or error}. Choose a folder on a file system that has locks"
+            ) from error
         if not _same_file(file, path):
             # the former holder removed the file between our opening and our locking it
             yield False
@@ -76,9 +83,3 @@ def _same_file(file: IO[bytes], path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

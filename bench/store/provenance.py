@@ -47,9 +47,10 @@ def environment(device: str, precision: str, threads: int) -> Environment:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
-    )
+    # inside a git hook GIT_DIR and its like name another repository; the lock is for others' work in this one
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=outside)
     return done.stdout.strip()
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bench.errors import StoreError
 from bench.store.files import atomic
@@ -18,8 +18,18 @@ from bench.store.files import atomic
 SCHEMA_VERSION = 1
 
 
+def _encodable(text: object) -> object:
+    """Spell out what is not UTF-8 (bytes of a path that the user gave), which JSON and pydantic would refuse."""
+    return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text
+
+
+Text = Annotated[str, BeforeValidator(_encodable)]
+"""Text from outside that may hold a path."""
+
+
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # JSON has no NaN: it would be written as null, and a score would turn into an undefined one without a reason
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class CellKey(_Part):
@@ -126,7 +136,7 @@ class Failure(_Part):
     """Why a cell has no score."""
 
     type: str
-    message: str
+    message: Text
     exit_code: int
 
 
@@ -137,7 +147,7 @@ class Record(_Part):
     status: Literal["done", "failed"]
     created: str
     """UTC, ISO 8601, when the cell ended."""
-    command: tuple[str, ...]
+    command: tuple[Text, ...]
     cell: CellKey
     protocol: ProtocolFacts
     metric_version: int
@@ -171,18 +181,22 @@ def read(path: Path) -> Record:
         StoreError: no JSON, another schema version, or fields that do not fit it.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} is no readable record: {error}. Delete it and run the cell again") from error
     version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != SCHEMA_VERSION:
+    if version != SCHEMA_VERSION or isinstance(version, bool):
         raise StoreError(f"{path} has record schema {version!r}; this bench reads schema {SCHEMA_VERSION}")
     try:
-        return Record(**data)
+        return Record.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise StoreError(f"{path} does not fit record schema {SCHEMA_VERSION}: {where}: {first['msg']}") from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def write_predictions(path: Path, rows: dict[str, list[Any]]) -> None:

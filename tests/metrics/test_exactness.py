@@ -18,8 +18,8 @@ DTYPES = ("float16", "float32", "float64", ">f2", ">f4", "uint8", "int8", "int16
 LIMITS = (0.3, 0.05, 0.5, 1.0)
 TOLERANCE = 1e-12
 
-exact = settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-fewer = settings(exact, max_examples=120)
+exact = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+fewer = settings(exact, max_examples=100)
 
 
 @dataclass(frozen=True)

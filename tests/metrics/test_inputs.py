@@ -98,6 +98,11 @@ def test_image_level_only() -> None:
     assert mad(scores) is None
 
 
+def test_a_printed_result_shows_values_and_reasons() -> None:
+    scores = evaluate_class(None, None, [0.9, 0.1], [0, 0], metrics=["image/ap"])
+    assert repr(scores) == "Scores({'image/ap': None}, reasons={'image/ap': 'no anomalous image'})"
+
+
 def test_maps_without_masks_or_image_scores() -> None:
     assert evaluate_class(MAPS, None, IMAGES, [0, 1, 0, 1]).reasons == dict.fromkeys(PIXEL_IDS, "no masks given")
     assert evaluate_class(MAPS, MASKS).reasons == dict.fromkeys(IMAGE_IDS, "no image scores given")

@@ -30,6 +30,7 @@ def test_base_macs_by_hand() -> None:
     bottleneck = tokens * 8 * dim * dim
     counted = complexity(Dinomaly(Config()))
     assert counted.macs == patches + (10 + 8) * block + bottleneck
+    assert counted.macs_trainable == 8 * block + bottleneck
 
 
 def test_input_size_changes_macs_but_not_parameters() -> None:

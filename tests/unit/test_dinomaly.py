@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from pydantic import ValidationError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bench.api import EncoderInfo
+from bench.encoders import frozen
 from bench.errors import UsageError
 from bench.methods import dinomaly
 from bench.methods._vit import LinearAttention, Mlp
@@ -507,3 +511,25 @@ def test_training_lowers_the_loss_and_finds_a_foreign_patch() -> None:
     assert found.maps is not None
     row, column = divmod(int(found.maps[0].argmax()), 40)
     assert 10 <= row < 20 and 10 <= column < 20
+
+
+def test_from_images_to_scores_through_a_real_encoder(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    name = "test_vit3.r160_in1k"
+    weights: Any = timm.create_model(name, num_classes=0).state_dict()
+    save_file(weights, tmp_path / "file.safetensors")
+    method = Dinomaly(Config(encoder=name, layers=(2, 3, 4, 5), groups=((0, 1), (2, 3)), input_size=96))
+    encoder = frozen.build(method.encoder(), tmp_path / "file.safetensors")
+    module = method.build(encoder.info)
+    features = method.features(encoder(torch.randn(2, 3, 96, 96)), encoder.info)
+    assert {key: tuple(value.shape) for key, value in features.items()} == {
+        "group0": (2, 37, 96),
+        "group1": (2, 37, 96),
+    }
+    method.loss(module, features, 5).backward()
+    assert all(param.grad is not None for param in module.parameters())
+    with torch.no_grad():
+        found = method.anomaly(module.eval(), features, encoder.info, 256)
+    assert found.maps is not None
+    assert found.maps.shape == (2, 256, 256) and found.scores.shape == (2,)
+    assert found.maps.isfinite().all()

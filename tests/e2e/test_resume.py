@@ -1,0 +1,90 @@
+"""A run that is killed goes on where it was, to the same bits."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+
+def scores(results: Path) -> tuple[dict, list[float], dict[str, np.ndarray], dict]:
+    (path,) = results.rglob("s*.json")
+    record = json.loads(path.read_text())
+    table = pq.read_table(path.with_suffix(".parquet")).to_pydict()
+    maps = {file.stem: np.load(file) for file in path.with_suffix(".maps").glob("*.npy")}
+    return record["scores"], table["score"], maps, record
+
+
+def test_sigkill_in_training_then_resume_gives_bit_identical_scores(
+    bench: Callable, start_bench: Callable, tmp_path: Path, small: Callable, write_tree: Callable
+) -> None:
+    tree = write_tree(tmp_path / "tree")
+    command = [*small(steps=40, hard_mining_steps=20), "--data-root", str(tree), "--keep-maps"]
+    command += ["--checkpoint-seconds", "0.2"]
+    assert bench(*command, "--results", "undisturbed").returncode == 0
+
+    kills = 0
+    for _ in range(2):
+        process = start_bench(*command, "--results", "killed")
+        seen = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").rglob("*.ckpt")}
+        deadline = time.monotonic() + 90
+        # wait for this attempt's third checkpoint, so that the kill falls into the training
+        fresh = 0
+        while fresh < 3 and process.poll() is None and time.monotonic() < deadline:
+            now = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").rglob("*.ckpt")}
+            fresh += now != seen
+            seen = now
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        kills += 1
+    assert not list((tmp_path / "killed").rglob("s*.json")), "the run ended before it was killed"
+
+    done = bench(*command, "--results", "killed")
+    assert done.returncode == 0 and "resumed at step" in done.stdout and "interrupted" in done.stdout
+
+    want_scores, want_images, want_maps, _ = scores(tmp_path / "undisturbed")
+    got_scores, got_images, got_maps, record = scores(tmp_path / "killed")
+    assert len(record["training"]["resumed_at"]) == kills
+    assert got_scores == want_scores and got_images == want_images
+    for cls, maps in want_maps.items():
+        assert np.array_equal(got_maps[cls], maps), cls
+    assert not list((tmp_path / "killed").rglob("*.ckpt")), "the checkpoint of a finished cell stays behind"
+
+
+def test_a_damaged_checkpoint_is_said_and_training_starts_again(
+    bench: Callable, tmp_path: Path, small: Callable, write_tree: Callable
+) -> None:
+    tree = write_tree(tmp_path / "tree", classes=("dots",))
+    command = [*small(steps=3), "--data-root", str(tree), "--results", "out"]
+    assert bench(*command).returncode == 0
+    (path,) = (tmp_path / "out").rglob("s*.json")
+    want = json.loads(path.read_text())["scores"]
+    path.unlink()
+    path.with_suffix(".ckpt").write_bytes(b"\x80\x04broken")
+    done = bench(*command)
+    assert done.returncode == 0 and "damaged" in done.stdout
+    assert json.loads(path.read_text())["scores"] == want
+
+
+def test_a_cell_that_another_process_holds_is_left_to_it(
+    bench: Callable, tmp_path: Path, small: Callable, write_tree: Callable
+) -> None:
+    from bench.store.files import try_lock
+
+    tree = write_tree(tmp_path / "tree", classes=("dots",))
+    command = [*small(steps=2), "--data-root", str(tree), "--results", "out"]
+    assert bench(*command).returncode == 0
+    (path,) = (tmp_path / "out").rglob("s*.json")
+    path.unlink()
+    with try_lock(path.with_suffix(".lock")) as mine:
+        assert mine
+        done = bench(*command)
+    assert done.returncode == 0 and "another process" in done.stdout
+    assert not path.exists()

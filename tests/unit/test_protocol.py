@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+
+from bench.errors import UsageError
+from bench.metrics.ids import parse_all
+from bench.protocol import COMMON, SEVEN, SUMMARIES, Protocol, resolve
+from bench.registry import METHODS
+
+Dinomaly = METHODS.load("dinomaly")
+
+OTHER = {
+    "name": "other",
+    "version": 2,
+    "crop": 0.875,
+    "eval_size": 224,
+    "mask_rule": "dinomaly",
+    "label_rule": "mask",
+    "metrics": SEVEN[:-1],
+    "checkpoint": "best",
+}
+
+
+def test_the_hash_covers_every_field() -> None:
+    assert OTHER.keys() == {field.name for field in fields(Protocol)}, "a new field needs another value here"
+    hashes = {replace(COMMON, **{name: value}).hash() for name, value in OTHER.items()}  # type: ignore[arg-type]
+    assert len(hashes | {COMMON.hash()}) == len(OTHER) + 1
+    assert replace(COMMON, metrics=SEVEN[::-1]).hash() != COMMON.hash()
+    assert replace(COMMON).hash() == COMMON.hash()
+
+
+def test_the_hash_of_the_common_protocol_stands() -> None:
+    # records already written are compared by it: a change of `common` needs a new version and a new line here
+    assert (COMMON.version, COMMON.hash()) == (1, "6bcc1835d585")
+
+
+def test_fields_are_what_records_carry() -> None:
+    assert COMMON.fields().keys() == OTHER.keys()
+    assert COMMON.fields()["metrics"] == SEVEN
+
+
+def test_names_resolve_for_a_method() -> None:
+    assert resolve("common", Dinomaly) is COMMON
+    assert resolve("paper", Dinomaly) is Dinomaly.paper
+    assert set(SUMMARIES) == {"common", "paper"}
+    with pytest.raises(UsageError, match=r"unknown protocol 'papers'.*Known: common, paper\. See: bench ls protocols"):
+        resolve("papers", Dinomaly)
+
+
+def test_the_resize_before_the_crop() -> None:
+    assert Dinomaly.paper.resize_for(392) == 448
+    assert Dinomaly.paper.resize_for(448) == 512
+    for size in (1, 64, 255, 256, 392, 518):
+        assert COMMON.resize_for(size) == size
+        assert Dinomaly.paper.resize_for(size) >= size
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_papers_protocols_are_named_apart_and_measure_what_exists(name: str) -> None:
+    paper = METHODS.load(name).paper
+    assert paper.name == f"paper:{name}" and paper.hash() != COMMON.hash()
+    assert 0 < paper.crop <= 1 and paper.eval_size > 0
+    assert [str(metric) for metric in parse_all(paper.metrics)] == list(paper.metrics)

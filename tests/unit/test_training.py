@@ -1,0 +1,188 @@
+"""The training loop and the feature store: same losses wherever features lie, interrupted or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.encoders import frozen
+from bench.encoders.weights import locate
+from bench.errors import StoreError, TrainingError
+from bench.loading.pixel_cache import PixelCache
+from bench.registry import METHODS
+from bench.run import feature_store
+from bench.run.feature_store import Extractor, LastStore
+from bench.run.progress import Silent
+from bench.run.seeding import seed_everything
+from bench.run.task import Task, prepare
+from bench.run.training import Trainer, TrainingLog
+
+CPU = torch.device("cpu")
+SETTINGS = {
+    "encoder": "vit_tiny_patch8_128.bench",
+    "input_size": 32,
+    "steps": 8,
+    "batch_size": 4,
+    "warmup": 2,
+    "mlp_ratio": 0.5,
+    "hard_mining_steps": 4,
+}
+
+
+class Setup:
+    """One small cell's parts, to be trained in several ways."""
+
+    def __init__(self, root: Path, checkpoint: Path, **settings: object) -> None:
+        kind = METHODS.load("dinomaly")
+        self.method = kind(kind.Config(**{**SETTINGS, **settings}))
+        self.task: Task = prepare("folder", root, "multi", ())
+        request = self.method.encoder()
+        self.encoder = frozen.build(request, locate(request.name, None))
+        pixels = PixelCache(self.task.dataset, self.task.hashes, 32, 32)
+        self.extract = Extractor(self.method, self.encoder, pixels, CPU)
+        self.checkpoint = checkpoint
+
+    def store(self, place: str, **options: float) -> feature_store.FeatureStore:
+        return feature_store.build(self.extract, self.task.train, Silent(), place=place, batch_size=3, **options)
+
+    def train(self, store: object, checkpoint_seconds: float = 1e9) -> tuple[TrainingLog, torch.nn.Module]:
+        seed_everything(0)
+        module = self.method.build(self.encoder.info)
+        trainer = Trainer(self.method, 0, CPU, "fp32", self.checkpoint, checkpoint_seconds, Silent())
+        return trainer.train(module, store, self.task.train), module
+
+
+@pytest.fixture
+def setup(tree: Path, tmp_path: Path) -> Callable[..., Setup]:
+    return lambda **settings: Setup(tree, tmp_path / "cell.ckpt", **settings)
+
+
+@pytest.mark.parametrize("place", ["memory", "file"])
+def test_cached_and_uncached_training_give_the_same_losses(setup: Callable, place: str) -> None:
+    parts = setup()
+    cached, module = parts.train(parts.store(place))
+    uncached, other = parts.train(parts.store("none"))
+    assert len(cached.losses) == 8
+    assert cached.losses == pytest.approx(uncached.losses, rel=1e-5)
+    for (name, a), b in zip(module.state_dict().items(), other.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_memory_and_file_give_identical_losses(setup: Callable) -> None:
+    parts = setup()
+    assert parts.train(parts.store("memory"))[0].losses == parts.train(parts.store("file"))[0].losses
+
+
+def test_the_store_falls_back_from_place_to_place(setup: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = setup()
+    room = {"memory": 1e12, "file": 1e12}
+    monkeypatch.setattr(feature_store, "_free", lambda place, device: room[place])
+    assert parts.store("auto").place == "memory"
+    room["memory"] = 1000
+    assert parts.store("auto").place == "file"
+    room["file"] = 1000
+    assert parts.store("auto").place == "none"
+    with pytest.raises(StoreError, match="--store-budget"):
+        parts.store("memory")
+    assert parts.store("memory", budget_gib=1.0).place == "memory"
+
+
+def test_a_mapped_store_leaves_no_file_behind(setup: Callable, private_cache: Path) -> None:
+    store = setup().store("file")
+    assert list((private_cache / "features").iterdir()) == []
+    assert torch.isfinite(store.get(torch.tensor([0, 3]))["group0"]).all()
+
+
+def test_the_last_store_is_used_again_for_its_own_key_only() -> None:
+    built: list[str] = []
+
+    def builder(name: str) -> Callable[[], object]:
+        return lambda: built.append(name) or feature_store.Kept({}, name, CPU)
+
+    last = LastStore()
+    assert last.get("a", builder("a")) is last.get("a", builder("a again"))
+    assert last.get("b", builder("b")).place == "b"
+    assert built == ["a", "b"]
+
+
+def test_features_are_what_the_encoder_gives_for_the_normalised_image(setup: Callable) -> None:
+    parts = setup()
+    sample = parts.task.train[2]
+    pixels = torch.from_numpy(PixelCache(parts.task.dataset, parts.task.hashes, 32, 32).read(sample).copy())
+    mean = torch.tensor([0.485, 0.456, 0.406])
+    std = torch.tensor([0.229, 0.224, 0.225])
+    image = ((pixels.float() / 255 - mean) / std).permute(2, 0, 1)[None]
+    want = parts.method.features(parts.encoder(image), parts.encoder.info)
+    got = parts.store("memory").get(torch.tensor([2]))
+    for name, feature in want.items():
+        torch.testing.assert_close(got[name], feature, rtol=1e-4, atol=1e-5)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_an_interrupted_training_resumes_to_the_same_bits(setup: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = setup()
+    store = parts.store("memory")
+    undisturbed, module = parts.train(store)
+
+    seen = 0
+
+    def breaks(indices: torch.Tensor) -> object:
+        nonlocal seen
+        seen += 1
+        if seen == 6:
+            raise Interrupted
+        return type(store).get(store, indices)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "get", breaks)
+        with pytest.raises(Interrupted):
+            parts.train(store, checkpoint_seconds=0)
+    resumed, other = parts.train(store)
+    assert resumed.resumed_at == [5]
+    assert resumed.losses == undisturbed.losses
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+def test_a_non_finite_loss_stops_at_its_step_and_names_the_images(
+    setup: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = setup()
+    store = parts.store("memory")
+    real = parts.method.loss
+
+    def poisoned(module: torch.nn.Module, features: object, step: int) -> torch.Tensor:
+        return real(module, features, step) * (float("nan") if step == 3 else 1.0)
+
+    monkeypatch.setattr(parts.method, "loss", poisoned)
+    with pytest.raises(TrainingError) as caught:
+        parts.train(store)
+    message = str(caught.value)
+    assert "nan at step 3" in message and "learning rate" in message and message.count("train/good/") == 4
+
+
+def test_seeds_change_the_result(setup: Callable) -> None:
+    parts = setup()
+    store = parts.store("memory")
+    first = parts.train(store)[0].losses
+    assert parts.train(store)[0].losses == first
+    seed_everything(1)
+    module = parts.method.build(parts.encoder.info)
+    other = Trainer(parts.method, 1, CPU, "fp32", parts.checkpoint, 1e9, Silent()).train(
+        module, store, parts.task.train
+    )
+    assert other.losses != first
+
+
+def test_the_loss_curve_is_thinned_to_means() -> None:
+    log = TrainingLog(4, losses=[float(value) for value in range(1000)])
+    curve = log.curve()
+    assert len(curve) == 200 and curve[0] == (5, 2.0) and curve[-1] == (1000, 997.0)
+    assert TrainingLog(4, losses=[1.0, 2.0]).curve() == ((1, 1.0), (2, 2.0))
+    assert TrainingLog(4).curve() == ()
