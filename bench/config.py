@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import reprlib
-import tomllib
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bench import suites
 from bench.errors import UsageError
 from bench.registry import METHODS, did_you_mean
 
@@ -41,23 +40,18 @@ class Suite(BaseModel):
     set: dict[str, dict[str, Any]] = {}
 
 
-def suite_names() -> list[str]:
-    """Return the names of all suites, sorted."""
-    return sorted(entry.name.removesuffix(".toml") for entry in _suites().iterdir() if entry.name.endswith(".toml"))
-
-
 def load_suite(name: str) -> Suite:
     """Read the suite called `name`. Raises UsageError for an unknown name or a malformed file."""
-    known = suite_names()
+    known = suites.names()
     if name not in known:
         raise UsageError(f"unknown suite '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
+    values = suites.values(name)
+    for key in values:
+        if key not in Suite.model_fields:
+            raise UsageError(f"suite '{name}' is malformed: no key '{key}'.{did_you_mean(key, Suite.model_fields)}")
     try:
-        values = tomllib.loads((_suites() / f"{name}.toml").read_text(encoding="utf-8"))
-        for key in values:
-            if key not in Suite.model_fields:
-                raise UsageError(f"suite '{name}' is malformed: no key '{key}'.{did_you_mean(key, Suite.model_fields)}")
         return Suite(**values)
-    except ValueError as error:  # from TOML, Unicode and pydantic alike
+    except ValidationError as error:
         raise UsageError(f"suite '{name}' is malformed: {_plain(error)}") from error
 
 
@@ -122,10 +116,6 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _suites() -> Any:
-    return files("bench.suites")
-
-
 def _value(raw: str) -> Any:
     try:
         return json.loads(raw)
@@ -133,11 +123,9 @@ def _value(raw: str) -> Any:
         return raw
 
 
-def _plain(error: Exception) -> str:
-    """Say a pydantic or TOML error in one line."""
-    if isinstance(error, ValidationError):
-        return "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])} = {reprlib.repr(item['input'])}: {item['msg'].lower()}"
-            for item in error.errors()
-        )
-    return str(error)
+def _plain(error: ValidationError) -> str:
+    """Say a pydantic error in one line."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in item['loc'])} = {reprlib.repr(item['input'])}: {item['msg'].lower()}"
+        for item in error.errors()
+    )

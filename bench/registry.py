@@ -71,16 +71,12 @@ class Registry(Generic[T]):
             found = importlib.import_module(module)
         except Exception as error:
             # whatever a plug-in raises while it is imported, it is the plug-in that cannot be used
-            missing = error.name if isinstance(error, ModuleNotFoundError) else None
-            ours = bool(missing) and f"{module}.".startswith(f"{missing}.")
-            raise UsageError(
-                f"{self.kind} '{name}' lives in {module}, which cannot be imported"
-                + (
-                    ". In a checkout run: pip install -e ."
-                    if ours
-                    else f" ({type(error).__name__}: {error}). Traceback: --debug"
-                )
-            ) from error
+            absent = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+            if absent and module.startswith("bench."):
+                why = "which is not installed. In a checkout run: pip install -e ."
+            else:
+                why = f"which cannot be imported ({type(error).__name__}: {error}). Traceback: --debug"
+            raise UsageError(f"{self.kind} '{name}' lives in {module}, {why}") from error
         try:
             loaded: Any = attrgetter(attribute)(found)
         except AttributeError as error:

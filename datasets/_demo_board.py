@@ -88,7 +88,7 @@ def board(rng: Rng) -> Board:
         for p in _PARTS
     )
     shade = rng.normal(0, 0.010)
-    return Board(pose(rng, 4.0, 0.05), parts, (0.07 + shade, 0.33 + shade, 0.20 + shade))
+    return Board(pose(rng, 3.0, 0.03), parts, (0.07 + shade, 0.33 + shade, 0.20 + shade))
 
 
 def draw_board(layout: Board, rng: Rng) -> Surface:

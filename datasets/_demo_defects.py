@@ -15,7 +15,7 @@ import numpy as np
 
 from ._demo_board import SMALL, STRAYS, Board
 from ._demo_marks import crack, discolour, grains, odd_chips, pits, scratch, stain, thread
-from ._demo_objects import CIRCLE, HIGH, WIDE, Biscuit, Flange
+from ._demo_objects import CIRCLE, HIGH, OUTER, WIDE, Biscuit, Flange
 from ._demo_optics import SIDE, Rng, Surface, blot, edge
 from ._demo_textures import Cloth, cloth_frame
 
@@ -46,10 +46,17 @@ def misweave(layout: Cloth, rng: Rng) -> Cloth:
     return replace(layout, miswoven=block.astype(np.float32))
 
 
-def undrilled(layout: Flange, rng: Rng) -> Flange:
-    """Forget one or two bolt holes."""
-    gone = rng.choice(6, int(rng.integers(1, 3)), replace=False)
-    return replace(layout, holes=tuple(hole for k, hole in enumerate(layout.holes) if k not in gone))
+def incomplete(layout: Flange, rng: Rng) -> Flange:
+    """Break one or two pieces out of the rim or, less often, forget one or two bolt holes."""
+    count = int(rng.integers(1, 3))
+    if rng.random() < 0.35:
+        gone = rng.choice(6, count, replace=False)
+        return replace(layout, holes=tuple(hole for k, hole in enumerate(layout.holes) if k not in gone))
+    pieces = []
+    for way in rng.uniform(0, 2 * pi, count).tolist():
+        x, y = layout.pose.at(OUTER * cos(way), OUTER * sin(way))
+        pieces.append(blot(rng, x, y, rng.uniform(9, 15), 0.25))
+    return replace(layout, broken=tuple(pieces))
 
 
 def misdrilled(layout: Flange, rng: Rng) -> Flange:
@@ -57,13 +64,13 @@ def misdrilled(layout: Flange, rng: Rng) -> Flange:
     holes = list(layout.holes)
     k = int(rng.integers(6))
     side = float(rng.choice((-1, 1)))
-    holes[k] = (holes[k][0] + side * rng.uniform(0.20, 0.36), CIRCLE + float(rng.uniform(-3, 5)))
+    holes[k] = (holes[k][0] + side * rng.uniform(0.26, 0.40), CIRCLE + float(rng.uniform(-3, 5)))
     return replace(layout, holes=tuple(holes))
 
 
 def without(layout: Board, rng: Rng) -> Board:
-    """Leave one or two components off the board."""
-    gone = set(rng.choice(len(layout.parts), int(rng.integers(1, 3)), replace=False).tolist())
+    """Leave two or three components off the board."""
+    gone = set(rng.choice(len(layout.parts), int(rng.integers(2, 4)), replace=False).tolist())
     return replace(layout, parts=tuple(part for k, part in enumerate(layout.parts) if k not in gone))
 
 
@@ -112,7 +119,7 @@ def bite(layout: Biscuit, rng: Rng) -> Biscuit:
 
 FAULTS: dict[str, dict[str, tuple[Edit | None, Mark | None]]] = {
     "fabric": {
-        "colour": (None, partial(discolour, colour=(1.14, 0.74, 0.76), radius=(17, 28))),
+        "colour": (None, partial(discolour, colour=(1.18, 0.66, 0.68), radius=(17, 28))),
         "misplaced": (misweave, None),
         "missing": (tear, None),
         "spot": (None, partial(stain, colour=(0.40, 0.34, 0.26), radius=(10, 20))),
@@ -132,9 +139,9 @@ FAULTS: dict[str, dict[str, tuple[Edit | None, Mark | None]]] = {
     },
     "flange": {
         "misplaced": (misdrilled, None),
-        "missing": (undrilled, None),
+        "missing": (incomplete, None),
         "scratch": (None, partial(scratch, colour=(0.93, 0.94, 0.96))),
-        "spot": (None, partial(stain, colour=(0.66, 0.36, 0.17), radius=(6, 12), most=4)),
+        "spot": (None, partial(stain, colour=(0.60, 0.31, 0.14), radius=(8, 13), most=4)),
     },
     "board": {
         "misplaced": (misplaced, None),

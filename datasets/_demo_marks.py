@@ -28,16 +28,16 @@ def scratch(sheet: Surface, layout: Any, rng: Rng, colour: Colour, depth: float 
     """Drag something hard across: one to `most` slightly bent lines, thin at both ends."""
     heading = rng.uniform(0, pi)
     for _ in range(int(rng.integers(1, most + 1))):
-        x, y = spot_on(sheet.body, rng, 12)
-        length, bend = rng.uniform(45, 95), rng.normal(0, 0.06)
+        x, y = spot_on(sheet.body, rng, 20)
+        length, bend = rng.uniform(55, 100), rng.normal(0, 0.06)
         turn = heading + rng.normal(0, 0.15)
-        width = rng.uniform(1.5, 2.5)
+        width = rng.uniform(1.8, 2.8)
         path = []
         for t in np.linspace(-0.5, 0.5, 12).tolist():
             at = turn + 4 * bend * t
             path.append((x + length * t * cos(at), y + length * t * sin(at), max(width * (1 - (2 * t) ** 4), 0.7)))
         cover = stroke(path) * sheet.body
-        sheet.paint(cover, colour, rng.uniform(0.6, 0.9))
+        sheet.paint(cover, colour, rng.uniform(0.7, 0.95))
         sheet.height -= np.float32(depth) * cover
 
 

@@ -44,15 +44,17 @@ class Flange:
     pose: Pose
     holes: tuple[tuple[float, float], ...]
     tone: float
+    broken: tuple[Field, ...] = ()
+    """Signed distances of the pieces that are broken out."""
 
 
-OUTER, HUB, BORE, HOLE, CIRCLE = 80.0, 45.0, 27.0, 7.0, 62.0
+OUTER, HUB, BORE, HOLE, CIRCLE = 80.0, 44.0, 27.0, 8.5, 62.0
 
 
 def flange(rng: Rng) -> Flange:
     """Return a flange with its six holes, turned a little."""
     holes = tuple((k * np.pi / 3, CIRCLE) for k in range(6))
-    return Flange(pose(rng, 5.0, 0.18), holes, rng.normal(0.60, 0.012))
+    return Flange(pose(rng, 4.0, 0.07), holes, rng.normal(0.60, 0.012))
 
 
 def draw_flange(layout: Flange, rng: Rng) -> Surface:
@@ -67,12 +69,16 @@ def draw_flange(layout: Flange, rng: Rng) -> Surface:
     for at, circle in layout.holes:
         holes = np.minimum(holes, np.hypot(u - circle * cos(at), v - circle * sin(at)) - HOLE)
     solid = np.maximum(solid, -holes)
+    for piece in layout.broken:
+        solid = np.maximum(solid, -piece)
     bow = np.cos(2 * (theta + layout.pose.angle - 0.9)) * 0.5 + 0.5
     metal = layout.tone * (0.82 + 0.34 * bow**3) + 0.016 * groove + 0.008 * noise(rng, 100)
     hub = edge(radius - HUB, 4.0)
     metal = metal + 0.06 * hub * (0.5 + bow)
     bevel = edge(np.abs(radius - (OUTER - 2.0)) - 1.0, 1.5) + edge(np.abs(holes - 1.2) - 0.6, 1.2)
     metal = metal + 0.13 * np.clip(bevel, 0, 1) * (0.4 + bow)
+    for piece in layout.broken:
+        metal = metal - 0.22 * edge(np.abs(piece - 2.0) - 2.0, 1.5)
     cover = edge(solid)
     mat.paint(cover, metal[..., None] * np.array((0.98, 1.0, 1.03), np.float32))
     mat.gloss = 0.05 * cover

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,9 @@ def data() -> None:
     """Check a dataset's files, or look at them."""
 
 
-@data.command(epilog="Example: bench data verify mvtec --root /data/mvtec")
+@data.command(
+    short_help="Read every file and report every defect.", epilog="Example: bench data verify mvtec --root /data/mvtec"
+)
 @click.argument("name")
 @_root
 @click.option("--all", "everything", is_flag=True, help=f"List every finding, not only {_SHOWN} of a kind.")
@@ -40,23 +42,29 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
     """Read every file of dataset NAME and report every defect.
 
     The numbers of images are compared with the published ones, and every image and mask is decoded in full. Masks must
-    fit their images and not be empty, and no picture may be in both train and test. Exit code 1 where anything is wrong.
+    fit their images and not be empty, and no picture may be in both train and test. The exit code is 1 where anything
+    is wrong.
     """
-    from rich.console import Console
-
+    from bench.cli.terminal import console
     from bench.loading.verify import verify as check
 
-    console = Console(highlight=False)
+    out = console()
     dataset = _open(name, root)
     with _progress("reading") as progress:
         report = check(dataset, progress)
-    console.print(_counts(dataset.card, report), soft_wrap=True)
-    _list(console, report.findings, everything)
-    console.print(_verdict(dataset, report), soft_wrap=True)
+    out.print(_counts(dataset.card, report))
+    absent = [cls for cls in dataset.card.classes if cls not in report.seen]
+    if absent:
+        out.print(f"not here: {', '.join(absent)}\n", highlight=False, soft_wrap=True)
+    _list(out, report.findings, everything)
+    out.print(_verdict(dataset, report), highlight=False, soft_wrap=True)
     context.exit(1 if report.findings else 0)
 
 
-@data.command(epilog="Example: bench data sheet mvtec --root /data/mvtec --classes bottle,screw --out sheet.png")
+@data.command(
+    short_help="Draw normal images and each defect type.",
+    epilog="Example: bench data sheet mvtec --root /data/mvtec --classes bottle,screw --out sheet.png",
+)
 @click.argument("name")
 @_root
 @click.option("--classes", default="", metavar="A,B", help="Only these classes, in this order.")
@@ -73,8 +81,11 @@ def sheet(name: str, root: Path | None, classes: str, out: Path | None) -> None:
     wanted = [word.strip() for word in classes.split(",") if word.strip()]
     with _progress("drawing") as progress:
         image = contact_sheet(dataset, wanted, progress=progress)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    image.save(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        image.save(target)
+    except OSError as error:
+        raise UsageError(f"--out {target}: cannot be written ({error.strerror}). Expected a writable place") from error
     click.echo(f"wrote {target} ({image.width}x{image.height} pixels)")
 
 
@@ -87,36 +98,36 @@ def _open(name: str, root: Path | None) -> Dataset:
 
 @contextmanager
 def _progress(verb: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal's stderr; nothing where stderr is piped."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    """Give a callback (done, total) that shows on stderr how far the work is."""
+    from bench.cli.terminal import TerminalProgress, console
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(verb, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with ExitStack() as stack:
+        advance: Callable[[int, str], None] | None = None
+
+        def update(done: int, total: int) -> None:
+            nonlocal advance
+            if advance is None:
+                advance = stack.enter_context(TerminalProgress(console(stderr=True)).phase(verb, total, done - 1))
+            advance(1, "")
+
+        yield update
 
 
 def _counts(card: Card, report: Report) -> Table:
-    """Return the table of counts by class: found, and expected where the owners publish it."""
+    """Return the table of counts by class: found, and published where the owners say."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=f"{card.title}: images found / published", title_justify="left")
+    published = " / published" if card.counts else ""
+    table = Table(box=box.SIMPLE_HEAD, title=f"{escape(card.title)}: images found{published}", title_justify="left")
     table.add_column("class")
     for column in ("train", "test normal", "test anomalous", "findings"):
         table.add_column(column, justify="right")
-    for cls in dict.fromkeys([*card.classes, *report.seen]):
+    for cls, seen in report.seen.items():
         own = sum(finding.cls == cls for finding in report.findings)
-        seen = report.seen.get(cls)
-        if seen is None:
-            table.add_row(escape(cls), *["not here"] * 3, str(own or ""), style="dim" if not own else "red")
-        else:
-            table.add_row(
-                escape(cls), *_against(seen, card.counts.get(cls)), f"[red]{own}[/]" if own else "[green]none[/]"
-            )
+        verdict = f"[red]{own}[/]" if own else "[green]none[/]"
+        table.add_row(escape(cls), *_against(seen, card.counts.get(cls)), verdict)
     return table
 
 
@@ -130,28 +141,32 @@ def _against(seen: Counts, expected: Counts | None) -> list[str]:
     return cells
 
 
-def _list(console: Console, findings: Sequence[Finding], everything: bool) -> None:
+def _list(out: Console, findings: Sequence[Finding], everything: bool) -> None:
     kinds: dict[str, list[Finding]] = {}
     for finding in findings:
         kinds.setdefault(finding.kind, []).append(finding)
     for kind, found in kinds.items():
-        console.print(f"[red]{kind}[/] ({len(found)})")
+        out.print(f"[red]{kind}[/] ({len(found)})", highlight=False)
         shown = found if everything else found[:_SHOWN]
         for finding in shown:
-            console.print(f"  {finding.text}", markup=False, soft_wrap=True)
+            out.print(f"  {finding.text}", markup=False, highlight=False, soft_wrap=True)
         if len(shown) < len(found):
-            console.print(f"  ... {len(found) - len(shown)} more; list them with --all", markup=False)
-        console.print()
+            out.print(f"  ... {len(found) - len(shown)} more; list them with --all", markup=False, highlight=False)
+        out.print()
 
 
 def _verdict(dataset: Dataset, report: Report) -> str:
     from rich.markup import escape
 
     images = sum(counts.train + counts.good + counts.bad for counts in report.seen.values())
-    classes = f"{len(report.seen)}"
-    if dataset.card.classes and len(report.seen) < len(dataset.card.classes):
-        classes += f" of {len(dataset.card.classes)}"
-    where = f"{dataset.card.name} at {dataset.root}: {images} images of {classes} classes"
+    classes = _many(len(report.seen), "class", "classes")
+    if len(dataset.card.classes) > len(report.seen):
+        classes = f"{len(report.seen)} of {len(dataset.card.classes)} classes"
+    where = f"{dataset.card.name} at {dataset.root}: {_many(images, 'image', 'images')} of {classes}"
     if not report.findings:
         return f"[green]clean[/]  {escape(where)}"
-    return f"[red]{len(report.findings)} findings[/]  {escape(where)}"
+    return f"[red]{_many(len(report.findings), 'finding', 'findings')}[/]  {escape(where)}"
+
+
+def _many(number: int, one: str, more: str) -> str:
+    return f"{number} {one if number == 1 else more}"

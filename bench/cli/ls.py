@@ -26,8 +26,8 @@ def _rows(what: str) -> list[tuple[str, str]]:
     if what == "protocols":
         return list(protocol.SUMMARIES.items())
     if what == "suites":
-        from bench.config import load_suite, suite_names
+        from bench import suites
 
-        return [(name, load_suite(name).title) for name in suite_names()]
+        return [(name, str(suites.values(name).get("title", ""))) for name in suites.names()]
     known = registry.METHODS if what == "methods" else registry.DATASETS
     return [(name, known.summary(name)) for name in known.names()]

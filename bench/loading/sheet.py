@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from bench.api import Dataset, Sample, by_class
 from bench.errors import UsageError
@@ -21,7 +21,7 @@ THUMB = 208
 """Side of an image's square cell in pixels."""
 _GAP = 10
 _CAPTION = 24
-_TITLE = 46
+_TITLE = 58
 _MARGIN = 24
 _PAPER, _INK, _FAINT, _RULE = (255, 255, 255), (24, 24, 27), (100, 100, 110), (210, 210, 216)
 _MARK = (255, 0, 72)
@@ -98,12 +98,12 @@ def _class_strip(dataset: Dataset, cls: str, samples: Sequence[Sample], normals:
     width = 2 * _MARGIN + COLUMNS * THUMB + (COLUMNS - 1) * _GAP
     strip = Image.new("RGB", (width, _TITLE + len(rows) * (THUMB + _CAPTION + _GAP) + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(strip)
-    draw.line((_MARGIN, 6, width - _MARGIN, 6), fill=_RULE)
-    draw.text((_MARGIN, 14), cls, fill=_INK, font=ImageFont.load_default(24))
+    draw.line((_MARGIN, 8, width - _MARGIN, 8), fill=_RULE, width=2)
+    draw.text((_MARGIN, 18), cls, fill=_INK, font=ImageFont.load_default(24))
     train = sum(sample.split == "train" for sample in samples)
     bad = sum(sample.label for sample in samples)
     facts = f"{train} train, {len(samples) - train - bad} test normal, {bad} test anomalous"
-    draw.text((width - _MARGIN, 20), facts, fill=_FAINT, font=ImageFont.load_default(16), anchor="ra")
+    draw.text((width - _MARGIN, 24), facts, fill=_FAINT, font=ImageFont.load_default(16), anchor="ra")
     top = _TITLE
     for row in rows:
         for column, cell in enumerate(row):
@@ -125,7 +125,7 @@ def _rows(samples: Sequence[Sample], normals: int, examples: int) -> list[list[_
         for sample in _spread(found, examples):
             shown.append(_Cell(f"{defect} {_stem(sample)}", sample))
             if sample.masks:
-                shown.append(_Cell("", sample, marked=True))
+                shown.append(_Cell("its mask", sample, marked=True))
     return rows + list(_filled(shown))
 
 
@@ -145,15 +145,18 @@ def _filled(cells: Sequence[_Cell]) -> Iterator[list[_Cell]]:
 def _draw_cell(
     strip: Image.Image, draw: ImageDraw.ImageDraw, dataset: Dataset, cell: _Cell, at: tuple[int, int]
 ) -> None:
-    image = dataset.read_image(cell.sample)
-    image.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
+    image = ImageOps.contain(dataset.read_image(cell.sample), (THUMB, THUMB), Image.Resampling.LANCZOS)
     if cell.marked:
         image = outline(image, dataset.read_mask(cell.sample))
     left, top = at
     draw.rectangle((left, top, left + THUMB - 1, top + THUMB - 1), fill=_CELL_FILL)
     strip.paste(image, (left + (THUMB - image.width) // 2, top + (THUMB - image.height) // 2))
+    # a frame, since bright images would melt into the paper
+    draw.rectangle((left, top, left + THUMB - 1, top + THUMB - 1), outline=_RULE)
     font = ImageFont.load_default(15)
-    draw.text((left, top + THUMB + 4), _fitting(draw, cell.caption, font), fill=_INK, font=font)
+    draw.text(
+        (left, top + THUMB + 4), _fitting(draw, cell.caption, font), fill=_FAINT if cell.marked else _INK, font=font
+    )
 
 
 def _fitting(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

@@ -99,7 +99,7 @@ def _check_counts(dataset: Dataset, seen: dict[str, Counts]) -> list[Finding]:
             ("anomalous test images", found.bad, expected.bad),
         ):
             if have != want:
-                findings.append(Finding(cls, "count", cls, f"{have} {what}. Expected {want}, as published"))
+                findings.append(Finding(cls, "count", cls, f"{cls}: {have} {what}. Expected {want}, as published"))
     return findings
 
 

@@ -38,7 +38,7 @@ def environment(device: str, precision: str, threads: int) -> Environment:
         commit=commit(),
         platform=f"{platform.system()} {platform.machine()}",
         cpu=_cpu(),
-        cores=len(os.sched_getaffinity(0)),
+        cores=_cores(),
         memory_gib=round(pages / 2**30, 1),
         device=device,
         precision=precision,
@@ -59,6 +59,11 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def _cores() -> int:
+    # not every system can tell which cores this process may use
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu() -> str:

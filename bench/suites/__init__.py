@@ -1,1 +1,24 @@
-"""Paper tables and smoke runs as runnable definitions (TOML)."""
+"""Named run definitions, one TOML file a suite. Read here without checks; `bench.config.load_suite` checks them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UsageError
+
+FOLDER = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """Return the names of all suites, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def values(name: str) -> dict[str, Any]:
+    """Return what the file of an existing suite says. Raises UsageError when it is no TOML."""
+    try:
+        return tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    except ValueError as error:  # TOML and Unicode errors alike
+        raise UsageError(f"suite '{name}' is malformed: {error}") from error

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import config
+from bench import suites
 from bench.api import MethodConfig, sourced
-from bench.config import Suite, configure, fingerprint, load_suite, merge, parse_set, suite_names
+from bench.config import Suite, configure, fingerprint, load_suite, merge, parse_set
 from bench.errors import UsageError
 from bench.registry import METHODS
 
@@ -154,16 +154,16 @@ def test_fingerprints_follow_content_not_order() -> None:
 
 
 @pytest.fixture
-def suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(config, "_suites", lambda: tmp_path)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(suites, "FOLDER", tmp_path)
     return tmp_path
 
 
 def test_the_suites_that_ship_are_valid_and_name_what_exists() -> None:
     from bench.registry import DATASETS
 
-    assert "demo" in suite_names() and suite_names() == sorted(suite_names())
-    for name in suite_names():
+    assert "demo" in suites.names() and suites.names() == sorted(suites.names())
+    for name in suites.names():
         suite = load_suite(name)
         assert suite.title and set(suite.methods) <= set(METHODS.targets)
         assert set(suite.datasets) <= set(DATASETS.targets) and set(suite.set) <= set(suite.methods)
@@ -172,16 +172,16 @@ def test_the_suites_that_ship_are_valid_and_name_what_exists() -> None:
                 configure(METHODS.load(method), dataset, values, suite.encoder)
 
 
-def test_an_unknown_suite_is_refused_with_a_suggestion(suites: Path) -> None:
-    (suites / "demo.toml").write_text("")
-    (suites / "notes.txt").write_text("")
-    assert suite_names() == ["demo"]
+def test_an_unknown_suite_is_refused_with_a_suggestion(folder: Path) -> None:
+    (folder / "demo.toml").write_text("")
+    (folder / "notes.txt").write_text("")
+    assert suites.names() == ["demo"]
     with pytest.raises(UsageError, match=r"unknown suite 'dmo'\. Did you mean 'demo'\? Known: demo"):
         load_suite("dmo")
 
 
-def test_a_suite_is_read_with_its_defaults(suites: Path) -> None:
-    (suites / "s.toml").write_text('title = "T"\nmethods = ["m"]\ndatasets = ["d"]\n[set.m]\nsteps = 3\n')
+def test_a_suite_is_read_with_its_defaults(folder: Path) -> None:
+    (folder / "s.toml").write_text('title = "T"\nmethods = ["m"]\ndatasets = ["d"]\n[set.m]\nsteps = 3\n')
     suite = load_suite("s")
     assert suite == Suite(title="T", methods=("m",), datasets=("d",), set={"m": {"steps": 3}})
     assert (suite.settings, suite.seeds, suite.protocol, suite.encoder) == (("multi",), (0,), "common", None)
@@ -202,8 +202,8 @@ HEAD = 'title = "T"\nmethods = ["m"]\ndatasets = ["d"]\n'
         (HEAD.encode().replace(b'["m"]', b'"m"'), "methods = 'm': input should be a valid tuple"),
     ],
 )
-def test_a_malformed_suite_is_refused_with_the_place(suites: Path, content: bytes, message: str) -> None:
-    (suites / "s.toml").write_bytes(content)
+def test_a_malformed_suite_is_refused_with_the_place(folder: Path, content: bytes, message: str) -> None:
+    (folder / "s.toml").write_bytes(content)
     with pytest.raises(UsageError, match=message):
         load_suite("s")
 

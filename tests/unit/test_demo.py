@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from scipy import ndimage
+
+from bench.api import Counts, Sample, by_class
 from bench.datasets import _demo_shots, demo
 from bench.datasets._demo_defects import FAULTS
 from bench.datasets._demo_optics import SIDE
 from bench.datasets._demo_shots import PRODUCTS, VISIBLE, Shot, names, shoot
 from bench.datasets.demo import Demo, generate
-from PIL import Image
-from scipy import ndimage
-
-from bench.api import Counts, Sample, by_class
 from bench.errors import DatasetError
 
 EVERY_FAULT = [(cls, defect) for cls, kinds in FAULTS.items() for defect in kinds]
@@ -77,6 +77,26 @@ def test_counts_equal_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert all(s.label == 0 for s in samples if s.split == "train")
 
 
+PINNED: dict[str, tuple[str, float, float, float, int]] = {
+    "fabric": ("thread", 105.2, 119.1, 135.0, 462),
+    "wood": ("scratch", 192.1, 145.5, 94.2, 708),
+    "terrazzo": ("spot", 169.8, 167.4, 160.2, 1140),
+    "flange": ("missing", 74.4, 78.0, 83.4, 578),
+    "board": ("misplaced", 88.8, 117.2, 101.5, 680),
+    "biscuit": ("crack", 133.5, 121.5, 102.4, 688),
+}
+
+
+@pytest.mark.parametrize("cls", PINNED)
+def test_pictures_of_this_version_have_not_changed(cls: str) -> None:
+    """Where this fails on purpose: raise demo.VERSION, so that caches are left behind, and pin the new figures."""
+    defect, *colour, area = PINNED[cls]
+    shot = shoot(0, cls, "test", defect, 0)
+    assert demo.VERSION == 3
+    assert shot.image.mean(axis=(0, 1)) == pytest.approx(colour, abs=0.3)
+    assert shot.mask.sum() == pytest.approx(area, rel=0.02)
+
+
 def read(root: Path) -> tuple[Demo, tuple[Sample, ...]]:
     dataset = Demo(root)
     return dataset, dataset.samples()
@@ -128,12 +148,12 @@ def test_no_region_is_an_invisible_speck() -> None:
 # ------------------------------------------------------------------------------------------------ where and when
 def test_without_data_root_the_cache_folder_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
-    assert Demo.locate(None) == tmp_path / "cache" / "demo-v1-0"
+    assert Demo.locate(None) == tmp_path / "cache" / f"demo-v{demo.VERSION}-0"
     assert not (tmp_path / "cache").exists(), "locating alone writes nothing"
 
 
 def test_data_root_holds_a_folder_of_its_own(tree: Path, tmp_path: Path) -> None:
-    assert Demo.locate(tmp_path) == tmp_path / "demo-v1-0"
+    assert Demo.locate(tmp_path) == tmp_path / f"demo-v{demo.VERSION}-0"
     assert Demo.locate(tree) == tree
     with pytest.raises(DatasetError, match="no folder"):
         Demo.locate(tmp_path / "nowhere")

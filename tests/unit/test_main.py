@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import bench
+from bench.cli import ls, main
+from bench.errors import DatasetError, TrainingError
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main.run(arguments)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def raising(error: BaseException) -> click.Command:
+    def callback() -> None:
+        raise error
+
+    return click.Command("ls", callback=callback)
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (("--help",), ("-h",), ()):
+        code, out, err = call(capsys, *arguments)
+        assert (code, err) == (0, "") and out.startswith("Usage: bench ") and "Examples:" in out
+        assert all(name in out and text in out for name, (_, text) in main.COMMANDS.items())
+    assert call(capsys, "--version") == (0, f"bench, version {bench.__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", ["run", "ls", "show", "data verify", "data sheet"])
+def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert {command.split()[0]} <= main.COMMANDS.keys()
+    code, out, _ = call(capsys, *command.split(), "--help")
+    assert code == 0 and f"Usage: bench {command} " in out and f" bench {command} " in out.partition("Example")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("rnu",), "no command 'rnu'. Did you mean 'run'? See: bench --help"),
+        (("--no-such",), "No such option"),
+        (("ls", "nothing"), "See: bench ls --help"),
+        (("ls",), "See: bench ls --help"),
+    ],
+)
+def test_mistakes_are_one_message_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    code, out, err = call(capsys, *arguments)
+    assert (code, out) == (2, "") and err.startswith("error: ") and message in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (DatasetError("no data"), 2, "error: no data\n"),
+        (TrainingError("loss is nan"), 1, "error: loss is nan\n"),
+        (ZeroDivisionError("by 0"), 1, "unexpected error: ZeroDivisionError: by 0. Run again with --debug"),
+        (KeyboardInterrupt(), 130, "interrupted. Finished cells are kept"),
+    ],
+)
+def test_errors_become_exit_codes_and_tracebacks_only_with_debug(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
+) -> None:
+    monkeypatch.setattr(ls, "ls", raising(error))
+    found, out, err = call(capsys, "ls")
+    assert (found, out) == (code, "") and message in err and "Traceback" not in err
+    if isinstance(error, Exception):
+        for arguments in (("--debug", "ls"), ("ls", "--debug")):
+            with pytest.raises(type(error)):
+                main.run(arguments)
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("ls", "methods"), ("show", "mvtec")])
+def test_a_reader_that_leaves_ends_the_command_quietly(arguments: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "bench", *arguments], stdout=writer, stderr=subprocess.PIPE, timeout=60
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_listing(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = {what: call(capsys, "ls", what)[1].splitlines() for what in ("methods", "datasets", "protocols", "suites")}
+    assert [line.split()[0] for line in listed["protocols"]] == ["common", "paper"]
+    assert [line.split()[0] for line in listed["datasets"]][:3] == ["mvtec", "folder", "demo"]
+    assert any(line.startswith("demo ") for line in listed["suites"])
+    assert listed["methods"][0].split()[:2] == ["dinomaly", "Dinomaly:"]
+    assert not any("not importable" in line for lines in listed.values() for line in lines)
+
+
+def test_the_exit_code_reaches_the_shell(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "bench", "ls", "x"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("error: ")

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import io
+import json
+import re
+from contextlib import redirect_stdout
+from typing import Any
+
+import pytest
+
+from bench.cli import main
+from bench.registry import DATASETS, METHODS
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main.run(arguments)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def facts(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    code, out, err = call(capsys, "show", *arguments, "--json")
+    assert (code, err) == (0, "")
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+@pytest.fixture(scope="module")
+def methods() -> dict[str, dict[str, Any]]:
+    """What `--json` gives for every method; made once, since counting a ViT takes a second."""
+    found = {}
+    for name in METHODS.names():
+        out = io.StringIO()
+        with redirect_stdout(out):
+            assert main.run(["show", name, "--json"]) == 0
+        found[name] = json.loads(out.getvalue())
+    return found
+
+
+def test_dinomalys_cost_is_the_published_one(methods: dict[str, dict[str, Any]]) -> None:
+    cost = methods["dinomaly"]["cost"]
+    assert cost["params_total"] == 148_008_960
+    assert cost["params_trainable"] == 61_425_408
+    assert cost["macs"] == pytest.approx(104.60e9, rel=0.005)
+
+
+def test_a_methods_facts(methods: dict[str, dict[str, Any]]) -> None:
+    found = methods["dinomaly"]
+    assert found["name"] == "dinomaly" and found["title"].startswith("Dinomaly: ")
+    assert found["encoder"]["input_size"] == 392 and found["encoder"]["blocks"] == list(range(2, 10))
+    assert found["dataset_overrides"] == {"realiad": {"dropout": 0.4, "steps": 50_000}}
+    assert found["paper_protocol"]["name"] == "paper:dinomaly"
+    assert found["settings"]["steps"]["value"] == found["settings"]["steps"]["default"] == 10_000
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_every_setting_says_what_it_is_and_where_its_default_comes_from(
+    methods: dict[str, dict[str, Any]], name: str
+) -> None:
+    settings = methods[name]["settings"]
+    assert settings.keys() == METHODS.load(name).Config.model_fields.keys()
+    for key, setting in settings.items():
+        assert setting["source"] and setting["help"], key
+        assert setting["value"] == setting["default"], key
+
+
+def test_settings_can_be_tried(capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = ("--set", "dinomaly.encoder=vit_small_patch14_reg4_dinov2.lvd142m", "--set", "dinomaly.steps=5")
+    found = facts(capsys, "dinomaly", *pairs)
+    assert found["cost"]["params_total"] == 37_435_392
+    assert (found["settings"]["steps"]["value"], found["settings"]["steps"]["default"]) == (5, 10_000)
+
+
+def test_the_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "show", "dinomaly")
+    assert code == 0 and "148,008,960 parameters, 61,425,408 trainable, 104.60 GMAC an image" in out
+    assert "on realiad   dropout = 0.4, steps = 50000" in out
+    rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    for key in METHODS.load("dinomaly").Config.model_fields:
+        assert key in rows
+    assert re.match(r"layers +null ", rows["layers"]), "values are spelt as --set takes them"
+    assert re.match(r"groups +\[\[0, 1, 2, 3\], \[4, 5, 6, 7\]\] ", rows["groups"])
+    assert "\x1b" not in out
+
+
+def test_a_datasets_card(capsys: pytest.CaptureFixture[str]) -> None:
+    card = facts(capsys, "mvtec")
+    assert card["counts"]["bottle"] == {"train": 209, "good": 20, "bad": 63} and len(card["classes"]) == 15
+    code, out, _ = call(capsys, "show", "mvtec")
+    lines = out.splitlines()
+    assert code == 0 and lines[0].startswith("mvtec  ")
+    assert [line.split() for line in lines if line.startswith("bottle")] == [["bottle", "209", "20", "63"]]
+    assert lines[-1].split() == ["all", "3629", "467", "1258"]
+    for word in (card["licence"], card["citation"], card["source"], *card["notes"]):
+        assert word in out
+
+
+@pytest.mark.parametrize("name", DATASETS.names())
+def test_every_dataset_has_a_card_to_show(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    card = facts(capsys, name)
+    assert card["name"] == name and card["title"] and card["licence"] and card["source"]
+    code, out, _ = call(capsys, "show", name)
+    assert code == 0 and out.startswith(f"{name}  {card['title']}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("dinomly",), "no method or dataset 'dinomly'. Did you mean 'dinomaly'? Known: dinomaly"),
+        (("mvtek",), "Did you mean 'mvtec'?"),
+        ((), "Missing argument 'NAME'. See: bench show --help"),
+        (("dinomaly", "--set", "dinomaly.droput=1"), "Did you mean 'dropout'?"),
+        (("dinomaly", "--set", "dinomaly.dropout=2"), "less than 1"),
+        (("dinomaly", "--set", "steps=2"), "expected method.key=value"),
+        (("dinomaly", "--set", "dinomaly.encoder=nonsense"), "nonsense"),
+        (("mvtec", "--set", "dinomaly.steps=2"), "mvtec is a dataset"),
+        (("dinomaly", "--jsn"), "--json"),
+    ],
+)
+def test_mistakes_are_one_message_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    code, out, err = call(capsys, "show", *arguments)
+    assert (code, out) == (2, "") and message in err
+    assert err.startswith("error: ") and "Traceback" not in err and err.count("\n") == 1
+
+
+def test_a_setting_of_another_method_is_not_passed_over(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS.targets, "other", "bench.methods.dinomaly:Dinomaly")
+    code, _, err = call(capsys, "show", "dinomaly", "--set", "other.steps=2")
+    assert code == 2 and "--set names 'other', but the method shown is dinomaly" in err
