@@ -247,7 +247,8 @@ class Finding:
 
     cls: str
     kind: str
-    """Short stable name: `count`, `unreadable`, `empty-mask`, `mask-size`, `duplicate`, `missing-mask`."""
+    """Short stable name: `layout`, `count`, `unreadable`, `empty-mask`, `mask-size`, `missing-mask`, `orphan-mask`,
+    `duplicate`, `duplicate-id`."""
     where: str
     text: str
 

@@ -89,14 +89,15 @@ def run(
 
     base = load_suite(suite) if suite else None
     if base is None:
-        if not (methods and datasets):
+        if not (_names(methods) and _names(datasets)):
             raise UsageError("nothing to run: give --methods and --datasets, or --suite. See: bench run --help")
         base = Suite(title="", methods=_names(methods), datasets=_names(datasets))
-    overrides = merge(base.set, parse_set(pairs))
     chosen = _names(methods) or base.methods
-    for method in overrides:
+    given = parse_set(pairs)
+    for method in given:
         if method not in chosen:
             raise UsageError(f"--set names '{method}', but the run has only: {', '.join(chosen)}")
+    overrides = merge(base.set, given)
 
     from bench.run.plan import Request
 
@@ -147,7 +148,7 @@ def _run(
 
     out = console()
     progress = TerminalProgress(out)
-    planned = look_up(expand(request, progress.say), results, progress.say)
+    planned = look_up(expand(request, progress), results, progress.say)
     _print_plan(planned, out, device, results)
     if dry_run:
         return 0
@@ -206,7 +207,7 @@ def _print_record(record: object, path: Path, out: Console) -> None:
 
     assert isinstance(record, Record)
     if record.error is not None:
-        last = record.error.message.strip().splitlines()[-1]
+        last = (record.error.message.strip() or record.error.type).splitlines()[-1]
         out.print(f"FAILED  {record.cell.method} on {record.cell.dataset}: {last}", highlight=False, markup=False)
         out.print(f"record  {path}", highlight=False, markup=False, soft_wrap=True)
         return
@@ -228,8 +229,8 @@ def _numbers(text: str | None) -> tuple[int, ...]:
         numbers = tuple(int(part) for part in _names(text))
     except ValueError:
         raise UsageError(f"--seeds '{text}': expected whole numbers, for example 0,1,2") from None
-    if any(number < 0 for number in numbers):
-        raise UsageError(f"--seeds '{text}': expected numbers from 0")
+    if any(not 0 <= number < 2**63 for number in numbers):
+        raise UsageError(f"--seeds '{text}': expected numbers from 0 to 2^63 - 1")
     return numbers
 
 

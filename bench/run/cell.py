@@ -45,6 +45,9 @@ def run(cell: Cell, options: Options, progress: Progress) -> Record:
         StoreError: the record itself cannot be written.
     """
     path = cell.path(options.results)
+    for left_over in path.parent.glob(f".{path.stem}.*.part"):
+        # a process that was killed while it wrote; the caller's lock says that no other is writing now
+        left_over.unlink(missing_ok=True)
     try:
         record = _live(cell, options, progress, path)
     except Exception as error:

@@ -13,6 +13,7 @@ import torch
 from bench.errors import StoreError
 from bench.run.complexity import complexity
 from bench.run.plan import Cell, Planned
+from bench.run.timing import describe
 from bench.store import record as records
 from bench.store.provenance import environment
 from bench.store.record import Record
@@ -44,7 +45,7 @@ def _earlier(cell: Cell, results: Path, device: torch.device) -> Iterator[Record
 
     One at a time: the first usually serves, and a plan of hundreds of cells must not read every record for each.
     """
-    here = environment(str(device), cell.precision, torch.get_num_threads())
+    here = environment(describe(device), cell.precision, torch.get_num_threads())
     files = results.glob(f"*/{cell.method.name}/*/s*.json")
     for path in sorted(files, key=_modified, reverse=True):
         try:

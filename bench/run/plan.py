@@ -18,6 +18,7 @@ from bench.metrics import METRIC_VERSION
 from bench.protocol import Protocol, resolve
 from bench.registry import DATASETS, METHODS
 from bench.run import task as tasks
+from bench.run.progress import Progress
 from bench.run.task import Task
 from bench.store import record as records
 from bench.store.record import CellKey, Record
@@ -108,12 +109,12 @@ class Planned:
     record: Record | None = None
 
 
-def expand(request: Request, note: Callable[[str], None] = lambda text: None) -> list[Cell]:
+def expand(request: Request, progress: Progress) -> list[Cell]:
     """Resolve a request into cells, datasets outermost, seeds innermost.
 
     Args:
         request: what the user asked for.
-        note: told what is being done, where it may take long.
+        progress: told of the reading of each dataset.
 
     Raises:
         UsageError, DatasetError, WeightsError: something asked for does not exist or does not fit.
@@ -139,8 +140,9 @@ def expand(request: Request, note: Callable[[str], None] = lambda text: None) ->
     cells = []
     for dataset in request.datasets:
         for setting in request.settings:
-            note(f"reading {dataset}")
-            task = tasks.prepare(dataset, tasks.data_root(dataset, request.data_roots), setting, request.classes)
+            root = tasks.data_root(dataset, request.data_roots)
+            progress.say(f"reading {dataset}")
+            task = tasks.prepare(dataset, root, setting, request.classes, progress)
             for name in request.methods:
                 method, changed = methods[dataset, name]
                 wanted = requests[dataset, name]

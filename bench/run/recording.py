@@ -61,7 +61,7 @@ def facts(cell: Cell, device: torch.device, command: Sequence[str], vanished: Ma
             input_size=cell.encoder.input_size,
             grid=info.grid,
         ),
-        "environment": environment(str(device), cell.precision, torch.get_num_threads()),
+        "environment": environment(timing.describe(device), cell.precision, torch.get_num_threads()),
     }
 
 

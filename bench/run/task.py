@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from bench.api import Dataset, Sample
 from bench.errors import DatasetError, UsageError
 from bench.loading.hashes import content_hashes
 from bench.registry import DATASETS, did_you_mean
+from bench.run.progress import Progress
 
 SETTINGS = {"multi": "one model for all classes; metrics a class, then their mean"}
 
@@ -67,7 +68,7 @@ def prepare(
     root: Path | None,
     setting: str,
     classes: Sequence[str],
-    advance: Callable[[int], None] = lambda done: None,
+    progress: Progress,
 ) -> Task:
     """Index a dataset and hash its files.
 
@@ -76,7 +77,7 @@ def prepare(
         root: where the user says the data is; None for the dataset's own default place.
         setting: one of SETTINGS.
         classes: classes asked for; empty for all that the dataset has.
-        advance: told of the files hashed.
+        progress: told of the files hashed.
 
     Raises:
         UsageError: unknown dataset, setting or class.
@@ -110,4 +111,6 @@ def prepare(
                     f"Check with: bench data verify {name} --root {dataset.root}"
                 )
     files = [path for sample in (*train, *test) for path in (sample.image, *sample.masks)]
-    return Task(name, dataset, setting, chosen, train, test, content_hashes(files, advance))
+    with progress.phase("hash", len(files)) as advance:
+        hashes = content_hashes(files, lambda done: advance(done, ""))
+    return Task(name, dataset, setting, chosen, train, test, hashes)

@@ -26,6 +26,13 @@ class Stopwatch:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
+def describe(device: torch.device) -> str:
+    """Return the device as records name it, so that two models of GPU are not taken for one: `cuda:0 NVIDIA H100`."""
+    if device.type != "cuda":
+        return device.type
+    return f"cuda:{device.index or 0} {torch.cuda.get_device_name(device)}"
+
+
 def peak_memory_mib() -> float:
     """Return the highest resident memory of this process so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -38,7 +38,7 @@ class Setup:
     def __init__(self, root: Path, checkpoint: Path, **settings: object) -> None:
         kind = METHODS.load("dinomaly")
         self.method = kind(kind.Config(**{**SETTINGS, **settings}))
-        self.task: Task = prepare("folder", root, "multi", ())
+        self.task: Task = prepare("folder", root, "multi", (), Silent())
         request = self.method.encoder()
         self.encoder = frozen.build(request, locate(request.name, None))
         pixels = PixelCache(self.task.dataset, self.task.hashes, 32, 32)
