@@ -26,7 +26,7 @@ _root = click.option(
 )
 
 
-@click.group()
+@click.group(epilog="Example: bench data verify mvtec --root /data/mvtec")
 def data() -> None:
     """Check a dataset's files, or look at them."""
 

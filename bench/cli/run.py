@@ -50,13 +50,37 @@ Exit code: 0 all cells done, 1 a cell failed, 2 something given was wrong.
 )
 @click.option("--set", "pairs", metavar="METHOD.KEY=VALUE", multiple=True, help="Change a setting of a method.")
 @click.option("--device", metavar="DEV", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16"]), default="fp32", show_default=True)
 @click.option(
-    "--results", metavar="DIR", type=click.Path(path_type=Path), default=Path("results/runs"), show_default=True
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="Arithmetic of the trained part; tf32 also of the encoder.",
 )
-@click.option("--store", type=click.Choice(["auto", "device", "memory", "file", "none"]), default="auto")
+@click.option(
+    "--results",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    default=Path("results/runs"),
+    show_default=True,
+    help="Where records go and finished cells are looked for.",
+)
+@click.option(
+    "--store",
+    type=click.Choice(["auto", "device", "memory", "file", "none"]),
+    default="auto",
+    show_default=True,
+    help="Where the encoder's features are kept for training; none recomputes them each step.",
+)
 @click.option("--store-budget", metavar="GIB", type=click.FloatRange(min=0), help="Most that stored features may take.")
-@click.option("--checkpoint-seconds", type=click.FloatRange(min=0), default=60.0, show_default=True)
+@click.option(
+    "--checkpoint-seconds",
+    metavar="S",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Time between checkpoints of a training.",
+)
 @click.option("--keep-maps", is_flag=True, help="Keep the anomaly maps beside the record (npy, one file a class).")
 @click.option("--dry-run", is_flag=True, help="Check everything and print the plan, run nothing.")
 def run(

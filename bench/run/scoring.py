@@ -125,8 +125,10 @@ def _predict(
     scores = np.empty(len(samples), dtype=np.float64)
     for start in range(0, len(samples), batch_size):
         chunk = samples[start : start + batch_size]
+        # features as in training, in full precision: an encoder in bf16 here would see other targets than were learnt
+        features = extract(chunk)
         with torch.no_grad(), autocast(extract.device, cell.precision):
-            prediction = cell.method.anomaly(module, extract(chunk), extract.encoder.info, size)
+            prediction = cell.method.anomaly(module, features, extract.encoder.info, size)
         scores[start : start + len(chunk)] = prediction.scores.float().cpu().numpy()
         if prediction.maps is not None:
             if maps is None:
