@@ -5,7 +5,7 @@
     <class>/ground_truth/<defect type>/<stem>_mask.png        (or <stem>.png)
 
 Images and masks are paired by stem, never by their position in two listings, which pairs wrongly once a file is missing
-(methods.md 7.1, 7.6). Image files are png, jpg, jpeg, bmp, tif, tiff or webp in any case; hidden and other files are
+(MVTec AD, MPDD, BTAD). Image files are png, jpg, jpeg, bmp, tif, tiff or webp in any case; hidden and other files are
 ignored. `ground_truth/good` is not read: the folder of an image says that it is normal.
 """
 

@@ -1,7 +1,7 @@
 """MVTec AD: 15 industrial objects and textures with pixel masks (Bergmann et al., CVPR 2019).
 
 A root that holds only some of the 15 classes gives those; a run that asks for others is refused when it is planned, and
-records say how many of the 15 a mean covers. Counts, quirks: methods.md 7.1. Grid, screw and zipper are grey images.
+records say how many of the 15 a mean covers. Grid, screw and zipper are grey images.
 """
 
 from __future__ import annotations

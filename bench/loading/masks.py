@@ -20,7 +20,7 @@ def read_union(sample: Sample) -> Mask:
     """Return the anomalous area of a sample at native size: the union of its mask files.
 
     A normal sample's mask is all False at the size of its image. Every non-zero value counts, since some datasets
-    store class indices 1..9 instead of 255 (methods.md 7.3).
+    store class indices 1..9 instead of 255 (VisA).
 
     Returns:
         bool [H, W], True = anomalous.
@@ -122,7 +122,7 @@ def _bin_sums(
 
 
 def _by_dinomaly(mask: Mask, protocol: Protocol, input_size: int) -> Mask:
-    """Dinomaly's official chain (methods.md 1.7); any trace of a soft edge counts, so masks grow slightly."""
+    """Dinomaly's official chain; any trace of a soft edge counts, so masks grow slightly."""
     resized = protocol.resize_for(input_size)
     image = Image.fromarray(mask.astype(np.uint8) * 255, "L").resize((resized, resized), Image.Resampling.BILINEAR)
     offset = _crop_offset(resized, input_size)
