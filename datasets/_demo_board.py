@@ -88,13 +88,13 @@ def board(rng: Rng) -> Board:
         for p in _PARTS
     )
     shade = rng.normal(0, 0.010)
-    return Board(pose(rng, 3.0, 0.03), parts, (0.07 + shade, 0.33 + shade, 0.20 + shade))
+    return Board(pose(rng, 1.0, 0.01), parts, (0.07 + shade, 0.33 + shade, 0.20 + shade))
 
 
 def draw_board(layout: Board, rng: Rng) -> Surface:
     """Etch, solder and place."""
     bench = flat((0.60, 0.61, 0.63))
-    bench.albedo *= (1 + 0.02 * noise(rng, 100) + 0.02 * noise(rng, 3))[..., None]
+    bench.albedo *= (1 + 0.01 * noise(rng, 100) + 0.01 * noise(rng, 3))[..., None]
     u, v = local(layout.pose.x, layout.pose.y, layout.pose.angle)
     drills = np.full_like(u, 999)
     for x, y in ((-70, -62), (70, -62), (-70, 62), (70, 62)):
@@ -105,7 +105,7 @@ def draw_board(layout: Board, rng: Rng) -> Surface:
     copper = stroke(*([(*layout.pose.at(*point), 2.4) for point in trace] for trace in _TRACES))
     bench.paint(copper, (layout.green[0] * 1.35 + 0.03, layout.green[1] * 1.35 + 0.03, layout.green[2] * 1.35 + 0.03))
     bench.paint(edge(np.abs(drills - 6) - 2) * cover, (0.83, 0.68, 0.33))
-    bench.albedo *= (1 + 0.02 * fractal(rng, 40, 2) * cover)[..., None]
+    bench.albedo *= (1 + 0.01 * fractal(rng, 40, 2) * cover)[..., None]
     bench.gloss = 0.05 * cover
     bench.height = (4 * edge(panel, 2.0) + 0.3 * copper).astype(np.float32)
     for put, parts in ((_pads, _PARTS), (_place, layout.parts)):

@@ -54,13 +54,13 @@ OUTER, HUB, BORE, HOLE, CIRCLE = 80.0, 44.0, 27.0, 8.5, 62.0
 def flange(rng: Rng) -> Flange:
     """Return a flange with its six holes, turned a little."""
     holes = tuple((k * np.pi / 3, CIRCLE) for k in range(6))
-    return Flange(pose(rng, 4.0, 0.07), holes, rng.normal(0.60, 0.012))
+    return Flange(pose(rng, 1.0, 0.015), holes, rng.normal(0.60, 0.006))
 
 
 def draw_flange(layout: Flange, rng: Rng) -> Surface:
     """Turn it on the lathe: tool marks run in circles and give the bow-tie highlight."""
     mat = flat((0.13, 0.15, 0.18))
-    mat.albedo *= (1 + 0.10 * noise(rng, 120) + 0.05 * noise(rng, 6))[..., None]
+    mat.albedo *= (1 + 0.04 * noise(rng, 120) + 0.02 * noise(rng, 6))[..., None]
     u, v = local(layout.pose.x, layout.pose.y, layout.pose.angle)
     radius, theta = np.hypot(u, v), np.arctan2(v, u)
     groove = np.interp(radius, np.arange(120), rng.standard_normal(120)).astype(np.float32)
@@ -72,7 +72,7 @@ def draw_flange(layout: Flange, rng: Rng) -> Surface:
     for piece in layout.broken:
         solid = np.maximum(solid, -piece)
     bow = np.cos(2 * (theta + layout.pose.angle - 0.9)) * 0.5 + 0.5
-    metal = layout.tone * (0.82 + 0.34 * bow**3) + 0.016 * groove + 0.008 * noise(rng, 100)
+    metal = layout.tone * (0.82 + 0.34 * bow**3) + 0.008 * groove + 0.005 * noise(rng, 100)
     hub = edge(radius - HUB, 4.0)
     metal = metal + 0.06 * hub * (0.5 + bow)
     bevel = edge(np.abs(radius - (OUTER - 2.0)) - 1.0, 1.5) + edge(np.abs(holes - 1.2) - 0.6, 1.2)
@@ -103,14 +103,14 @@ WIDE, HIGH = 148.0, 116.0
 
 def biscuit(rng: Rng) -> Biscuit:
     """Return one biscuit of the day's batch."""
-    bake = rng.normal(0, 0.02)
-    return Biscuit(pose(rng, 5.0, 0.10), (0.86 - 0.6 * bake, 0.65 - bake, 0.36 - bake))
+    bake = rng.normal(0, 0.01)
+    return Biscuit(pose(rng, 1.5, 0.02), (0.86 - 0.6 * bake, 0.65 - bake, 0.36 - bake))
 
 
 def draw_biscuit(layout: Biscuit, rng: Rng) -> Surface:
     """Cut, dock, emboss and bake."""
     tray = flat((0.36, 0.46, 0.56))
-    tray.albedo *= (1 + 0.025 * noise(rng, 110) + 0.03 * noise(rng, 3))[..., None]
+    tray.albedo *= (1 + 0.012 * noise(rng, 110) + 0.015 * noise(rng, 3))[..., None]
     u, v = local(layout.pose.x, layout.pose.y, layout.pose.angle)
     inner = box(u, v, WIDE, HIGH, 8)
     along = np.where(np.abs(u) * HIGH > np.abs(v) * WIDE, v, u)
@@ -119,7 +119,7 @@ def draw_biscuit(layout: Biscuit, rng: Rng) -> Surface:
         rim = np.maximum(rim, -piece)
     cover = edge(rim)
     crumb = fractal(rng, 34, 3)
-    brown = np.exp(np.minimum(inner, 0) / np.float32(7)) * 0.55 + 0.10 * noise(rng, 4) + 0.05 * crumb
+    brown = np.exp(np.minimum(inner, 0) / np.float32(7)) * 0.55 + 0.04 * noise(rng, 4) + 0.03 * crumb
     brown = np.clip(brown, 0, 1)[..., None]
     tray.paint(cover, np.asarray(layout.gold) * (1 - brown) + np.array((0.60, 0.34, 0.13), np.float32) * brown)
     holes = np.full_like(u, 999)
@@ -128,7 +128,7 @@ def draw_biscuit(layout: Biscuit, rng: Rng) -> Surface:
             holes = np.minimum(holes, np.hypot(u - np.float32(x), v - np.float32(y)))
     frame = edge(np.abs(box(u, v, WIDE - 22, HIGH - 22, 6)) - 1.2, 2.0)
     dome = 7 * edge(rim, 5.0) + 2 * np.clip(-inner / 30, 0, 1)
-    relief = dome + 0.22 * crumb * cover - 1.3 * frame * cover - 2.6 * edge(holes - 2.6, 2.5) * cover
+    relief = dome + 0.12 * crumb * cover - 1.3 * frame * cover - 2.6 * edge(holes - 2.6, 2.5) * cover
     tray.tint(edge(holes - 2.2, 1.5) * cover, (0.60, 0.50, 0.42))
     tray.tint(frame * cover, (0.93, 0.88, 0.82))
     for piece in layout.bitten:

@@ -147,16 +147,16 @@ class Light:
 
     @classmethod
     def draw(cls, rng: Rng) -> Light:
-        """Return the usual lamp, upper left, with the scatter of a hand-built station."""
-        exposure = rng.uniform(0.94, 1.06)
-        warm = rng.normal(0, 0.012)
+        """Return the usual lamp, upper left, with the scatter of a station that holds its products in a jig."""
+        exposure = rng.uniform(0.97, 1.03)
+        warm = rng.normal(0, 0.006)
         return cls(
-            azimuth=pi * 1.25 + rng.normal(0, 0.1),
-            elevation=0.85 + rng.normal(0, 0.04),
-            slope=(rng.normal(-0.05, 0.04), rng.normal(-0.05, 0.04)),
+            azimuth=pi * 1.25 + rng.normal(0, 0.04),
+            elevation=0.85 + rng.normal(0, 0.02),
+            slope=(rng.normal(-0.05, 0.015), rng.normal(-0.05, 0.015)),
             cast=(exposure * (1 + warm), exposure, exposure * (1 - warm)),
-            blur=rng.uniform(0.4, 0.6),
-            grain=rng.uniform(0.008, 0.014),
+            blur=rng.uniform(0.45, 0.55),
+            grain=rng.uniform(0.006, 0.009),
         )
 
 

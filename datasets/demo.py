@@ -20,7 +20,7 @@ from bench.loading import cache_dir
 
 from ._tree import TreeDataset
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the pictures change, so that nobody goes on with the old ones in the cache folder."""
 
 SEED = 0
