@@ -46,16 +46,12 @@ def misweave(layout: Cloth, rng: Rng) -> Cloth:
     return replace(layout, miswoven=block.astype(np.float32))
 
 
-def incomplete(layout: Flange, rng: Rng) -> Flange:
-    """Break one or two pieces out of the rim or, less often, forget one or two bolt holes."""
-    count = int(rng.integers(1, 3))
-    if rng.random() < 0.35:
-        gone = rng.choice(6, count, replace=False)
-        return replace(layout, holes=tuple(hole for k, hole in enumerate(layout.holes) if k not in gone))
+def broken(layout: Flange, rng: Rng) -> Flange:
+    """Break one or two pieces out of the rim."""
     pieces = []
-    for way in rng.uniform(0, 2 * pi, count).tolist():
+    for way in rng.uniform(0, 2 * pi, int(rng.integers(1, 3))).tolist():
         x, y = layout.pose.at(OUTER * cos(way), OUTER * sin(way))
-        pieces.append(blot(rng, x, y, rng.uniform(9, 15), 0.25))
+        pieces.append(blot(rng, x, y, rng.uniform(10, 15), 0.25))
     return replace(layout, broken=tuple(pieces))
 
 
@@ -64,13 +60,13 @@ def misdrilled(layout: Flange, rng: Rng) -> Flange:
     holes = list(layout.holes)
     k = int(rng.integers(6))
     side = float(rng.choice((-1, 1)))
-    holes[k] = (holes[k][0] + side * rng.uniform(0.26, 0.40), CIRCLE + float(rng.uniform(-3, 5)))
+    holes[k] = (holes[k][0] + side * rng.uniform(0.40, 0.52), CIRCLE + float(rng.uniform(-3, 5)))
     return replace(layout, holes=tuple(holes))
 
 
 def without(layout: Board, rng: Rng) -> Board:
-    """Leave two or three components off the board."""
-    gone = set(rng.choice(len(layout.parts), int(rng.integers(2, 4)), replace=False).tolist())
+    """Leave the driver or the can and one to three small components off the board."""
+    gone = {int(rng.integers(1, 3)), *rng.choice(np.arange(4, len(layout.parts)), rng.integers(1, 4), replace=False)}
     return replace(layout, parts=tuple(part for k, part in enumerate(layout.parts) if k not in gone))
 
 
@@ -133,21 +129,21 @@ FAULTS: dict[str, dict[str, tuple[Edit | None, Mark | None]]] = {
     },
     "terrazzo": {
         "colour": (None, partial(odd_chips, colour=(0.26, 0.40, 0.66))),
-        "crack": (None, partial(crack, colour=(0.33, 0.31, 0.29))),
-        "missing": (None, partial(pits, colour=(0.42, 0.40, 0.37), radius=(7, 12), most=3)),
+        "crack": (None, partial(crack, colour=(0.16, 0.15, 0.14), depth=3.0, wide=1.9)),
+        "missing": (None, partial(pits, colour=(0.22, 0.20, 0.18), radius=(10, 16), most=3)),
         "spot": (None, partial(stain, colour=(0.66, 0.38, 0.18), radius=(14, 22))),
     },
     "flange": {
         "misplaced": (misdrilled, None),
-        "missing": (incomplete, None),
-        "scratch": (None, partial(scratch, colour=(0.93, 0.94, 0.96))),
+        "missing": (broken, None),
+        "scratch": (None, partial(scratch, colour=(0.93, 0.94, 0.96), wide=1.5)),
         "spot": (None, partial(stain, colour=(0.60, 0.31, 0.14), radius=(8, 13), most=4)),
     },
     "board": {
         "misplaced": (misplaced, None),
         "missing": (without, None),
-        "scratch": (None, partial(scratch, colour=(0.80, 0.66, 0.42), most=2)),
-        "spot": (None, partial(grains, colours=((0.84, 0.84, 0.82), (0.80, 0.62, 0.20)), radius=(2.6, 4.6))),
+        "scratch": (None, partial(scratch, colour=(0.80, 0.66, 0.42), wide=1.5)),
+        "spot": (None, partial(grains, colours=((0.84, 0.84, 0.82), (0.80, 0.62, 0.20)), radius=(4.5, 7.5))),
         "swapped": (swapped, None),
     },
     "biscuit": {
@@ -156,7 +152,7 @@ FAULTS: dict[str, dict[str, tuple[Edit | None, Mark | None]]] = {
         "missing": (bite, None),
         "spot": (
             None,
-            partial(grains, colours=((0.13, 0.11, 0.10), (0.24, 0.42, 0.22), (0.55, 0.16, 0.14)), radius=(2.2, 4.2)),
+            partial(grains, colours=((0.13, 0.11, 0.10), (0.24, 0.42, 0.22), (0.55, 0.16, 0.14)), radius=(5.0, 8.0)),
         ),
     },
 }

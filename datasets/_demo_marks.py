@@ -24,14 +24,16 @@ def spot_on(body: Field, rng: Rng, margin: int) -> tuple[float, float]:
     return float(columns[pick]), float(rows[pick])
 
 
-def scratch(sheet: Surface, layout: Any, rng: Rng, colour: Colour, depth: float = 0.7, most: int = 3) -> None:
+def scratch(
+    sheet: Surface, layout: Any, rng: Rng, colour: Colour, depth: float = 0.7, most: int = 3, wide: float = 1.0
+) -> None:
     """Drag something hard across: one to `most` slightly bent lines, thin at both ends."""
     heading = rng.uniform(0, pi)
     for _ in range(int(rng.integers(1, most + 1))):
         x, y = spot_on(sheet.body, rng, 20)
         length, bend = rng.uniform(55, 100), rng.normal(0, 0.06)
         turn = heading + rng.normal(0, 0.15)
-        width = rng.uniform(1.8, 2.8)
+        width = wide * rng.uniform(1.8, 2.8)
         path = []
         for t in np.linspace(-0.5, 0.5, 12).tolist():
             at = turn + 4 * bend * t
@@ -41,7 +43,7 @@ def scratch(sheet: Surface, layout: Any, rng: Rng, colour: Colour, depth: float 
         sheet.height -= np.float32(depth) * cover
 
 
-def crack(sheet: Surface, layout: Any, rng: Rng, colour: Colour, depth: float = 2.0) -> None:
+def crack(sheet: Surface, layout: Any, rng: Rng, colour: Colour, depth: float = 2.0, wide: float = 1.0) -> None:
     """Break the surface along a jagged line with a branch or two."""
     x, y = spot_on(sheet.body, rng, 30)
     heading = rng.uniform(0, 2 * pi)
@@ -57,7 +59,7 @@ def crack(sheet: Surface, layout: Any, rng: Rng, colour: Colour, depth: float = 
             if width > 2 and k == 4:
                 starts.append((x, y, heading + float(rng.choice((-1, 1))) * 0.9, 1.6, 7))
         paths.append(path)
-    cover = stroke(*paths) * sheet.body
+    cover = stroke(*([(x, y, wide * width) for x, y, width in path] for path in paths)) * sheet.body
     sheet.paint(cover, colour, 0.9)
     sheet.height -= np.float32(depth) * cover
 

@@ -78,12 +78,12 @@ def test_counts_equal_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 PINNED: dict[str, tuple[str, float, float, float, int]] = {
-    "fabric": ("thread", 105.2, 119.1, 135.0, 462),
-    "wood": ("scratch", 192.1, 145.5, 94.2, 708),
-    "terrazzo": ("spot", 169.8, 167.4, 160.2, 1140),
-    "flange": ("missing", 74.4, 78.0, 83.4, 578),
-    "board": ("misplaced", 88.8, 117.2, 101.5, 680),
-    "biscuit": ("crack", 133.5, 121.5, 102.4, 688),
+    "fabric": ("thread", 105.1, 119.3, 135.5, 459),
+    "wood": ("scratch", 188.1, 142.5, 92.3, 696),
+    "terrazzo": ("spot", 175.4, 171.3, 162.4, 1142),
+    "flange": ("missing", 76.4, 80.1, 85.6, 369),
+    "board": ("misplaced", 86.9, 114.5, 99.2, 686),
+    "biscuit": ("crack", 136.8, 124.4, 105.0, 718),
 }
 
 
