@@ -28,6 +28,8 @@ class Board:
     pose: Pose
     parts: tuple[Part, ...]
     green: Colour
+    torn: tuple[Part, ...] = ()
+    """Components that were torn off and took the lacquer below them along."""
 
 
 BODIES: dict[str, tuple[float, float, float, Colour]] = {
@@ -108,7 +110,7 @@ def draw_board(layout: Board, rng: Rng) -> Surface:
     bench.albedo *= (1 + 0.01 * fractal(rng, 40, 2) * cover)[..., None]
     bench.gloss = 0.05 * cover
     bench.height = (4 * edge(panel, 2.0) + 0.3 * copper).astype(np.float32)
-    for put, parts in ((_pads, _PARTS), (_place, layout.parts)):
+    for put, parts in ((_pads, _PARTS), (_scar, layout.torn), (_place, layout.parts)):
         for part in parts:
             where = bench.window(*layout.pose.at(part.x, part.y), 40)
             put(bench.part(where), *_frame(u[where], v[where], part), part)
@@ -133,6 +135,12 @@ def _pads(sheet: Surface, a: Field, b: Field, part: Part) -> None:
     sheet.paint(edge(pads), (0.80, 0.79, 0.74))
     frame = np.abs(box(a, b, length + 8, width + 5, 2)) - 0.5
     sheet.paint(edge(frame), (0.86, 0.89, 0.86), 0.75)
+
+
+def _scar(sheet: Surface, a: Field, b: Field, part: Part) -> None:
+    """Lay the laminate bare where a component was torn off."""
+    length, width, _, _ = BODIES[part.kind]
+    sheet.paint(edge(box(a, b, length - 2, width - 2, 3), 2.0), (0.60, 0.49, 0.28))
 
 
 def _legs(a: Field, b: Field, length: float, width: float) -> Field:

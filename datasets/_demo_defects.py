@@ -56,18 +56,18 @@ def broken(layout: Flange, rng: Rng) -> Flange:
 
 
 def misdrilled(layout: Flange, rng: Rng) -> Flange:
-    """Drill one bolt hole beside its place."""
-    holes = list(layout.holes)
-    k = int(rng.integers(6))
+    """Drill one bolt hole twice, the first time beside its place."""
+    way, _ = layout.holes[int(rng.integers(6))]
     side = float(rng.choice((-1, 1)))
-    holes[k] = (holes[k][0] + side * rng.uniform(0.40, 0.52), CIRCLE + float(rng.uniform(-3, 5)))
-    return replace(layout, holes=tuple(holes))
+    wrong = (way + side * rng.uniform(0.40, 0.52), CIRCLE + float(rng.uniform(-3, 5)))
+    return replace(layout, holes=(*layout.holes, wrong))
 
 
 def without(layout: Board, rng: Rng) -> Board:
-    """Leave the driver or the can and one to three small components off the board."""
+    """Tear the driver or the can and one to three small components off the board, and its lacquer with them."""
     gone = {int(rng.integers(1, 3)), *rng.choice(np.arange(4, len(layout.parts)), rng.integers(1, 4), replace=False)}
-    return replace(layout, parts=tuple(part for k, part in enumerate(layout.parts) if k not in gone))
+    kept = tuple(part for k, part in enumerate(layout.parts) if k not in gone)
+    return replace(layout, parts=kept, torn=tuple(layout.parts[k] for k in sorted(gone)))
 
 
 def misplaced(layout: Board, rng: Rng) -> Board:
