@@ -2,7 +2,7 @@
 
 Fabric, wood, terrazzo, a flange, a circuit board and a biscuit, 192 x 192 pixels, written as PNG files in MVTec AD's
 layout and read by the same reader as MVTec AD itself. Without a data root the files go into bench's cache folder; with
-`--data-root DIR` into `DIR/demo-v3-0`. The same NumPy and Pillow give the same bytes on every machine of a kind.
+`--data-root DIR` into `DIR/demo-v<VERSION>-<SEED>`. The same NumPy and Pillow give the same bytes on any like machine.
 """
 
 from __future__ import annotations

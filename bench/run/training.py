@@ -24,7 +24,6 @@ from bench.run.progress import Progress
 from bench.run.seeding import BatchOrder
 from bench.store.files import atomic
 
-PRECISIONS = ("fp32", "tf32", "bf16")
 LOSS_EVERY_CUDA = 25
 """Losses are read back from a GPU in blocks of this many steps, so that the loop does not wait for each."""
 CURVE_POINTS = 200
