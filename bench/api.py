@@ -47,15 +47,24 @@ class Sample:
     """Which image inside `image`, where one file holds many; empty where the file is the image."""
     masks: tuple[Path, ...] = ()
     """Mask files; their union is the anomalous area. Empty for normal images and image-level datasets."""
+    family: str = ""
+    """Group of defects that is also scored by itself, against all normal images (MVTec LOCO: `logical`, `structural`);
+    empty where the dataset has no such groups, and for normal images."""
+    unit: str = ""
+    """Physical object that several images show (Real-IAD's five views); empty where an image is an object."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Number of images of a class: `train` (normal), test `good` and test `bad` (anomalous)."""
+    """Number of images of a class: `train` (normal), test `good`, test `bad` (anomalous) and `val` (normal, unused).
+
+    A semantic class is neither good nor bad until a setting says so: its test images count as `good`.
+    """
 
     train: int
     good: int
     bad: int
+    val: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,8 @@ class Card:
     source: str
     """Where to get it, in words a person can follow."""
     notes: tuple[str, ...] = ()
+    splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Semantic sets: split name (A to D) -> the classes that are normal in it; the others are anomalous."""
 
 
 class Dataset(ABC):
@@ -145,7 +156,8 @@ class EncoderRequest:
 
     name: str
     blocks: tuple[int, ...]
-    """0-based, ascending indices of transformer blocks (or CNN stages) whose raw output is wanted."""
+    """0-based, ascending indices of transformer blocks (or CNN stages) whose raw output is wanted. For a ViT, -1 is the
+    embedded sequence that enters block 0, and the depth is the last block's output after the final norm."""
     input_size: int
     position: Literal["dinov2", "timm"] = "timm"
     """How position embeddings are resized to another grid: DINOv2's own offset rule or timm's antialiased one."""
@@ -221,6 +233,16 @@ class Method(ABC):
     @abstractmethod
     def build(self, info: EncoderInfo) -> torch.nn.Module:
         """Return the trainable part, freshly initialised from torch's global generator (seeded by the harness)."""
+
+    def fit(  # noqa: B027 - doing nothing is the right default
+        self, module: torch.nn.Module, batches: Iterable[Mapping[str, torch.Tensor]]
+    ) -> None:
+        """Take in the training images' features once, before any step; methods without a memory do nothing.
+
+        Args:
+            module: as `build` returns it, on its device; what is remembered goes into its buffers.
+            batches: features of all training images, each once, in the task's order, batch first, without gradient.
+        """
 
     @abstractmethod
     def loss(self, module: torch.nn.Module, features: Mapping[str, torch.Tensor], step: int) -> torch.Tensor:

@@ -175,9 +175,11 @@ def _describe_cnn(module: Any, info: EncoderInfo, blocks: tuple[int, ...]) -> En
 
 
 def _check_blocks(info: EncoderInfo, blocks: Sequence[int]) -> None:
-    last = info.depth if info.family == "vit" else info.depth - 1
-    if list(blocks) != sorted(set(blocks)) or any(not 0 <= index <= last for index in blocks):
-        extra = f", or {info.depth} for the normed output of the last one" if info.family == "vit" else ""
+    first, last = (-1, info.depth) if info.family == "vit" else (0, info.depth - 1)
+    if list(blocks) != sorted(set(blocks)) or any(not first <= index <= last for index in blocks):
+        extra = (
+            f", -1 for its input, {info.depth} for the normed output of the last one" if info.family == "vit" else ""
+        )
         raise UsageError(
             f"blocks {list(blocks)} do not fit encoder '{info.name}': expected ascending indices "
             f"from 0 to {info.depth - 1}{extra}"

@@ -59,6 +59,8 @@ class FrozenEncoder(nn.Module):
         outputs: dict[int, Tensor] = {}
         backbone = self.backbone
         tokens = backbone.norm_pre(backbone.patch_drop(backbone._pos_embed(backbone.patch_embed(images))))
+        if -1 in self.blocks:
+            outputs[-1] = tokens
         for index, block in enumerate(backbone.blocks[: self.blocks[-1] + 1]):
             tokens = block(tokens)
             if index in self.blocks:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from bench.api import Method
 from bench.encoders import frozen
 from bench.loading.pixel_cache import PixelCache
 from bench.run import feature_store, recording, scoring, timing
@@ -89,6 +90,9 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     # seeded after the features: how those were had must not move the generators that training draws from
     seed_everything(cell.seed)
     module = method.build(encoder.info).to(device)
+    if type(method).fit is not Method.fit:
+        with watch.phase("fit"), progress.phase("fit", len(task.train)) as advance, torch.no_grad():
+            method.fit(module, extract.batches(task.train, options.inference_batch, advance))
     log: TrainingLog | None = None
     if store is not None:
         trainer = Trainer(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Literal, Protocol
@@ -49,6 +49,15 @@ class Extractor:
         raw = torch.from_numpy(self._pixels.batch(samples)).to(self.device)
         images = raw.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
         return self._method.features(self.encoder(images.contiguous()), self.encoder.info)
+
+    def batches(
+        self, samples: Sequence[Sample], size: int, advance: Callable[[int, str], None]
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yield the features of all samples in order, `size` at a time, telling `advance` of the images done."""
+        for start in range(0, len(samples), size):
+            chunk = samples[start : start + size]
+            yield self(chunk)
+            advance(len(chunk), "")
 
 
 class FeatureStore(Protocol):

@@ -130,17 +130,20 @@ def test_class_position_is_untouched_and_native_grid_is_kept(small_vit: tuple[An
 @pytest.mark.parametrize("size", [160, 96])
 def test_blocks_are_the_raw_residual_stream(small_vit: tuple[Any, Path], size: int) -> None:
     model, path = small_vit
-    encoder = frozen.build(EncoderRequest("test_vit.r160_in1k", (1, 3, 5, 6), size), path)
+    encoder = frozen.build(EncoderRequest("test_vit.r160_in1k", (-1, 1, 3, 5, 6), size), path)
     reference: Any = timm.create_model("test_vit.r160_in1k", num_classes=0).eval()
     reference.load_state_dict(model.state_dict())
     reference.set_input_size(size)
     seen: list[torch.Tensor] = []
+    entering: list[torch.Tensor] = []
     for block in reference.blocks:
         block.register_forward_hook(lambda _, inputs, output: seen.append(output))
+    reference.blocks[0].register_forward_pre_hook(lambda _, inputs: entering.append(inputs[0]))
     images = torch.randn(2, 3, size, size)
     final = reference.forward_features(images)
     outputs = encoder(images)
-    assert list(outputs) == [1, 3, 5, 6]
+    assert list(outputs) == [-1, 1, 3, 5, 6]
+    torch.testing.assert_close(outputs[-1], entering[0].detach())
     for index in (1, 3, 5):
         torch.testing.assert_close(outputs[index], seen[index].detach())
     torch.testing.assert_close(outputs[6], final.detach())
@@ -205,7 +208,7 @@ def test_input_size_that_does_not_fit_names_sizes_that_do() -> None:
         catalog.describe(REG4, 3)
 
 
-@pytest.mark.parametrize("blocks", [(3, 2), (1, 1), (-1,), (13,)])
+@pytest.mark.parametrize("blocks", [(3, 2), (1, 1), (-2,), (13,)])
 def test_blocks_that_do_not_fit(blocks: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match="ascending indices from 0 to 11"):
         catalog.describe(REG4, 392, blocks)
