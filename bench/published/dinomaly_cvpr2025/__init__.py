@@ -1,0 +1,1 @@
+"""Tables of Dinomaly's CVPR 2025 paper; see papers.toml."""

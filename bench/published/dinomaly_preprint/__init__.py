@@ -1,0 +1,1 @@
+"""Tables of Dinomaly's preprint of 2024 with its appendix; see papers.toml."""

@@ -1,0 +1,1 @@
+"""Tables of the paper on two heterogeneous students (dual student); see papers.toml."""

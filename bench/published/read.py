@@ -1,0 +1,235 @@
+"""Published scores as tidy rows: one number of a paper's table each, as printed. Light: the standard library alone.
+
+A CSV file a table, `<paper>/table<number>.csv`; papers and their tables are described in papers.toml, protocols in
+protocols.toml. `python -m bench.published.check` proves the transcription.
+"""
+
+from __future__ import annotations
+
+import csv
+import tomllib
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UsageError
+
+FOLDER = Path(__file__).parent
+MEAN = "mean"
+"""What stands in place of a class for a mean that the paper prints."""
+HEADER = (
+    "method",
+    "dataset",
+    "class",
+    "setting",
+    "variant",
+    "label",
+    "metric",
+    "value",
+    "std",
+    "paper",
+    "table",
+    "protocol",
+    "note",
+)
+"""Columns of every file, in the order of Score's fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One printed number and what it is about."""
+
+    method: str
+    dataset: str
+    """Empty for costs, which belong to no dataset."""
+    cls: str
+    """A class, a half-split (`A` to `D`), `mean` for a printed mean over them, or empty (costs)."""
+    setting: str
+    """`multi` or `single`, see bench.run.settings."""
+    variant: str
+    """What differs from the method's default, such as `input=280`; empty for the method as its authors propose it."""
+    label: str
+    """How the paper heads the number's row (in a table by class, its column), citation marks left out."""
+    metric: str
+    """A metric id of bench.metrics, `mad`, or `cost/...` with its unit in the name: what the paper calls the number.
+    Variants are a matter of the protocol, see `computed_as`."""
+    value: str
+    """As printed. Scores are percent."""
+    std: str
+    """As printed behind the plus-minus sign; empty where there is none."""
+    paper: str
+    table: str
+    protocol: str
+    """How the number was computed, a key of protocols.toml."""
+    note: str
+    """What a reader of this one number has to know; empty for nearly all."""
+
+    @property
+    def number(self) -> Decimal:
+        """Return the printed value: percent for scores, the metric's unit for costs."""
+        return Decimal(self.value.replace(",", ""))
+
+    @property
+    def is_cost(self) -> bool:
+        """Return whether this is a cost and no score."""
+        return self.metric.startswith("cost/")
+
+    @property
+    def fraction(self) -> float:
+        """Return a score in [0, 1], as records hold it. Raises UsageError for a cost."""
+        if self.is_cost:
+            raise UsageError(f"{self.metric} of {self.method} ({self.where}) is a cost, which has no fraction")
+        return float(self.number / 100)
+
+    @property
+    def computed_as(self) -> str:
+        """Return the metric id with the variant by which the number was computed; empty where that is not known."""
+        return protocols()[self.protocol].metrics.get(self.metric, "")
+
+    @property
+    def where(self) -> str:
+        """Return paper and table: `vitad table 5`."""
+        return f"{self.paper} {self.table if self.table == 'text' else f'table {self.table}'}"
+
+
+def files() -> list[Path]:
+    """Return the files of all tables, sorted by paper and name."""
+    return sorted(FOLDER.glob("*/*.csv"))
+
+
+def read(path: Path) -> tuple[Score, ...]:
+    """Return the rows of one file in the paper's order.
+
+    Raises:
+        UsageError: another header than HEADER, a row of another length, or a value that is no number.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = csv.reader(file, strict=True)
+        try:
+            header = tuple(next(lines, ()))
+            if header != HEADER:
+                raise UsageError(f"{path} starts with {','.join(header)}, expected {','.join(HEADER)}. {_SEE}")
+            return tuple(_score(path, lines.line_num, cells) for cells in lines)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise UsageError(f"{path}, line {lines.line_num}: {error}. {_SEE}") from error
+
+
+_SEE = "Check with: python -m bench.published.check"
+
+
+def _score(path: Path, line: int, cells: list[str]) -> Score:
+    if len(cells) != len(HEADER):
+        raise UsageError(f"{path}, line {line}: {len(cells)} cells, expected {len(HEADER)}. {_SEE}")
+    score = Score(*cells)
+    try:
+        finite = score.number.is_finite() and Decimal(score.std or 0).is_finite()
+    except InvalidOperation:
+        finite = False
+    if not finite:
+        raise UsageError(f"{path}, line {line}: value '{score.value}', std '{score.std}', expected numbers. {_SEE}")
+    return score
+
+
+@cache
+def scores() -> tuple[Score, ...]:
+    """Return every published number, table by table."""
+    return tuple(score for path in files() for score in read(path))
+
+
+@cache
+def _index() -> dict[tuple[str, str, str, str], tuple[Score, ...]]:
+    found: dict[tuple[str, str, str, str], list[Score]] = {}
+    for score in scores():
+        found.setdefault((score.method, score.dataset, score.cls, score.metric), []).append(score)
+    return {key: tuple(rows) for key, rows in found.items()}
+
+
+def lookup(
+    method: str, dataset: str, cls: str, metric: str, *, setting: str | None = "multi", variant: str | None = ""
+) -> tuple[Score, ...]:
+    """Return every publication of one number; empty where no paper prints it. Several papers may, and may disagree.
+
+    Args:
+        method: as in bench, for example `rd4ad`.
+        dataset: as in bench; empty for costs.
+        cls: a class, a half-split, or MEAN; empty for costs.
+        metric: as in Score.
+        setting: None for every setting.
+        variant: empty for the method's default; None for every variant.
+    """
+    return tuple(
+        score
+        for score in _index().get((method, dataset, cls, metric), ())
+        if (setting is None or score.setting == setting) and (variant is None or score.variant == variant)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What papers.toml says of a table, apart from its numbers."""
+
+    title: str
+    blocks: tuple[tuple[int, ...], ...]
+    """The table's shape: the cells of each block of it, as factors (classes, methods, metrics)."""
+    total: Decimal
+    """Sum of all values and stds of the file, so that no digit changes unnoticed."""
+    blank: int = 0
+    """Cells that the paper leaves empty or marks as not available."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """A source of numbers. `absent` says what of its tables is not here, and why."""
+
+    title: str
+    authors: str
+    venue: str
+    url: str
+    absent: str
+    tables: dict[str, Table]
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """How the numbers under a protocol tag were computed, as far as their paper and its code tell."""
+
+    summary: str
+    metrics: dict[str, str]
+    """Metric id as in Score -> the id with its variant by which bench computes the same."""
+    source: str
+
+
+@cache
+def papers() -> dict[str, Paper]:
+    """Return all papers by id."""
+    found = {}
+    for name, values in _toml("papers").items():
+        tables = {
+            number: Table(
+                title=table["title"],
+                blocks=tuple(tuple(block) for block in table["blocks"]),
+                total=Decimal(table["total"]),
+                blank=table.get("blank", 0),
+            )
+            for number, table in values.pop("tables").items()
+        }
+        found[name] = Paper(**values, tables=tables)
+    return found
+
+
+@cache
+def protocols() -> dict[str, Computed]:
+    """Return what each protocol tag stands for."""
+    return {name: Computed(**values) for name, values in _toml("protocols").items()}
+
+
+@cache
+def method_names() -> dict[str, str]:
+    """Return the name of each method as papers print it: `rd4ad` -> `RD4AD`."""
+    return dict(_toml("methods"))
+
+
+def _toml(name: str) -> dict[str, Any]:
+    return tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
