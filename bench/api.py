@@ -68,6 +68,21 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Download:
+    """A file of a dataset at a direct public address of its owners; `bench data get` fetches it."""
+
+    url: str
+    sha256: str = ""
+    """Of the file, 64 hex digits; empty where it is not known for certain."""
+    bytes: int = 0
+    """Size of the file; 0 where it is not known for certain."""
+    unpack: Literal["tar", "zip", ""] = ""
+    """Kind of archive (a tar may be gzipped); empty for a file that is kept as it is."""
+    folder: str = ""
+    """Where below the data root the file, or what it holds, is put; empty for the root itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     """What a dataset is, as its owners publish it."""
 
@@ -86,6 +101,8 @@ class Card:
     notes: tuple[str, ...] = ()
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Semantic sets: split name (A to D) -> the classes that are normal in it; the others are anomalous."""
+    downloads: tuple[Download, ...] = ()
+    """What can be fetched without a form or an account; empty where `source` is the only way."""
 
 
 class Dataset(ABC):
@@ -270,7 +287,7 @@ class Finding:
     cls: str
     kind: str
     """Short stable name: `layout`, `count`, `unreadable`, `empty-mask`, `mask-size`, `missing-mask`, `orphan-mask`,
-    `duplicate`, `duplicate-id`."""
+    `duplicate`, `duplicate-id`, `name`."""
     where: str
     text: str
 

@@ -123,7 +123,14 @@ def _origin(module: str) -> str:
 METHODS: Registry[Method] = Registry(
     kind="method",
     base="Method",
-    builtin={"dinomaly": "bench.methods.dinomaly:Dinomaly"},
+    builtin={
+        "dinomaly": "bench.methods.dinomaly:Dinomaly",
+        "dual_student": "bench.methods.dual_student:DualStudent",
+        "vitad": "bench.methods.vitad:ViTAD",
+        "rd4ad": "bench.methods.rd4ad:RD4AD",
+        "knn": "bench.methods.knn:KNN",
+        "patchcore": "bench.methods.patchcore:PatchCore",
+    },
     group="bench.methods",
 )
 
@@ -132,6 +139,15 @@ DATASETS: Registry[Dataset] = Registry(
     base="Dataset",
     builtin={
         "mvtec": "bench.datasets.mvtec:MVTec",
+        "mvtec_loco": "bench.datasets.mvtec_loco:MVTecLoco",
+        "visa": "bench.datasets.visa:VisA",
+        "realiad": "bench.datasets.realiad:RealIAD",
+        "mpdd": "bench.datasets.mpdd:MPDD",
+        "btad": "bench.datasets.btad:BTAD",
+        "cifar10": "bench.datasets.cifar10:Cifar10",
+        "cifar100": "bench.datasets.cifar100:Cifar100",
+        "fmnist": "bench.datasets.fmnist:FashionMNIST",
+        "view": "bench.datasets.view:View",
         "folder": "bench.datasets.folder:Folder",
         "demo": "bench.datasets.demo:Demo",
     },

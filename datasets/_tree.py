@@ -1,65 +1,63 @@
 """Reader of trees in MVTec AD's layout, shared by every dataset that is distributed so.
 
     <class>/train/good/<stem>.png
+    <class>/validation/good/<stem>.png                        (MVTec LOCO; neither trained on nor tested)
     <class>/test/<good or defect type>/<stem>.png
-    <class>/ground_truth/<defect type>/<stem>_mask.png        (or <stem>.png)
+    <class>/ground_truth/<defect type>/<stem>_mask.png        (or <stem>.png, or all files of the folder <stem>)
 
 Images and masks are paired by stem, never by their position in two listings, which pairs wrongly once a file is missing
-(MVTec AD, MPDD, BTAD). Image files are png, jpg, jpeg, bmp, tif, tiff or webp in any case; hidden and other files are
-ignored. `ground_truth/good` is not read: the folder of an image says that it is normal.
+(MVTec AD, LOCO, MPDD, BTAD). Image files are png, jpg, jpeg, bmp, tif, tiff or webp in any case; hidden and other files
+are ignored. `ground_truth/good` is not read: the folder of an image says that it is normal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from bench.api import Card, Dataset, Finding, Sample
-from bench.errors import DatasetError
+from bench.api import Finding, Sample, Split
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+from ._base import NOT_TEXT, FileDataset, images_in, is_text, lacking, listing, printable, subfolders
 
 
-class TreeDataset(Dataset):
+class TreeDataset(FileDataset):
     """Base of the datasets in MVTec AD's layout; a subclass gives its card and, if need be, the names below."""
 
     normals: ClassVar[tuple[str, ...]] = ("good",)
     """Folder names, in lower case, that mean normal."""
-    aliases: ClassVar[tuple[str, ...]] = ()
-    """Usual names of the dataset's folder, in lower case, looked for inside the data root."""
+    families: ClassVar[Mapping[str, str]] = {}
+    """Defect folder -> `Sample.family`, where defects of a kind are also scored by themselves."""
     complete: ClassVar[bool] = True
     """Whether every class of the card must be there; otherwise the classes present are read."""
 
     @classmethod
     def folders(cls, root: Path) -> dict[str, Path]:
         """Return the class folders present under `root`, in the card's order (by name where the card has none)."""
-        present = {path.name: path for path in _subfolders(root) if looks_like_class(path)}
+        present = {path.name: path for path in subfolders(root) if looks_like_class(path) and is_text(path.name)}
         names = cls.card.classes or sorted(present)
         return {name: present[name] for name in names if name in present}
 
     @classmethod
-    def locate(cls, data_root: Path | None) -> Path:
-        """Return `data_root` or its usual sub-folder, whichever holds class folders; see `Dataset.locate`."""
-        card = cls.card
-        if data_root is None:
-            raise DatasetError(
-                f"{card.name}: no data root given. Expected {layout(card)}. Give it with --data-root DIR "
-                f"(bench run) or --root DIR (bench data). {card.source}"
-            )
-        if not data_root.is_dir():
-            raise DatasetError(f"{card.name}: no folder {data_root}. Expected {layout(card)}. {card.source}")
-        inside = [path for path in _subfolders(data_root) if path.name.lower() in cls.aliases]
-        for candidate in (data_root, *inside):
-            if cls.folders(candidate):
-                return candidate
-        hint = f" {data_root} looks like a single class: give its parent." if looks_like_class(data_root) else ""
-        where = f", there or in a sub-folder {' or '.join(cls.aliases)}" if cls.aliases else ""
-        raise DatasetError(
-            f"{card.name} is not at {data_root}: found {_listing(_subfolders(data_root))}. "
-            f"Expected {layout(card)}{where}.{hint} {card.source}"
-        )
+    def is_at(cls, folder: Path) -> bool:
+        """Whether the folder holds class folders."""
+        return bool(cls.folders(folder))
+
+    @classmethod
+    def layout(cls) -> str:
+        """Return in words which folders are expected."""
+        names = cls.card.classes
+        normal = cls.normals[0]
+        if not names:
+            return f"class folders with train/{normal} and test/ inside"
+        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        return f"class folders ({some}) with train/{normal} and test/ inside"
+
+    @classmethod
+    def hint(cls, data_root: Path) -> str:
+        """Tell whoever points at one class folder."""
+        return f" {data_root} looks like a single class: give its parent." if looks_like_class(data_root) else ""
 
     def inspect(self) -> tuple[tuple[Sample, ...], tuple[Finding, ...]]:
         """Return what can be read and all that is wrong with the tree; never raises over the tree's content."""
@@ -67,34 +65,25 @@ class TreeDataset(Dataset):
         samples: list[Sample] = []
         findings = list(self._missing(folders))
         for name, folder in folders.items():
-            one = ClassReader(folder, name, self.root, self.normals, self.card.masks).read()
+            one = ClassReader(folder, name, self.root, self.normals, self.families, self.card.masks).read()
             samples += one.samples
             findings += one.findings
         return tuple(samples), tuple(findings)
 
-    def samples(self) -> tuple[Sample, ...]:
-        """Return every sample; see `Dataset.samples`. Where several things are wrong the first is told."""
-        if not self.root.is_dir():
-            raise DatasetError(f"{self.card.name}: no folder {self.root}. Expected {layout(self.card)}.")
-        samples, findings = self.inspect()
-        if findings:
-            more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-            raise DatasetError(
-                f"{self.card.name} at {self.root}: {findings[0].text}{more}. "
-                f"List all with: bench data verify {self.card.name} --root {self.root}"
-            )
-        return samples
-
     def _missing(self, folders: Mapping[str, Path]) -> Iterator[Finding]:
         there = ", ".join(folders)
         if not folders:
-            found = _listing(_subfolders(self.root))
-            yield Finding("", "layout", ".", f"no class found, only {found}. Expected {layout(self.card)}")
+            found = listing(subfolders(self.root))
+            yield Finding("", "layout", ".", f"no class found, only {found}. Expected {self.layout()}")
         elif self.complete:
             for name in self.card.classes:
                 if name not in folders:
                     text = f"no class '{name}' (a folder with train/ and test/). Classes found: {there}"
                     yield Finding(name, "layout", name, text)
+        for path in subfolders(self.root):
+            if not is_text(path.name) and looks_like_class(path):
+                where = printable(path.relative_to(self.root))
+                yield Finding("", "name", where, f"{printable(path)}: {NOT_TEXT}")
 
 
 @dataclass(slots=True)
@@ -107,13 +96,15 @@ class ClassReader:
     """Findings name files relative to it."""
     normals: tuple[str, ...]
     """Folder names, in lower case, that mean normal."""
+    families: Mapping[str, str]
+    """Defect folder -> family of the defect."""
     masks: Literal["pixel", "none", "optional"]
     """`pixel`: anomalous images must have a mask. `optional`: only where the class has a ground_truth folder.
     `none`: ground_truth is not looked at."""
     samples: list[Sample] = field(default_factory=list)
     """Ordered by id. An anomalous image without its mask is here, too, besides its finding."""
     findings: list[Finding] = field(default_factory=list)
-    """Of kind `layout`, `missing-mask`, `orphan-mask` and `duplicate-id`."""
+    """Of kind `layout`, `name`, `missing-mask`, `orphan-mask` and `duplicate-id`."""
 
     def read(self) -> ClassReader:
         """Fill `samples` and `findings` from the files, and return self."""
@@ -121,13 +112,16 @@ class ClassReader:
         paired = truth.is_dir() and self.masks != "none"
         if self.masks == "pixel" and not paired:
             self._find("layout", truth, "no such folder. Expected the masks of the anomalous test images in it")
-        for kind in _subfolders(self.folder / "train"):
+        for kind in self._kinds("train"):
             if self._is_normal(kind):
                 self._add(kind, "train", {})
             elif any(images_in(kind)):
                 self._find("layout", kind, f"images to train on. Expected only normal ones, in train/{self.normals[0]}")
-        for kind in _subfolders(self.folder / "test"):
-            masks = _by_stem(truth / kind.name) if paired and not self._is_normal(kind) else {}
+        for kind in self._kinds("validation"):
+            if self._is_normal(kind):
+                self._add(kind, "val", {})
+        for kind in self._kinds("test"):
+            masks = _masks_in(truth / kind.name) if paired and not self._is_normal(kind) else {}
             added = self._add(kind, "test", masks)
             if paired:
                 self._check_pairs(added, truth / kind.name, masks)
@@ -137,14 +131,25 @@ class ClassReader:
         self.samples.sort(key=lambda sample: sample.id)
         return self
 
+    def _kinds(self, split: str) -> Iterator[Path]:
+        for kind in subfolders(self.folder / split):
+            if is_text(kind.name):
+                yield kind
+            else:
+                self._find("name", kind, NOT_TEXT)
+
     def _is_normal(self, kind: Path) -> bool:
         return kind.name.lower() in self.normals
 
-    def _add(self, kind: Path, split: Literal["train", "test"], masks: dict[str, list[Path]]) -> list[Sample]:
+    def _add(self, kind: Path, split: Split, masks: dict[str, list[Path]]) -> list[Sample]:
         """Make the samples of one folder of images, taking the masks they claim out of `masks`."""
         normal = self._is_normal(kind)
+        family = "" if normal else self.families.get(kind.name, "")
         added: dict[str, Sample] = {}
         for path in images_in(kind):
+            if not is_text(path.name):
+                self._find("name", path, NOT_TEXT)
+                continue
             name = f"{self.cls}/{split}/{kind.name}/{path.stem}"
             if name in added:
                 twin = added[name].image.name
@@ -154,39 +159,33 @@ class ClassReader:
                 continue
             own = masks.pop(f"{path.stem}_mask", None) or masks.pop(path.stem, [])
             defect = "good" if normal else kind.name
-            added[name] = Sample(name, self.cls, split, int(not normal), defect, path, masks=tuple(own))
+            added[name] = Sample(name, self.cls, split, int(not normal), defect, path, masks=tuple(own), family=family)
         self.samples += added.values()
         return list(added.values())
 
     def _check_pairs(self, added: list[Sample], truth: Path, unclaimed: dict[str, list[Path]]) -> None:
         for sample in added:
             if sample.label and not sample.masks:
-                expected = truth / f"{sample.image.stem}_mask.png"
+                expected = _mask_for(sample.image.stem, truth)
                 self._find("missing-mask", sample.image, f"anomalous, but without a mask. Expected {expected}")
-        for path in (path for paths in unclaimed.values() for path in paths):
-            image = self.folder / "test" / truth.name / f"{path.stem.removesuffix('_mask')}.*"
-            self._find("orphan-mask", path, f"mask without an image. Expected {image}")
+        for stem, paths in unclaimed.items():
+            image = self.folder / "test" / truth.name / f"{stem.removesuffix('_mask')}.*"
+            for path in paths:
+                self._find("orphan-mask", path, f"mask without an image. Expected {printable(image)}")
 
     def _check_lost_masks(self, truth: Path) -> None:
-        for kind in _subfolders(truth):
+        for kind in subfolders(truth):
             images = self.folder / "test" / kind.name
-            if not self._is_normal(kind) and not images.is_dir() and any(images_in(kind)):
-                self._find("orphan-mask", kind, f"masks without images. Expected the images in {images}")
+            if not self._is_normal(kind) and not images.is_dir() and any(_masks_in(kind).values()):
+                self._find("orphan-mask", kind, f"masks without images. Expected the images in {printable(images)}")
 
     def _check_enough(self) -> None:
-        """Report what a class cannot be trained or scored without."""
-        seen = {(sample.split, sample.label) for sample in self.samples}
-        good = self.normals[0]
-        if ("train", 0) not in seen:
-            self._find("layout", self.folder / "train" / good, "no image. Expected normal images to train on")
-        if ("test", 0) not in seen:
-            text = "no image. Expected normal test images, which the anomalous ones are ranked against"
-            self._find("layout", self.folder / "test" / good, text)
-        if ("test", 1) not in seen:
-            self._find("layout", self.folder / "test", "no anomalous image. Expected some in test/<defect type>")
+        for (split, label), text in lacking(self.samples).items():
+            self._find("layout", self.folder / split / ("" if label else self.normals[0]), text)
 
     def _find(self, kind: str, path: Path, text: str) -> None:
-        self.findings.append(Finding(self.cls, kind, path.relative_to(self.root).as_posix(), f"{path}: {text}"))
+        where = printable(path.relative_to(self.root))
+        self.findings.append(Finding(self.cls, kind, where, f"{printable(path)}: {text}"))
 
 
 def looks_like_class(folder: Path) -> bool:
@@ -194,38 +193,19 @@ def looks_like_class(folder: Path) -> bool:
     return (folder / "train").is_dir() or (folder / "test").is_dir()
 
 
-def images_in(folder: Path) -> Iterator[Path]:
-    """Yield the image files directly in `folder`, by name; nothing where the folder does not exist."""
-    if not folder.is_dir():
-        return
-    for path in sorted(folder.iterdir()):
-        # a dangling link is no directory either: it is yielded, so that reading it fails instead of losing it
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir():
-            yield path
-
-
-def layout(card: Card) -> str:
-    """Return in words which folders are expected, for messages."""
-    names = card.classes
-    if not names:
-        return "class folders with train/good and test/ inside"
-    some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return f"class folders ({some}) with train/good and test/ inside"
-
-
-def _by_stem(folder: Path) -> dict[str, list[Path]]:
+def _masks_in(folder: Path) -> dict[str, list[Path]]:
+    """Index mask files by stem; a sub-folder holds all masks of the image that it is named after."""
     index: dict[str, list[Path]] = {}
     for path in images_in(folder):
         index.setdefault(path.stem, []).append(path)
+    for inside in subfolders(folder):
+        index.setdefault(inside.name, []).extend(images_in(inside))
     return index
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
-
-
-def _listing(folders: Sequence[Path]) -> str:
-    names = [path.name for path in folders]
-    return "no folders" if not names else "folders " + ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+def _mask_for(stem: str, folder: Path) -> Path:
+    """Return where an image's mask would be, going by the other masks of the folder."""
+    if subfolders(folder):
+        return folder / stem / "000.png"
+    other = next(images_in(folder), Path("_mask.png"))
+    return folder / f"{stem}{'_mask' if other.stem.endswith('_mask') else ''}{other.suffix}"

@@ -1,13 +1,15 @@
-"""`bench data`: check a dataset's files, and look at them."""
+"""`bench data`: get a dataset, check its files, and look at them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from bench.cli.get import get
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +30,10 @@ _root = click.option(
 
 @click.group(epilog="Example: bench data verify mvtec --root /data/mvtec")
 def data() -> None:
-    """Check a dataset's files, or look at them."""
+    """Get a dataset, check its files, or look at them."""
+
+
+data.add_command(get)
 
 
 @data.command(
@@ -42,8 +47,8 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
     """Read every file of dataset NAME and report every defect.
 
     The numbers of images are compared with the published ones, and every image and mask is decoded in full. Masks must
-    fit their images and not be empty, and no picture may be in both train and test. The exit code is 1 where anything
-    is wrong.
+    fit their images and not be empty, and no picture may be in two splits, or called two things. The exit code is 1
+    where anything is wrong.
     """
     from bench.cli.terminal import console
     from bench.loading.verify import verify as check
@@ -52,6 +57,8 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
     dataset = _open(name, root)
     with _progress("reading") as progress:
         report = check(dataset, progress)
+    published = " / published" if dataset.card.counts else ""
+    out.print(f"{dataset.card.title}: images found{published}", style="italic", markup=False, soft_wrap=True)
     out.print(_counts(dataset.card, report))
     absent = [cls for cls in dataset.card.classes if cls not in report.seen]
     if absent:
@@ -119,21 +126,31 @@ def _counts(card: Card, report: Report) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    published = " / published" if card.counts else ""
-    table = Table(box=box.SIMPLE_HEAD, title=f"{escape(card.title)}: images found{published}", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("class")
-    for column in ("train", "test normal", "test anomalous", "findings"):
+    parts = _parts(card, report)
+    for column in (*parts.values(), "findings"):
         table.add_column(column, justify="right")
     for cls, seen in report.seen.items():
         own = sum(finding.cls == cls for finding in report.findings)
         verdict = f"[red]{own}[/]" if own else "[green]none[/]"
-        table.add_row(escape(cls), *_against(seen, card.counts.get(cls)), verdict)
+        table.add_row(escape(cls), *_against(parts, seen, card.counts.get(cls)), verdict)
     return table
 
 
-def _against(seen: Counts, expected: Counts | None) -> list[str]:
+def _parts(card: Card, report: Report) -> dict[str, str]:
+    """Return the columns: field of Counts -> heading. A semantic class is neither normal nor anomalous by itself."""
+    if card.kind == "semantic":
+        return {"train": "train", "good": "test"}
+    parts = {"train": "train", "good": "test normal", "bad": "test anomalous"}
+    if any(counts.val for counts in (*report.seen.values(), *card.counts.values())):
+        parts["val"] = "validation"
+    return parts
+
+
+def _against(parts: Iterable[str], seen: Counts, expected: Counts | None) -> list[str]:
     cells = []
-    for part in ("train", "good", "bad"):
+    for part in parts:
         found = getattr(seen, part)
         wanted = getattr(expected, part) if expected else None
         text = f"{found}" if wanted is None else f"{found} / {wanted}"
@@ -158,7 +175,7 @@ def _list(out: Console, findings: Sequence[Finding], everything: bool) -> None:
 def _verdict(dataset: Dataset, report: Report) -> str:
     from rich.markup import escape
 
-    images = sum(counts.train + counts.good + counts.bad for counts in report.seen.values())
+    images = sum(counts.train + counts.good + counts.bad + counts.val for counts in report.seen.values())
     classes = _many(len(report.seen), "class", "classes")
     if len(dataset.card.classes) > len(report.seen):
         classes = f"{len(report.seen)} of {len(dataset.card.classes)} classes"

@@ -23,7 +23,7 @@ COMMANDS = {
     "run": ("bench.cli.run:run", "Run methods on datasets and record the scores."),
     "ls": ("bench.cli.ls:ls", "List methods, datasets, protocols or suites."),
     "show": ("bench.cli.show:show", "Show a method's configuration and cost, or a dataset's card."),
-    "data": ("bench.cli.data:data", "Verify a dataset or draw a contact sheet of it."),
+    "data": ("bench.cli.data:data", "Get a dataset, verify it, or draw a contact sheet of it."),
 }
 
 EPILOG = """\b

@@ -83,6 +83,8 @@ def to_evaluation(mask: Mask, protocol: Protocol, input_size: int) -> Mask:
         return np.zeros((protocol.eval_size, protocol.eval_size), dtype=np.bool_)
     if protocol.mask_rule == "area":
         return _by_area(mask, protocol, input_size)
+    if protocol.mask_rule == "ader":
+        return _by_ader(mask, protocol)
     return _by_dinomaly(mask, protocol, input_size)
 
 
@@ -130,6 +132,16 @@ def _by_dinomaly(mask: Mask, protocol: Protocol, input_size: int) -> Mask:
     index = nearest_index(input_size, protocol.eval_size)
     nonzero: Mask = cropped[np.ix_(index, index)] > 0
     return nonzero
+
+
+def _by_ader(mask: Mask, protocol: Protocol) -> Mask:
+    """ADer's official chain, which resizes images and masks to the evaluation size alike."""
+    kept = protocol.eval_size
+    resized = protocol.resize_for(kept)
+    image = Image.fromarray(mask.astype(np.uint8) * 255, "L").resize((resized, resized), Image.Resampling.BILINEAR)
+    offset = _crop_offset(resized, kept)
+    half: Mask = np.asarray(image)[offset : offset + kept, offset : offset + kept] > 127
+    return half
 
 
 def nearest_index(source: int, target: int) -> npt.NDArray[np.int64]:

@@ -1,7 +1,8 @@
 """Contact sheets, which `bench data sheet` draws: what is normal in a dataset, and what its owners call defective.
 
 A class takes a row of normal training images, then its defect types: each example twice, as it is, and with the masked
-area tinted and outlined. The outline lies outside the area, so that a defect of three pixels stays visible.
+area tinted and outlined. The outline lies outside the area, so that a defect of three pixels stays visible. A semantic
+class takes a row of training and one of test images.
 """
 
 from __future__ import annotations
@@ -94,15 +95,13 @@ def outline(image: Image.Image, mask: Mask) -> Image.Image:
 
 
 def _class_strip(dataset: Dataset, cls: str, samples: Sequence[Sample], normals: int, examples: int) -> Image.Image:
-    rows = _rows(samples, normals, examples)
+    rows = _rows(samples, normals, examples, dataset.card.kind == "semantic")
     width = 2 * _MARGIN + COLUMNS * THUMB + (COLUMNS - 1) * _GAP
     strip = Image.new("RGB", (width, _TITLE + len(rows) * (THUMB + _CAPTION + _GAP) + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(strip)
     draw.line((_MARGIN, 8, width - _MARGIN, 8), fill=_RULE, width=2)
     draw.text((_MARGIN, 18), cls, fill=_INK, font=ImageFont.load_default(24))
-    train = sum(sample.split == "train" for sample in samples)
-    bad = sum(sample.label for sample in samples)
-    facts = f"{train} train, {len(samples) - train - bad} test normal, {bad} test anomalous"
+    facts = ", ".join(_facts(samples, dataset.card.kind == "semantic"))
     draw.text((width - _MARGIN, 24), facts, fill=_FAINT, font=ImageFont.load_default(16), anchor="ra")
     top = _TITLE
     for row in rows:
@@ -112,9 +111,24 @@ def _class_strip(dataset: Dataset, cls: str, samples: Sequence[Sample], normals:
     return strip
 
 
-def _rows(samples: Sequence[Sample], normals: int, examples: int) -> list[list[_Cell]]:
+def _facts(samples: Sequence[Sample], semantic: bool) -> Iterator[str]:
+    kinds = [(sample.split, sample.label) for sample in samples]
+    yield f"{kinds.count(('train', 0))} train"
+    if val := sum(split == "val" for split, _ in kinds):
+        yield f"{val} validation"
+    yield f"{kinds.count(('test', 0))} test{'' if semantic else ' normal'}"
+    if not semantic:
+        yield f"{kinds.count(('test', 1))} test anomalous"
+
+
+def _rows(samples: Sequence[Sample], normals: int, examples: int, semantic: bool) -> list[list[_Cell]]:
+    """Arrange a class: normal images, then each defect type; of a semantic class training images, then test images."""
     train = [sample for sample in samples if sample.split == "train" and not sample.label]
-    cells = [_Cell(f"normal {_stem(sample)}", sample) for sample in _spread(train, normals)]
+    word = "train" if semantic else "normal"
+    cells = [_Cell(f"{word} {_stem(sample)}", sample) for sample in _spread(train, normals)]
+    if semantic:
+        test = [sample for sample in samples if sample.split == "test"]
+        cells += [_Cell(f"test {_stem(sample)}", sample) for sample in _spread(test, normals)]
     rows = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
     defects: dict[str, list[Sample]] = {}
     for sample in samples:

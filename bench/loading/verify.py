@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,8 +44,9 @@ def verify(
 ) -> Report:
     """Decode every image and mask and report every defect.
 
-    Findings are of kind `layout`, `count`, `unreadable`, `missing-mask`, `orphan-mask`, `empty-mask`, `mask-size`,
-    `duplicate-id` and `duplicate` (the same pixels in two splits, or under two labels).
+    Findings are of kind `layout`, `name`, `count`, `unreadable`, `missing-mask`, `orphan-mask`, `empty-mask`,
+    `mask-size`, `duplicate-id` and `duplicate` (the same pixels in two splits, or under two labels; in a semantic set,
+    where a class is what is told apart, in two classes, too).
 
     Args:
         dataset: located, not necessarily intact.
@@ -66,8 +68,8 @@ def verify(
             progress(len(looks), len(samples))
     finally:
         pool.shutdown(cancel_futures=True)
-    for look in looks:
-        findings += look.findings
+    # what is wrong with a file of many images is told once
+    findings += dict.fromkeys(finding for look in looks for finding in look.findings)
     findings += _duplicates(dataset, zip(samples, looks, strict=True))
     order = {cls: rank for rank, cls in enumerate(expected)}
     findings.sort(key=lambda finding: (order.get(finding.cls, -1), finding.where, finding.kind))
@@ -86,17 +88,20 @@ def _index(dataset: Dataset) -> tuple[Sequence[Sample], list[Finding]]:
 
 def _count(samples: Iterable[Sample]) -> Counts:
     kinds = [(sample.split, sample.label) for sample in samples]
-    return Counts(kinds.count(("train", 0)), kinds.count(("test", 0)), kinds.count(("test", 1)))
+    val = sum(split == "val" for split, _ in kinds)
+    return Counts(kinds.count(("train", 0)), kinds.count(("test", 0)), kinds.count(("test", 1)), val)
 
 
 def _check_counts(dataset: Dataset, seen: dict[str, Counts]) -> list[Finding]:
     findings = []
+    test = "test images" if dataset.card.kind == "semantic" else "normal test images"
     for cls, found in seen.items():
         expected = dataset.card.counts.get(cls, found)
         for what, have, want in (
             ("training images", found.train, expected.train),
-            ("normal test images", found.good, expected.good),
+            (test, found.good, expected.good),
             ("anomalous test images", found.bad, expected.bad),
+            ("validation images", found.val, expected.val),
         ):
             if have != want:
                 findings.append(Finding(cls, "count", cls, f"{cls}: {have} {what}. Expected {want}, as published"))
@@ -145,23 +150,28 @@ def _check_sums(path: Path) -> None:
 
 
 def _duplicates(dataset: Dataset, looked: Iterable[tuple[Sample, _Look]]) -> list[Finding]:
-    first: dict[str, list[Sample]] = {}
+    # of images that are the same in all that counts the first stands for all, or a thousand black ones take a million
+    # comparisons
+    first: dict[str, dict[tuple[str, int, str], Sample]] = {}
+    semantic = dataset.card.kind == "semantic"
     findings = []
     for sample, look in looked:
         if not look.digest:
             continue
-        twins = first.setdefault(look.digest, [])
-        for twin in twins:
+        twins = first.setdefault(look.digest, {})
+        for twin in twins.values():
             if twin.split != sample.split:
                 why = f"in both {twin.split} and {sample.split}"
             elif twin.label != sample.label:
                 why = "called both normal and anomalous"
+            elif semantic and twin.cls != sample.cls:
+                why = f"called both {twin.cls} and {sample.cls}"
             else:
                 continue
             text = f"{sample.id} shows the same pixels as {twin.id}: {why}. Expected different images"
             findings.append(Finding(sample.cls, "duplicate", _relative(sample.image, dataset.root), text))
             break
-        twins.append(sample)
+        twins.setdefault((sample.split, sample.label, sample.cls), sample)
     return findings
 
 
@@ -171,4 +181,4 @@ def _relative(path: Path, root: Path) -> str:
 
 def _short(error: DatasetError) -> str:
     """Leave out the hint to run the very command that is running."""
-    return str(error).partition(" List every such file with:")[0]
+    return re.split(r" (?:List every such file|List all|Check) with: bench data verify", str(error))[0]

@@ -95,7 +95,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly(arguments: tuple[str, ...
 def test_listing(capsys: pytest.CaptureFixture[str]) -> None:
     listed = {what: call(capsys, "ls", what)[1].splitlines() for what in ("methods", "datasets", "protocols", "suites")}
     assert [line.split()[0] for line in listed["protocols"]] == ["common", "paper"]
-    assert [line.split()[0] for line in listed["datasets"]][:3] == ["mvtec", "folder", "demo"]
+    assert {"mvtec", "folder", "demo"} <= {line.split()[0] for line in listed["datasets"]}
     assert any(line.startswith("demo ") for line in listed["suites"])
     assert listed["methods"][0].split()[:2] == ["dinomaly", "Dinomaly:"]
     assert not any("not importable" in line for lines in listed.values() for line in lines)

@@ -13,7 +13,8 @@ from PIL import Image
 
 from bench.api import Card, Dataset, Sample
 from bench.errors import DatasetError
-from bench.loading.hashes import sha256
+from bench.loading import pixel_cache
+from bench.loading.hashes import content_hashes, sha256
 from bench.loading.images import read_rgb, to_pixels
 from bench.loading.pixel_cache import PixelCache
 
@@ -241,6 +242,34 @@ def test_members_of_one_file_have_their_own_entries(pictures: Path, tmp_path: Pa
         for one, half in zip(samples, cast("list[np.ndarray]", list(cache.batch(samples))), strict=True):
             assert np.array_equal(half, to_pixels(Sheets(pictures).read_image(one), RESIZE, CROP))
     assert len(entries(tmp_path)) == 2
+
+
+def test_members_smaller_than_what_is_asked_for_are_not_kept(pictures: Path, tmp_path: Path) -> None:
+    path = pictures / "0.png"
+    samples = [sample(path, "0"), sample(path, "1")]
+    dataset = Sheets(pictures)
+    cache = PixelCache(dataset, {path: sha256(path)}, 40, 32, tmp_path)
+    cache.decode(samples)
+    assert entries(tmp_path) == []
+    want = np.stack([to_pixels(dataset.read_image(one), 40, 32) for one in samples])
+    assert np.array_equal(cache.batch(samples), want)
+    assert entries(tmp_path) == []
+    draw(path, 99)
+    with pytest.raises(DatasetError, match=r"0\.png changed after the run was planned"):
+        PixelCache(dataset, {path: "0" * 64}, 40, 32, tmp_path).decode(samples)
+
+
+def test_the_file_of_many_members_is_hashed_once(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pictures / "0.png"
+    samples = [sample(path, str(number % 2)) for number in range(50)]
+    cache = PixelCache(Sheets(pictures), content_hashes([one.image for one in samples]), 40, 32, tmp_path)
+    read: list[Path] = []
+    monkeypatch.setattr(pixel_cache, "sha256", lambda file: read.append(file) or sha256(file))
+    cache.read(samples[0])
+    cache.decode(samples)
+    assert read == [path]
 
 
 def test_an_unreadable_image_is_named_and_stops_the_decoding(pictures: Path, tmp_path: Path) -> None:

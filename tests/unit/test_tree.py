@@ -161,6 +161,43 @@ def test_other_words_for_normal(tree: Path, name: str) -> None:
     assert {sample.defect for sample in samples if not sample.label} == {"good"}
 
 
+def test_an_image_may_have_a_folder_of_masks(tree: Path) -> None:
+    truth = tree / "dots/ground_truth/square"
+    for part in ("001/left.png", "001/right.bmp"):
+        (truth / part).parent.mkdir(exist_ok=True)
+        Image.new("L", (48, 48), 1).save(truth / part)
+    (truth / "001_mask.png").unlink()
+    dots = by_class(Folder(tree).samples())["dots"]
+    found = {sample.image.stem: [path.name for path in sample.masks] for sample in dots if sample.label}
+    assert found["001"] == ["left.png", "right.bmp"]
+    assert found["002"] == ["002_mask.png"]
+
+
+def test_validation_images_are_kept_apart(tree: Path) -> None:
+    before = Folder(tree).samples()
+    shutil.copytree(tree / "dots/test", tree / "dots/validation")
+    added = set(Folder(tree).samples()) - set(before)
+    assert {(s.id, s.split, s.label) for s in added} == {(f"dots/val/good/00{n}", "val", 0) for n in (0, 1)}
+
+
+@pytest.mark.parametrize("name", ["dots/train/good/a\udcff.png", "dots/test/b\udcff/0.png", "c\udcff/train/good/0.png"])
+def test_names_that_are_no_text_are_refused_and_can_be_printed(tree: Path, name: str) -> None:
+    before = Folder(tree).samples()
+    (tree / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(tree / "dots/train/good/000.png", tree / name)
+    samples, (finding,) = Folder(tree).inspect()
+    assert samples == before
+    assert finding.kind == "name"
+    assert r"\xff" in finding.where
+    refuses(tree, r"\xff", "not UTF-8")
+    finding.text.encode()
+
+
+def test_a_mask_whose_name_is_no_text_is_told(tree: Path) -> None:
+    shutil.copy(tree / "dots/ground_truth/square/000_mask.png", tree / "dots/ground_truth/square/\udcff.png")
+    refuses(tree, r"\xff.png: mask without an image")
+
+
 @pytest.mark.parametrize("name", ["mvtec", "mvtec_ad", "mvtec_anomaly_detection", "MVTec-AD"])
 def test_mvtec_is_found_in_its_usual_folders(tmp_path: Path, write_tree: Callable[..., Path], name: str) -> None:
     (tmp_path / "visa").mkdir()

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import os
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +13,12 @@ import pytest
 from PIL import Image
 
 from bench.api import Counts, Finding, Sample
+from bench.datasets._tree import TreeDataset
 from bench.datasets.folder import Folder
 from bench.datasets.mvtec import MVTec
 from bench.errors import DatasetError, UsageError
 from bench.loading.sheet import COLUMNS, contact_sheet, outline
-from bench.loading.verify import verify
+from bench.loading.verify import _duplicates, _Look, verify
 
 
 def kinds(root: Path, workers: int = 2) -> list[tuple[str, str]]:
@@ -99,6 +104,69 @@ def test_nothing_stops_at_the_first_defect(tree: Path) -> None:
         ("mask-size", "lines/ground_truth/square/002_mask.png"),
     ]
     assert kinds(tree, workers=1) == kinds(tree, workers=4)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that says it has that many pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(2**16))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [10_000, 20_000, 2_000_000])
+@pytest.mark.parametrize("name", ["test/square/000.png", "ground_truth/square/000_mask.png"])
+def test_image_bombs_are_refused_before_they_are_decoded(tree: Path, side: int, name: str) -> None:
+    (tree / "dots" / name).write_bytes(bomb(side, side))
+    finding = one(tree)
+    assert (finding.kind, finding.where) == ("unreadable", f"dots/{name}")
+    assert "pixels, refused before decoding. Expected at most 89,478,485" in finding.text
+
+
+def test_names_that_are_not_utf8_are_found_and_can_be_printed(bench: Callable, tree: Path) -> None:
+    shutil.copy(tree / "dots/train/good/000.png", os.fsencode(tree / "dots/train/good") + b"/caf\xe9.png")
+    finding = one(tree)
+    assert (finding.kind, finding.where) == ("name", "dots/train/good/caf\\xe9.png")
+    assert "not UTF-8" in finding.text
+    done = bench("data", "verify", "folder", "--root", str(tree))
+    assert done.returncode == 1 and "caf\\xe9.png" in done.stdout
+    done = bench("data", "sheet", "folder", "--root", str(tree))
+    assert done.returncode == 2 and "not UTF-8" in done.stderr
+
+
+def test_a_root_that_is_not_utf8_can_be_verified(start_bench: Callable, tree: Path) -> None:
+    odd = tree.rename(f"{tree}\udce9")
+    process = start_bench("data", "verify", "folder", "--root", str(odd), PYTHONIOENCODING="utf-8")
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert "tree\\udce9: 20 images of 2 classes" in told
+
+
+def test_a_thousand_equal_images_are_one_comparison_each(tree: Path) -> None:
+    samples = [
+        replace(Folder(tree).samples()[0], id=f"{number}", split="train" if number else "test") for number in range(9)
+    ]
+    equal = _duplicates(Folder(tree), [(sample, _Look("same", ())) for sample in samples])
+    assert [finding.text.split()[0] for finding in equal] == [f"{number}" for number in range(1, 9)]
+
+
+def test_validation_images_are_counted_apart(bench: Callable, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_validation(self: Folder) -> tuple[tuple[Sample, ...], tuple[Finding, ...]]:
+        samples, findings = TreeDataset.inspect(self)
+        moved = (replace(sample, split="val") if sample.id.endswith("good/004") else sample for sample in samples)
+        return tuple(moved), findings
+
+    monkeypatch.setattr(Folder, "inspect", with_validation)
+    card = replace(Folder.card, counts={"dots": Counts(4, 2, 3, 1), "lines": Counts(4, 2, 3, 2)})
+    monkeypatch.setattr(Folder, "card", card)
+    report = verify(Folder(tree))
+    assert report.seen == {"dots": Counts(4, 2, 3, 1), "lines": Counts(4, 2, 3, 1)}
+    assert [finding.text for finding in report.findings] == ["lines: 1 validation images. Expected 2, as published"]
+    told = bench("data", "verify", "folder", "--root", str(tree)).stdout
+    assert "validation" in told and "1 / 2" in told and "20 images of 2 classes" in told
 
 
 def test_counts_are_compared_with_the_published_ones(tmp_path: Path, write_tree: Callable[..., Path]) -> None:

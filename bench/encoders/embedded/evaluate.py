@@ -9,9 +9,7 @@ Nothing here is trained: class-token or mean-patch features of the labelled refe
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
-import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +24,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from bench.loading import idx
+from bench.loading.pickles import read_plain
+
 from . import WEIGHTS
 from .student import IMG_SIZE, build, normalised
 
@@ -37,8 +38,7 @@ def cifar10(root: Path, most: int) -> tuple[Labelled, Labelled]:
     """(reference, test) of the CIFAR-10 sample."""
 
     def batch(name: str) -> tuple[npt.NDArray[np.uint8], list[int]]:
-        with (root / "cifar-10-batches-py" / name).open("rb") as file:
-            content = pickle.load(file, encoding="bytes")
+        content = read_plain(root / "cifar-10-batches-py" / name)
         return content[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), list(content[b"labels"])
 
     parts = [batch(f"data_batch_{i}") for i in range(1, 6)]
@@ -60,10 +60,8 @@ def view(root: Path, most: int) -> tuple[Labelled, Labelled]:
 def fashion(root: Path, most: int) -> tuple[Labelled, Labelled]:
     """(reference, test) out of Fashion-MNIST's TEST file: its training file was used to distil."""
     raw = root / "FashionMNIST" / "raw"
-    pixels = gzip.decompress((raw / "t10k-images-idx3-ubyte.gz").read_bytes())[16:]
-    labels = gzip.decompress((raw / "t10k-labels-idx1-ubyte.gz").read_bytes())[8:]
-    grey = np.frombuffer(pixels, np.uint8).reshape(-1, 28, 28)
-    images, answers = np.repeat(grey[..., None], 3, -1), list(np.frombuffer(labels, np.uint8))
+    grey = idx.read(raw / "t10k-images-idx3-ubyte.gz")
+    images, answers = np.repeat(grey[..., None], 3, -1), list(idx.read(raw / "t10k-labels-idx1-ubyte.gz"))
     return spread(images[:6000], answers[:6000], 2 * most), spread(images[6000:], answers[6000:], most)
 
 

@@ -1,0 +1,194 @@
+"""Reader of classes whose images and masks are named by a split file (VisA's CSV, Real-IAD's JSON).
+
+What a split file says is input from outside: a name that leads out of the class's folder, by `..`, as an absolute path
+or through a link, is refused, and so is a file that is named twice. A pair is what one entry names; no order matters.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from bench.api import Finding, Sample
+from bench.errors import DatasetError
+
+from ._base import SUFFIXES, lacking
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a split file says of one image."""
+
+    where: str
+    """File and line (or place) of the entry, for messages."""
+    split: Literal["train", "test"]
+    defect: str
+    """`good` for a normal image."""
+    image: str
+    """Path relative to the reader's folder, with `/`."""
+    mask: str = ""
+    """Likewise; empty where there is none. That of a normal image is not read."""
+    unit: str = ""
+    """As `Sample.unit`."""
+
+
+class _AbsentError(DatasetError):
+    """A named file is not there; whether that is a defect depends on the class's other files."""
+
+
+@dataclass(slots=True)
+class ListReader:
+    """Reads the entries of one class, going on after each defect; `read` fills `samples` and `findings`."""
+
+    cls: str
+    folder: Path
+    """What the entries' paths are relative to, and what they may not leave."""
+    masks: Literal["pixel", "none", "optional"]
+    """`pixel`: anomalous images must have a mask. `optional`: only where some image of the class has one.
+    `none`: masks are not looked at."""
+    taken: dict[Path, str] = field(default_factory=dict)
+    """Every file named so far, and where; given to the next class's reader, files shared between classes show."""
+    samples: list[Sample] = field(default_factory=list)
+    """Ordered by id. An anomalous image without its mask is here, too, besides its finding."""
+    findings: list[Finding] = field(default_factory=list)
+    """Of kind `layout`, `missing-mask` and `duplicate-id`."""
+    absent: bool = False
+    """Whether none of the images is there: the class is not at hand, which may be meant."""
+    _home: str = ""
+    """`folder` without any link."""
+    _folders: dict[Path, bool] = field(default_factory=dict)
+    """Folders asked for so far, and whether they lie inside `folder`."""
+
+    def read(self, entries: Iterable[Entry]) -> ListReader:
+        """Fill `samples`, `findings` and `absent`, and return self."""
+        self._home = os.path.realpath(self.folder)
+        listed = list(entries)
+        needed = self.masks == "pixel" or (
+            self.masks == "optional" and any(entry.mask for entry in listed if entry.defect != "good")
+        )
+        missing: list[Finding] = []
+        ids: dict[str, str] = {}
+        for entry in listed:
+            try:
+                sample = self._sample(entry)
+            except _AbsentError as error:
+                missing.append(self._finding("layout", entry, str(error)))
+                continue
+            except DatasetError as error:
+                self.findings.append(self._finding("layout", entry, str(error)))
+                continue
+            if first := self.taken.get(sample.image):
+                self._find("duplicate-id", entry, f"'{entry.image}' was named in {first} already. Expected it once")
+                continue
+            self.taken[sample.image] = entry.where
+            if first := ids.get(sample.id):
+                text = f"'{entry.image}' differs only in its extension from the image in {first}. Expected one a name"
+                self._find("duplicate-id", entry, text)
+                continue
+            ids[sample.id] = entry.where
+            self.samples.append(self._with_mask(sample, entry) if needed and sample.label else sample)
+        self.absent = not self.samples and not self.findings
+        if not self.absent:
+            self.findings += missing
+            for text in lacking(self.samples).values():
+                self.findings.append(Finding(self.cls, "layout", self.cls, f"class '{self.cls}': {text}"))
+        self.samples.sort(key=lambda sample: sample.id)
+        return self
+
+    def _sample(self, entry: Entry) -> Sample:
+        label = int(entry.defect != "good")
+        if entry.split == "train" and label:
+            raise DatasetError(f"'{entry.image}' is anomalous, yet to be trained on. Expected only normal images there")
+        image = self._file(entry.image, "image")
+        parts = PurePosixPath(entry.image).with_suffix("").parts
+        name = "/".join(parts[1:] if parts[0] == self.cls and len(parts) > 1 else parts)
+        return Sample(
+            f"{self.cls}/{entry.split}/{name}", self.cls, entry.split, label, entry.defect, image, unit=entry.unit
+        )
+
+    def _with_mask(self, sample: Sample, entry: Entry) -> Sample:
+        if not entry.mask:
+            self._find("missing-mask", entry, f"{sample.image} is anomalous, but no mask is named. Expected one")
+            return sample
+        try:
+            mask = self._file(entry.mask, "mask")
+        except _AbsentError as error:
+            self._find("missing-mask", entry, f"{sample.image} is anomalous, but {error}")
+            return sample
+        except DatasetError as error:
+            self._find("layout", entry, str(error))
+            return sample
+        if first := self.taken.get(mask):
+            self._find("duplicate-id", entry, f"mask '{entry.mask}' was named in {first} already. Expected it once")
+            return sample
+        self.taken[mask] = entry.where
+        return Sample(
+            sample.id, self.cls, sample.split, 1, sample.defect, sample.image, masks=(mask,), unit=sample.unit
+        )
+
+    def _file(self, name: str, what: str) -> Path:
+        """Return the file that an entry names.
+
+        Raises:
+            _AbsentError: it is not there.
+            DatasetError: it may not be read: outside the folder, no image file, or no name at all.
+        """
+        path = self.folder / checked_path(name, what)
+        if path.suffix.lower() not in SUFFIXES:
+            raise DatasetError(f"{what} '{name}' is no image. Expected a name in {', '.join(sorted(SUFFIXES))}")
+        try:
+            mode = path.lstat().st_mode
+            inside = self._inside(path.parent) and (not stat.S_ISLNK(mode) or self._inside(path))
+            if inside and stat.S_ISLNK(mode):
+                mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            raise _AbsentError(f"{what} {path} is not there") from None
+        except OSError as error:
+            raise DatasetError(f"{what} '{name}' cannot be read: {error.strerror}") from error
+        if not inside:
+            raise DatasetError(
+                f"{what} '{name}' leads out of {self.folder} through a link. Expected files inside it; copy them there"
+            )
+        if not stat.S_ISREG(mode):
+            raise DatasetError(f"{what} '{name}' is no file. Expected an image file")
+        return path
+
+    def _inside(self, path: Path) -> bool:
+        if path not in self._folders:
+            self._folders[path] = Path(os.path.realpath(path)).is_relative_to(self._home)
+        return self._folders[path]
+
+    def _find(self, kind: str, entry: Entry, text: str) -> None:
+        self.findings.append(self._finding(kind, entry, text))
+
+    def _finding(self, kind: str, entry: Entry, text: str) -> Finding:
+        return Finding(self.cls, kind, entry.where, f"{entry.where}: {text}")
+
+
+def checked_path(name: str, what: str) -> PurePosixPath:
+    """Return a path that a split file names.
+
+    Raises:
+        DatasetError: it is empty, not printable, absolute, or has a `..` or a backslash in it.
+    """
+    path = PurePosixPath(name)
+    if not path.parts or not name.isprintable() or "\\" in name:
+        raise DatasetError(f"{what} {name!a} is no usable path. Expected folders and a file name, parted by '/'")
+    if ".." in path.parts or path.is_absolute() or name[1:2] == ":":
+        raise DatasetError(f"{what} '{name}' points outside its folder. Expected a path below it")
+    return path
+
+
+def checked_class(name: str) -> str:
+    """Return a class name that a split file gives.
+
+    Raises:
+        DatasetError: it is empty, hidden, not printable, or looks like a path.
+    """
+    if not name or not name.isprintable() or name.startswith(".") or "/" in name or "\\" in name:
+        raise DatasetError(f"{name!a} is no usable class name. Expected a word, without '/'")
+    return name

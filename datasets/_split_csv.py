@@ -1,0 +1,111 @@
+"""Datasets that are listed in VisA's `split_csv/1cls.csv`, or laid out as a tree where that file is missing.
+
+The file has the columns object (class), split (train or test), label (normal or anomaly), image and mask; the last two
+are paths relative to the dataset's folder, and mask is empty where there is none. More columns are ignored.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Literal, cast
+
+from bench.api import Finding, Sample
+from bench.errors import DatasetError
+
+from ._listed import Entry, ListReader, checked_class
+from ._tree import TreeDataset
+
+SPLIT_FILE = Path("split_csv") / "1cls.csv"
+COLUMNS = ("object", "split", "label", "image", "mask")
+_WORDS = {"split": ("train", "test"), "label": ("normal", "anomaly")}
+
+
+class CsvDataset(TreeDataset):
+    """Base of the datasets with such a file; where it is there, it decides, and no folder's name means anything."""
+
+    @classmethod
+    def is_at(cls, folder: Path) -> bool:
+        """Whether the folder holds the split file or class folders."""
+        return (folder / SPLIT_FILE).is_file() or super().is_at(folder)
+
+    def inspect(self) -> tuple[tuple[Sample, ...], tuple[Finding, ...]]:
+        """Return what can be read and all that is wrong with the files; never raises over their content."""
+        if not (self.root / SPLIT_FILE).is_file():
+            return super().inspect()
+        groups, findings = read_split(self.root, self.card.classes)
+        samples: list[Sample] = []
+        absent = []
+        taken: dict[Path, str] = {}
+        for cls in self.card.classes or sorted(groups):
+            one = ListReader(cls, self.root, self.card.masks, taken).read(groups.get(cls, ()))
+            samples += one.samples
+            findings += one.findings
+            if one.absent:
+                absent.append(cls)
+        if (absent and self.complete) or not (samples or findings):
+            text = f"{SPLIT_FILE}: no image of {', '.join(absent) or 'any class'} is here. Expected those it names"
+            findings.append(Finding("", "layout", SPLIT_FILE.as_posix(), text))
+        return tuple(samples), tuple(findings)
+
+
+def read_split(root: Path, classes: tuple[str, ...]) -> tuple[dict[str, list[Entry]], list[Finding]]:
+    """Read the split file.
+
+    Args:
+        root: the dataset's folder.
+        classes: the classes that may be named; any where empty.
+
+    Returns:
+        Class -> its entries, and a finding for each line that cannot be used.
+    """
+    groups: dict[str, list[Entry]] = {}
+    findings: list[Finding] = []
+    source = SPLIT_FILE.as_posix()
+
+    def find(where: str, error: object) -> None:
+        findings.append(Finding("", "layout", where, f"{where}: {error}"))
+
+    try:
+        text = (root / SPLIT_FILE).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        find(source, f"byte {error.start} is not UTF-8. Expected a CSV file with the columns {', '.join(COLUMNS)}")
+        return groups, findings
+    except OSError as error:
+        find(source, f"cannot be read ({error.strerror}). Expected a CSV file")
+        return groups, findings
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(lines, [])
+        if lost := [column for column in COLUMNS if header.count(column) != 1]:
+            find(source, f"no column {', '.join(lost)}, or more than one. Expected the columns {', '.join(COLUMNS)}")
+            return groups, findings
+        for fields in lines:
+            where = f"{source}:{lines.line_num}"
+            if not fields:
+                continue
+            try:
+                cls, entry = _entry(header, fields, where, classes)
+            except DatasetError as error:
+                find(where, error)
+            else:
+                groups.setdefault(cls, []).append(entry)
+    except csv.Error as error:
+        find(f"{source}:{lines.line_num}", f"{error}. Expected comma-separated fields")
+    return groups, findings
+
+
+def _entry(header: list[str], fields: list[str], where: str, classes: tuple[str, ...]) -> tuple[str, Entry]:
+    if len(fields) != len(header):
+        raise DatasetError(f"{len(fields)} fields. Expected {len(header)}, as in the first line")
+    row = dict(zip(header, fields, strict=True))
+    for column, words in _WORDS.items():
+        if row[column] not in words:
+            raise DatasetError(f"{column} {row[column]!a}. Expected {' or '.join(words)}")
+    cls = checked_class(row["object"])
+    if classes and cls not in classes:
+        raise DatasetError(f"object '{cls}'. Expected one of {', '.join(classes)}")
+    split = cast(Literal["train", "test"], row["split"])
+    defect = "good" if row["label"] == "normal" else "anomaly"
+    return cls, Entry(where, split, defect, row["image"], row["mask"])

@@ -1,0 +1,227 @@
+"""Miniatures of the datasets as their owners distribute them, with every quirk that a reader must cope with.
+
+Each writer takes an empty folder and returns the samples that must be read back from it, in order. `LAYOUTS` has the
+writer of each registered dataset; the contract tests read all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from semantic_layouts import write_cifar10, write_cifar100, write_fmnist, write_view
+
+from bench.api import Sample, Split
+
+SIZE = (48, 40)
+"""Width and height of every image; unequal, so that swapped sides show."""
+
+Writer = Callable[[Path], tuple[Sample, ...]]
+
+
+def picture(path: Path, mode: str = "RGB") -> Path:
+    """Write an image that no other path gets; the suffix decides on the format."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seed = np.random.SeedSequence(list(path.as_posix().encode()))
+    shape = (SIZE[1], SIZE[0]) if mode == "L" else (SIZE[1], SIZE[0], 3)
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(pixels, mode).save(path)
+    return path
+
+
+def area(top: int, left: int) -> np.ndarray:
+    """Return the defect that `mask` draws at a place: bool [H, W], a square of side 8."""
+    values = np.zeros((SIZE[1], SIZE[0]), np.bool_)
+    values[top : top + 8, left : left + 8] = True
+    return values
+
+
+def mask(path: Path, value: int = 255, top: int = 6, left: int = 20) -> Path:
+    """Write a single-channel mask that holds `value` in a square."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(area(top, left) * np.uint8(value), "L").save(path)
+    return path
+
+
+def in_order(samples: Iterable[Sample], classes: Iterable[str]) -> tuple[Sample, ...]:
+    """Order samples by class as given, then by id."""
+    rank = {cls: number for number, cls in enumerate(classes)}
+    return tuple(sorted(samples, key=lambda sample: (rank[sample.cls], sample.id)))
+
+
+def tree(
+    root: Path,
+    cls: str,
+    defects: Iterable[str] = ("bent", "cut"),
+    normal: str = "good",
+    image: str = ".png",
+    truth: str = "_mask.png",
+    mode: str = "RGB",
+) -> list[Sample]:
+    """Write a class in MVTec AD's layout: three training images, two normal ones and two of each defect to test."""
+    home = root / cls
+    samples = []
+    for split, number in (("train", 3), ("test", 2)):
+        for index in range(number):
+            name = f"{split}/{normal}/{index:03}"
+            samples.append(
+                Sample(f"{cls}/{name}", cls, split, 0, "good", picture(home / f"{name}{image}", mode))  # type: ignore[arg-type]
+            )
+    for defect in defects:
+        for index in range(2):
+            name = f"test/{defect}/{index:03}"
+            where = mask(home / "ground_truth" / defect / f"{index:03}{truth}")
+            samples.append(
+                Sample(f"{cls}/{name}", cls, "test", 1, defect, picture(home / f"{name}{image}", mode), masks=(where,))
+            )
+    return samples
+
+
+def write_mvtec(root: Path) -> tuple[Sample, ...]:
+    """Screw is grey; licence files lie between the images."""
+    samples = [*tree(root, "screw", mode="L"), *tree(root, "carpet")]
+    for name in ("license.txt", "readme.txt", "screw/license.txt", "screw/readme.txt"):
+        (root / name).write_text("CC BY-NC-SA 4.0")
+    return in_order(samples, ("carpet", "screw"))
+
+
+def write_loco(root: Path) -> tuple[Sample, ...]:
+    """Validation images, a folder of masks an image, pixel values that name the defect type."""
+    samples = []
+    for cls in ("juice_bottle", "breakfast_box"):
+        home = root / cls
+        for folder, split, number in (("train", "train", 3), ("validation", "val", 2), ("test", "test", 2)):
+            for index in range(number):
+                file = picture(home / folder / "good" / f"{index:03}.png")
+                samples.append(Sample(f"{cls}/{split}/good/{index:03}", cls, split, 0, "good", file))  # type: ignore[arg-type]
+        for family in ("logical", "structural"):
+            defect = f"{family}_anomalies"
+            for index in range(2):
+                truth = home / "ground_truth" / defect / f"{index:03}"
+                masks = [mask(truth / "000.png", 241)]
+                if (family, index) == ("logical", 1):
+                    masks.append(mask(truth / "001.png", 7, 25, 2))
+                file = picture(home / "test" / defect / f"{index:03}.png")
+                name = f"{cls}/test/{defect}/{index:03}"
+                samples.append(Sample(name, cls, "test", 1, defect, file, masks=tuple(masks), family=family))
+        config = [{"defect_name": "missing", "pixel_value": 241, "saturation_threshold": 0.5}]
+        (home / "defects_config.json").write_text(json.dumps(config))
+    return in_order(samples, ("breakfast_box", "juice_bottle"))
+
+
+def write_visa(root: Path) -> tuple[Sample, ...]:
+    """JPEGs called .JPG, masks of class indices, the split in a CSV file with CRLF; stems repeat between folders."""
+    samples, rows = [], []
+    for cls in ("candle", "pcb1"):
+        for index, split in enumerate(("train", "test", "train", "test", "train")):
+            name = f"{cls}/Data/Images/Normal/{index:04}.JPG"
+            rows.append((cls, split, "normal", name, ""))
+            samples.append(Sample(f"{cls}/{split}/normal/{index:04}", cls, split, 0, "good", picture(root / name)))  # type: ignore[arg-type]
+        for index in range(2):
+            name, truth = f"{cls}/Data/Images/Anomaly/{index:03}.JPG", f"{cls}/Data/Masks/Anomaly/{index:03}.png"
+            rows.append((cls, "test", "anomaly", name, truth))
+            masks = (mask(root / truth, 1 + 8 * index),)
+            name_there = f"{cls}/test/anomaly/{index:03}"
+            samples.append(Sample(name_there, cls, "test", 1, "anomaly", picture(root / name), masks=masks))
+        (root / cls / "image_anno.csv").write_text("image,label,mask\n")
+    write_split(root, rows[::-1])
+    return in_order(samples, ("pcb1", "candle"))
+
+
+def write_split(root: Path, rows: Iterable[tuple[str, ...]], header: str = "object,split,label,image,mask") -> None:
+    """Write `split_csv/1cls.csv`."""
+    folder = root / "split_csv"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [header, *(",".join(row) for row in rows)]
+    (folder / "1cls.csv").write_bytes("".join(f"{line}\r\n" for line in lines).encode())
+
+
+def repack_visa(source: Path, target: Path) -> None:
+    """Do what the authors' preparation script does: VisA_pytorch/1cls, .JPG kept, masks 0/255."""
+    for line in (source / "split_csv/1cls.csv").read_text().splitlines()[1:]:
+        cls, split, label, image, truth = line.split(",")
+        kind = "good" if label == "normal" else "bad"
+        file = target / cls / split / kind / Path(image).name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes((source / image).read_bytes())
+        if truth:
+            mask(target / cls / "ground_truth" / kind / Path(truth).name)
+
+
+def write_realiad(root: Path) -> tuple[Sample, ...]:
+    """Five views an object; the JSON's entry labels a view, whichever folder it lies in; other splits lie beside it."""
+    samples: list[Sample] = []
+    for cls in ("zipper", "audiojack"):
+        parts: dict[str, list[dict[str, Any]]] = {"train": [], "test": []}
+        objects: tuple[tuple[Split, str, tuple[str, ...]], ...] = (
+            ("train", "OK/S0001", ("OK",) * 5),
+            ("test", "OK/S0002", ("OK",) * 5),
+            ("test", "NG/HS/S0003", ("HS", "HS", "OK", "HS", "OK")),
+        )
+        for split, folder, views in objects:
+            for view, kind in enumerate(views, 1):
+                stem = f"{folder}/{cls}_{folder[-4:]}_{folder.split('/')[-2]}_C{view}_20231021"
+                home = root / "realiad_1024" / cls
+                bad = kind != "OK"
+                masks = (mask(home / f"{stem}.png"),) if bad else ()
+                entry = {"category": cls, "anomaly_class": kind, "image_path": f"{stem}.jpg"}
+                parts[split].append({**entry, "mask_path": f"{stem}.png" if bad else None})
+                file = picture(home / f"{stem}.jpg")
+                defect = kind if bad else "good"
+                name = f"{cls}/{split}/{stem}"
+                samples.append(Sample(name, cls, split, int(bad), defect, file, masks=masks, unit=f"{cls}/{folder}"))
+        meta = {"prefix": f"{cls}/", "normal_class": "OK", "pre_transform": False}
+        write_json(root / "realiad_jsons/realiad_jsons", cls, {"meta": meta, **parts})
+        write_json(root / "realiad_jsons/realiad_jsons_sv", cls, {"meta": meta, "train": [], "test": []})
+        noisy = {"meta": meta, "train": [*parts["train"], parts["test"][5]], "test": parts["test"]}
+        write_json(root / "realiad_jsons/realiad_jsons_fuiad_0.4", cls, noisy)
+    return in_order(samples, ("audiojack", "zipper"))
+
+
+def write_json(folder: Path, cls: str, content: Any) -> None:
+    """Write a class's split file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{cls}.json").write_text(json.dumps(content))
+
+
+def write_mpdd(root: Path) -> tuple[Sample, ...]:
+    """MVTec AD's layout."""
+    samples = [*tree(root, "tubes", ("anomalous",)), *tree(root, "connector", ("parts_mismatch",))]
+    return in_order(samples, ("connector", "tubes"))
+
+
+def write_btad(root: Path) -> tuple[Sample, ...]:
+    """The words ok and ko; bmp or png images; masks without `_mask`, bmp for product 03."""
+    home = root / "BTech_Dataset_transformed"
+    formats = {"01": (".bmp", ".png"), "02": (".png", ".png"), "03": (".bmp", ".bmp")}
+    samples = [
+        sample
+        for cls, (image, truth) in formats.items()
+        for sample in tree(home, cls, ("ko",), normal="ok", image=image, truth=truth)
+    ]
+    return in_order(samples, formats)
+
+
+def write_folder(root: Path) -> tuple[Sample, ...]:
+    """Anyone's own: other formats, no masks for one class."""
+    samples = [*tree(root, "zigzag", image=".jpeg"), *tree(root, "apples", ("rot",), image=".tif", truth=".png")]
+    return in_order(samples, ("apples", "zigzag"))
+
+
+LAYOUTS: dict[str, Writer] = {
+    "mvtec": write_mvtec,
+    "mvtec_loco": write_loco,
+    "visa": write_visa,
+    "realiad": write_realiad,
+    "mpdd": write_mpdd,
+    "btad": write_btad,
+    "cifar10": write_cifar10,
+    "cifar100": write_cifar100,
+    "fmnist": write_fmnist,
+    "view": write_view,
+    "folder": write_folder,
+}

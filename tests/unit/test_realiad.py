@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from layouts import write_mvtec, write_realiad
+
+from bench.datasets.realiad import RealIAD
+from bench.errors import DatasetError
+
+
+@pytest.fixture
+def realiad(tmp_path: Path) -> RealIAD:
+    write_realiad(tmp_path / "Real-IAD")
+    return RealIAD(RealIAD.locate(tmp_path))
+
+
+def split_file(realiad: RealIAD, cls: str = "zipper") -> Path:
+    return realiad.root.parent / "realiad_jsons/realiad_jsons" / f"{cls}.json"
+
+
+def change(realiad: RealIAD, part: str, index: int, **values: Any) -> None:
+    path = split_file(realiad)
+    content = json.loads(path.read_text())
+    content[part][index].update(values)
+    path.write_text(json.dumps(content))
+
+
+def refuses(realiad: RealIAD, *parts: str) -> None:
+    with pytest.raises(DatasetError) as caught:
+        realiad.samples()
+    for part in (*parts, "bench data verify realiad"):
+        assert part in str(caught.value)
+
+
+def test_views_are_images_of_one_object_each_with_its_own_label(realiad: RealIAD) -> None:
+    found = [sample for sample in realiad.samples() if sample.unit == "zipper/NG/HS/S0003"]
+    assert [(sample.label, sample.defect, len(sample.masks)) for sample in found] == [
+        (1, "HS", 1),
+        (1, "HS", 1),
+        (0, "good", 0),
+        (1, "HS", 1),
+        (0, "good", 0),
+    ]
+    assert set(Counter(sample.unit for sample in realiad.samples()).values()) == {5}
+    assert len({sample.unit for sample in realiad.samples()}) == 6
+
+
+def test_a_mask_does_not_make_an_image_anomalous(realiad: RealIAD) -> None:
+    before = realiad.samples()
+    change(realiad, "test", 7, mask_path="NG/HS/S0003/zipper_0003_HS_C1_20231021.png")
+    assert realiad.samples() == before
+
+
+@pytest.mark.parametrize("size", ["realiad_256", "realiad_512", "realiad_raw"])
+def test_other_sizes_are_read_and_named_alike(realiad: RealIAD, size: str) -> None:
+    ids = [sample.id for sample in realiad.samples()]
+    shutil.copytree(realiad.root, realiad.root.parent / size)
+    assert RealIAD.locate(realiad.root.parent) == realiad.root, "1024 goes first, as in the papers"
+    other = RealIAD(RealIAD.locate(realiad.root.parent / size))
+    assert [sample.id for sample in other.samples()] == ids
+    assert all(size in sample.image.parts for sample in other.samples())
+
+
+@pytest.mark.parametrize("inside", ["realiad_jsons/realiad_jsons", "realiad_jsons", "."])
+def test_split_files_may_lie_among_the_classes(realiad: RealIAD, tmp_path: Path, inside: str) -> None:
+    ids = [sample.id for sample in realiad.samples()]
+    flat = tmp_path / "flat/realiad"
+    shutil.copytree(realiad.root, flat)
+    shutil.copytree(split_file(realiad).parent, flat / inside, dirs_exist_ok=True)
+    assert [sample.id for sample in RealIAD(RealIAD.locate(tmp_path / "flat")).samples()] == ids
+
+
+def test_a_class_may_be_missing_but_not_its_split_file(realiad: RealIAD) -> None:
+    shutil.rmtree(realiad.root / "audiojack")
+    assert {sample.cls for sample in realiad.samples()} == {"zipper"}
+    split_file(realiad).unlink()
+    refuses(realiad, "no split file zipper.json", f"Expected {split_file(realiad)}")
+
+
+def test_a_missing_image_is_named(realiad: RealIAD) -> None:
+    sample = next(s for s in realiad.samples() if s.cls == "zipper")
+    sample.image.unlink()
+    refuses(realiad, str(sample.image), "zipper.json test[")
+
+
+def test_mvtec_shares_class_names_and_is_not_mistaken(tmp_path: Path) -> None:
+    write_mvtec(tmp_path)
+    (tmp_path / "carpet").rename(tmp_path / "zipper")
+    with pytest.raises(DatasetError, match="realiad is not at"):
+        RealIAD.locate(tmp_path)
+
+
+def test_noisy_training_data_is_refused(realiad: RealIAD) -> None:
+    noisy = realiad.root.parent / "realiad_jsons/realiad_jsons_fuiad_0.4/zipper.json"
+    shutil.copy(noisy, split_file(realiad))
+    refuses(realiad, "train[5]", "is anomalous, yet to be trained on")
+
+
+def test_masks_are_needed(realiad: RealIAD) -> None:
+    change(realiad, "test", 5, mask_path=None)
+    refuses(realiad, "test[5]", "zipper_0003_HS_C1_20231021.jpg is anomalous, but no mask is named")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"image_path": "../audiojack/OK/S0001/audiojack_0001_OK_C1_20231021.jpg"}, "points outside its folder"),
+        ({"image_path": "/etc/passwd"}, "points outside its folder"),
+        ({"image_path": "C:/windows/a.jpg"}, "points outside its folder"),
+        ({"image_path": "OK\\S0001\\a.jpg"}, "names no object's folder"),
+        ({"image_path": "OK/S0001/\x00.jpg"}, "is no usable path"),
+        ({"image_path": "OK/S0001/a.json"}, "is no image"),
+        ({"image_path": "a.jpg"}, "names no object's folder"),
+        ({"image_path": "./a.jpg"}, "names no object's folder"),
+        ({"mask_path": "../../outside.png"}, "mask '../../outside.png' points outside"),
+        ({"category": "toy"}, "category 'toy'. Expected zipper"),
+        ({"anomaly_class": ""}, "anomaly_class ''"),
+        ({"anomaly_class": "good"}, "anomaly_class 'good'. Expected OK or a defect's name"),
+        ({"anomaly_class": None}, "test.5.anomaly_class: Input should be a valid string"),
+    ],
+)
+def test_hostile_entries_are_refused_and_named(realiad: RealIAD, values: dict[str, Any], told: str) -> None:
+    change(realiad, "test", 5, **values)
+    refuses(realiad, "zipper.json", told)
+    samples, findings = realiad.inspect()
+    assert {finding.cls for finding in findings} == {"zipper"}
+    assert {"audiojack"} <= {sample.cls for sample in samples}, "the other class is read all the same"
+
+
+def test_an_entry_given_twice_is_refused(realiad: RealIAD) -> None:
+    first = json.loads(split_file(realiad).read_text())["train"][0]
+    change(realiad, "test", 0, **first)
+    refuses(realiad, "test[0]", "was named in", "train[0] already")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "Invalid JSON"),
+        (b"[1, 2", "Invalid JSON"),
+        (b"\xff\xfe\x00", "Invalid JSON"),
+        (b'{"meta": {}, "train": [], "test": ["\\ud800"]}', "Invalid JSON"),
+        (b"[" * 100_000, "Invalid JSON"),
+        (b"[]", "Expected Real-IAD's JSON"),
+        (b'{"meta": {"normal_class": "HS"}, "train": [], "test": []}', "meta.normal_class: Input should be 'OK'"),
+        (b'{"meta": {}, "train": []}', "test: Field required"),
+        (b'{"meta": {}, "train": {}, "test": []}', "train: Input should be a valid array"),
+    ],
+)
+def test_broken_split_files_are_refused_and_named(realiad: RealIAD, content: bytes, told: str) -> None:
+    split_file(realiad).write_bytes(content)
+    refuses(realiad, "zipper.json", told)
+
+
+def test_the_card_tells_the_totals_and_invents_no_class_counts() -> None:
+    card = RealIAD.card
+    assert len(card.classes) == 30
+    assert not card.counts
+    assert any(all(total in note for total in ("36,465", "63,256", "51,329")) for note in card.notes)
