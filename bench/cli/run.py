@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -14,13 +14,19 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
+    from bench.run.cell import Options
+    from bench.run.feature_store import Place
     from bench.run.plan import Planned, Request
+    from bench.store.record import Record
+    from bench.store.rows import Row
 
 EPILOG = """\b
 Examples:
   bench run --suite demo
   bench run --methods dinomaly --datasets mvtec --data-root /data --classes bottle,screw
   bench run --methods dinomaly --datasets folder --data-root my_images --encoder vit_tiny_patch8_128.bench
+  bench run --methods dinomaly --datasets fmnist --data-root /data --splits A
+  bench run --methods dinomaly --datasets visa --data-root /data --setting few-shot --shots 4
   bench run --methods dinomaly --datasets mvtec --data-root /data --seeds 0,1,2 --set dinomaly.steps=2000 --dry-run
 
 Finished cells are skipped; an interrupted one goes on from its checkpoint.
@@ -36,7 +42,14 @@ Exit code: 0 all cells done, 1 a cell failed, 2 something given was wrong.
     "--data-root", "data_roots", metavar="DIR", multiple=True, help="Folder of the data; name=DIR for one dataset."
 )
 @click.option("--classes", metavar="C,..", help="Only these classes (default: all).")
-@click.option("--setting", "settings", metavar="S,..", help="multi (one model for all classes).")
+@click.option(
+    "--setting",
+    "settings",
+    metavar="S,..",
+    help="multi (one model for all classes; on semantic sets one a half-split), single (one a class), few-shot.",
+)
+@click.option("--splits", metavar="A,..", help="Only these half-splits of semantic sets (default: all).")
+@click.option("--shots", metavar="K", type=click.IntRange(min=1), help="Training images a class, for few-shot.")
 @click.option("--seeds", metavar="N,..", help="Seeds, for example 0,1,2 (default 0).")
 @click.option("--protocol", metavar="NAME", help="common (default) or paper; see bench ls protocols.")
 @click.option("--encoder", metavar="NAME", help="Frozen encoder in place of the method's own.")
@@ -90,6 +103,8 @@ def run(
     data_roots: tuple[str, ...],
     classes: str | None,
     settings: str | None,
+    splits: str | None,
+    shots: int | None,
     seeds: str | None,
     protocol: str | None,
     encoder: str | None,
@@ -107,7 +122,8 @@ def run(
     """Run methods on datasets and record the scores.
 
     Each cell (method x dataset x setting x seed) trains once, is scored on the last checkpoint and becomes one JSON
-    record in the results folder. The plan comes first; a table follows each cell.
+    record in the results folder. The plan comes first, a table follows each cell; where a setting makes several models
+    of a dataset, each is a cell of its own and their table comes at the end.
     """
     from bench.config import Suite, load_suite, merge, parse_set
 
@@ -123,6 +139,7 @@ def run(
             raise UsageError(f"--set names '{method}', but the run has only: {', '.join(chosen)}")
     overrides = merge(base.set, given)
 
+    from bench.run.cell import Options
     from bench.run.plan import Request
 
     request = Request(
@@ -132,82 +149,66 @@ def run(
         seeds=_numbers(seeds) or base.seeds,
         protocol=protocol or base.protocol,
         classes=_names(classes),
+        splits=_names(splits),
+        shots=shots,
         encoder=encoder or base.encoder,
         set=overrides,
         data_roots=data_roots,
         weights=weights,
         precision=precision,
     )
-    return _run(
-        request,
-        device=_device(device),
-        results=results,
-        store=store,
-        store_budget=store_budget,
-        checkpoint_seconds=checkpoint_seconds,
-        keep_maps=keep_maps,
-        dry_run=dry_run,
-    )
-
-
-def _run(
-    request: Request,
-    *,
-    device: torch.device,
-    results: Path,
-    store: str,
-    store_budget: float | None,
-    checkpoint_seconds: float,
-    keep_maps: bool,
-    dry_run: bool,
-) -> int:
-    from typing import cast
-
-    from bench.cli.terminal import TerminalProgress, console
-    from bench.run import sweep
-    from bench.run.cell import Options
-    from bench.run.feature_store import Place
-    from bench.run.plan import expand, look_up
-    from bench.store.record import Record
-
-    out = console()
-    progress = TerminalProgress(out)
-    planned = look_up(expand(request, progress), results, progress.say)
-    _print_plan(planned, out, device, results)
-    if dry_run:
-        return 0
-    for item in planned:
-        if item.state == "done" and item.record is not None:
-            _print_record(item.record, item.cell.path(results), out)
-
-    def finished(item: Planned, record: Record) -> None:
-        _print_record(record, item.cell.path(results), out)
-
     options = Options(
         results=results,
-        device=device,
+        device=_device(device),
         store=cast("Place", store),
         store_budget_gib=store_budget,
         checkpoint_seconds=checkpoint_seconds,
         keep_maps=keep_maps,
         command=("bench", *sys.argv[1:]),
     )
-    return sweep.run(planned, options, progress, finished)
+    return _run(request, options, dry_run)
 
 
-def _print_plan(planned: list[Planned], out: Console, device: torch.device, results: Path) -> None:
+def _run(request: Request, options: Options, dry_run: bool) -> int:
+    from bench.cli.terminal import TerminalProgress, console
+    from bench.run import sweep
+    from bench.run.plan import expand, look_up
+    from bench.store.rows import rows
+
+    out = console()
+    progress = TerminalProgress(out)
+    planned = look_up(expand(request, progress), options.results, progress.say)
+    _print_plan(planned, out, options)
+    if dry_run:
+        return 0
+    for item in planned:
+        # of what was done before, parts are only in the tables at the end
+        if item.state == "done" and item.record is not None and not item.record.cell.part:
+            _print_record(item.record, item, options.results, out)
+    known = {item.cell.name: item.record for item in planned}
+
+    def finished(item: Planned, record: Record) -> None:
+        known[item.cell.name] = record
+        _print_record(record, item, options.results, out)
+
+    code = sweep.run(planned, options, progress, finished)
+    for row in rows(record for record in known.values() if record is not None and record.cell.part):
+        _print_row(row, out)
+    return code
+
+
+def _print_plan(planned: list[Planned], out: Console, options: Options) -> None:
     from rich.table import Table
 
     from bench.cli.terminal import duration
-    from bench.run.estimate import estimate
+    from bench.run.estimate import estimates
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("cell", "classes", "train", "test", "steps", "encoder", "state", "time"):
         table.add_column(column, justify="right" if column in ("classes", "train", "test", "steps", "time") else "left")
     total = 0.0
-    for item in planned:
+    for item, expected in zip(planned, estimates(planned, options.results, options.device), strict=True):
         cell = item.cell
-        expected = estimate(item, results, device) if item.state != "done" else None
         total += expected.seconds if expected else 0.0
         table.add_row(
             cell.name,
@@ -221,27 +222,33 @@ def _print_plan(planned: list[Planned], out: Console, device: torch.device, resu
         )
     out.print(table, highlight=False)
     left = sum(item.state != "done" for item in planned)
-    guess = f", about {duration(total)} on {device} (~ is counted from MACs, not measured)" if left else ""
+    guess = f", about {duration(total)} on {options.device} (~ is counted from MACs, not measured)" if left else ""
     out.print(f"{len(planned)} cells: {left} to do, {len(planned) - left} done{guess}", highlight=False)
 
 
-def _print_record(record: object, path: Path, out: Console) -> None:
-    from bench.cli.terminal import duration, footnotes, score_table
-    from bench.store.record import Record
+def _print_record(record: Record, item: Planned, results: Path, out: Console) -> None:
+    from bench.cli.terminal import duration, score_line
+    from bench.store.rows import Row
 
-    assert isinstance(record, Record)
     if record.error is not None:
         last = (record.error.message.strip() or record.error.type).splitlines()[-1]
-        out.print(f"FAILED  {record.cell.method} on {record.cell.dataset}: {last}", highlight=False, markup=False)
-        out.print(f"record  {path}", highlight=False, markup=False, soft_wrap=True)
-        return
-    out.print(score_table(record))
-    for note in footnotes(record):
-        out.print(note, highlight=False, markup=False)
+        out.print(f"FAILED  {record.cell.title}: {last}", highlight=False, markup=False)
+    elif record.cell.part:
+        out.print(score_line(record), highlight=False, markup=False, soft_wrap=True)
+    else:
+        _print_row(Row((record,)), out)
     if record.efficiency is not None:
         spent = ", ".join(f"{name} {duration(value)}" for name, value in record.efficiency.seconds.items())
         out.print(f"time    {spent}", highlight=False, markup=False)
-    out.print(f"record  {path}", highlight=False, markup=False, soft_wrap=True)
+    out.print(f"record  {item.cell.path(results)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_row(row: Row, out: Console) -> None:
+    from bench.cli.terminal import footnotes, score_table
+
+    out.print(score_table(row))
+    for note in footnotes(row):
+        out.print(note, highlight=False, markup=False)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from bench.run.progress import Advance
 from bench.store.record import Record
+from bench.store.rows import Row, value
 
 HEADINGS = {
     "image/auroc": "I-AUROC",
@@ -22,6 +23,9 @@ HEADINGS = {
     "pixel/ap": "P-AP",
     "pixel/f1max": "P-F1max",
     "pixel/aupro@0.3": "AUPRO",
+    "sample/auroc": "S-AUROC",
+    "sample/ap": "S-AP",
+    "sample/f1max": "S-F1max",
 }
 PLAIN_EVERY_SECONDS = 10.0
 PIPED_WIDTH = 10_000
@@ -101,37 +105,61 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def score_table(record: Record) -> Table:
-    """Return the paper-style table of one record: a row a class and their mean, in percent; a dash where undefined."""
-    metrics = tuple(record.protocol.fields["metrics"])
-    facts = record.cell
-    title = f"{facts.method} on {facts.dataset}, {facts.setting}, seed {facts.seed}, protocol {facts.protocol}"
+def score_table(row: Row) -> Table:
+    """Return the paper-style table of one row: a line a class or part and their mean, in percent; a dash for undefined.
+
+    Where classes were also ranked together, a last line says what one threshold for all of them is worth.
+    """
+    head = row.head
+    title = f"{row.title}, seed {head.cell.seed}, protocol {head.cell.protocol}"
     table = Table(title=Text(title), title_justify="left", header_style="bold")
-    table.add_column("class")
-    for metric in metrics:
-        table.add_column(HEADINGS.get(metric) or _variant(metric), justify="right")
-    for cls, scores in record.scores.items():
-        table.add_row(Text(cls), *(percent(scores.values[metric]) for metric in metrics))
+    table.add_column("split" if row.unit == "splits" else "class")
+    for metric in row.metrics:
+        table.add_column(heading(metric), justify="right")
+    for name, scores in row.lines.items():
+        table.add_row(Text(name), *(percent(value(scores, metric)) for metric in row.metrics))
     table.add_section()
-    count, known = len(facts.classes), record.dataset.classes_known
-    label = f"mean of {count}" if count == known else f"mean of {count} (of {known} classes)"
-    table.add_row(Text(label, "bold"), *(Text(percent(record.mean[metric]), "bold") for metric in metrics))
+    table.add_row(Text(_mean_label(row), "bold"), *(Text(percent(row.mean(metric)), "bold") for metric in row.metrics))
+    if head.pooled is not None:
+        table.add_row("pooled", *(percent(value(head.pooled, metric)) for metric in row.metrics))
     return table
 
 
-def footnotes(record: Record) -> list[str]:
+def _mean_label(row: Row) -> str:
+    if row.missing:
+        return row.missing
+    count, known = len(row.lines), row.head.dataset.classes_known
+    return f"mean of {count}" if count == known or row.unit == "splits" else f"mean of {count} (of {known} classes)"
+
+
+def score_line(record: Record) -> str:
+    """Return a part's scores in one line, undefined ones left out: `A  I-AUROC 98.1, I-AP 97.0`."""
+    scores = record.scores[record.cell.part]
+    known = (f"{heading(metric)} {percent(found)}" for metric, found in scores.values.items() if found is not None)
+    return f"{record.cell.part}  {', '.join(known)}"
+
+
+def footnotes(row: Row) -> list[str]:
     """Return what a reader must know beside the table: departures from the paper, undefined values, lost masks."""
     notes = []
-    if record.changed:
-        changes = ", ".join(f"{key} = {record.config[key]}" for key in record.changed)
+    if row.head.changed:
+        changes = ", ".join(f"{key} = {row.head.config[key]}" for key in row.head.changed)
         notes.append(f"not the paper's settings: {changes}")
-    reasons: dict[str, list[str]] = {}
-    for cls, scores in record.scores.items():
-        for metric, reason in scores.undefined.items():
-            reasons.setdefault(f"{metric}: {reason}", []).append(cls)
-    notes.extend(f"– {text} ({', '.join(classes)})" for text, classes in reasons.items())
-    if lost := record.dataset.masks_vanished:
-        counts = ", ".join(f"{cls} {count}" for cls, count in lost.items())
+    lines = {name: scores.undefined for name, scores in row.lines.items()}
+    if row.head.pooled is not None:
+        lines["pooled"] = row.head.pooled.undefined
+        notes.append("pooled: all classes ranked together, as one threshold for all of them sees them")
+    missing: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for metric in row.metrics:
+        for reason in dict.fromkeys(undefined[metric] for undefined in lines.values() if metric in undefined):
+            names = tuple(name for name, undefined in lines.items() if undefined.get(metric) == reason)
+            missing.setdefault((reason, names), []).append(metric)
+    notes.extend(
+        f"– {', '.join(metrics)}: {reason} ({', '.join(names)})" for (reason, names), metrics in missing.items()
+    )
+    lost = {name: count for record in row.records for name, count in record.dataset.masks_vanished.items()}
+    if lost:
+        counts = ", ".join(f"{name} {count}" for name, count in lost.items())
         notes.append(f"masks smaller than half an evaluation pixel, counted as normal pixels: {counts}")
     return notes
 
@@ -141,6 +169,7 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def _variant(metric: str) -> str:
-    base, _, variant = metric.partition(":")
-    return f"{HEADINGS.get(base, base)}:{variant}" if variant else base
+def heading(metric: str) -> str:
+    """Return a metric's column heading: I-AUROC for image/auroc, AUPRO:grid200 for a variant."""
+    base, colon, variant = metric.partition(":")
+    return f"{HEADINGS.get(base, base)}{colon}{variant}"

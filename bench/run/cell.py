@@ -79,13 +79,14 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     extract = Extractor(method, encoder, pixels, device)
     store: FeatureStore | None = None
     if method.config.steps:
-        with watch.phase("features"):
-            store = options.last_store.get(
-                cell.features_key(),
-                lambda: feature_store.build(
+
+        def compute() -> FeatureStore:
+            with watch.phase("features"):
+                return feature_store.build(
                     extract, task.train, progress, place=options.store, budget_gib=options.store_budget_gib
-                ),
-            )
+                )
+
+        store = options.last_store.get(cell.features_key, compute)
 
     # seeded after the features: how those were had must not move the generators that training draws from
     seed_everything(cell.seed)
@@ -112,7 +113,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     return Record(
         status="done",
         **recording.facts(cell, device, options.command, scoring.vanished(cell, masks)),
-        **recording.scores(scored.scores, cell.protocol.metrics),
+        **recording.scores(scored, cell.protocol.metrics),
         training=recording.training(cell, log, store.place if store else "none"),
         efficiency=recording.efficiency(cell, log, watch.seconds, device),
         predictions=predictions.name,

@@ -1,8 +1,9 @@
 """Parameter and multiply-accumulate counts of a method, on the meta device: no weights, no memory, no computation.
 
-Convention for MACs of one image's scoring: convolutions and Linear layers that run, in the encoder and in the trainable
-part. Products of activations with activations (attention) are not counted, nor are norms and activations. Dinomaly's
-published counts follow it; published counts that include attention are higher.
+Two conventions for the MACs of one image's scoring, as publications differ. `macs`: convolutions and Linear layers that
+run, in the encoder and in the trainable part; Dinomaly's published counts follow it. `macs_with_products`: every matrix
+product and convolution, hence also those of activations with activations (attention) and with a memory; ViTAD's and
+RD4AD's published counts follow it. Neither counts norms and activations.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.api import EncoderInfo, EncoderRequest, Method
 from bench.encoders import catalog, frozen
@@ -30,8 +33,11 @@ class Complexity:
     """Multiply-accumulates to score one image."""
     macs_trainable: int
     """The share of them in the trainable part."""
+    macs_with_products: int
+    """Multiply-accumulates to score one image, attention and memory search included."""
 
 
+@lru_cache(maxsize=64)  # a plan asks for it in each of its cells, and each record again
 def complexity(method: Method) -> Complexity:
     """Count a configured method.
 
@@ -44,7 +50,8 @@ def complexity(method: Method) -> Complexity:
     request = method.encoder()
     encoder = frozen.skeleton(request)
     info = encoder.info
-    with torch.device("meta"), torch.no_grad():
+    products = FlopCounterMode(display=False)
+    with torch.device("meta"), torch.no_grad(), products:
         module = method.build(info).eval()
         images = torch.empty(1, 3, info.input_size, info.input_size)
         with counted_macs(encoder) as frozen_tally:
@@ -58,6 +65,7 @@ def complexity(method: Method) -> Complexity:
         params_trainable=trainable,
         macs=sum(frozen_tally) + sum(tally),
         macs_trainable=sum(tally),
+        macs_with_products=products.get_total_flops() // 2,
     )
 
 

@@ -1,9 +1,9 @@
-"""How long a cell will take: from earlier records of the same kind on this machine, else counted from MACs."""
+"""How long cells will take: from earlier records of the same kind on this machine, else counted from MACs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,38 +30,63 @@ class Estimate:
     measured: bool
 
 
-def estimate(item: Planned, results: Path, device: torch.device) -> Estimate:
-    """Return how long the cell will take on this machine."""
-    cell = item.cell
-    for earlier in _earlier(cell, results, device):
-        found = _from_record(cell, earlier)
-        if found is not None:
-            return Estimate(found, measured=True)
-    return Estimate(_from_macs(cell, device), measured=False)
-
-
-def _earlier(cell: Cell, results: Path, device: torch.device) -> Iterator[Record]:
-    """Yield done records of the same method, encoder, input size, precision and machine, newest file first.
-
-    One at a time: the first usually serves, and a plan of hundreds of cells must not read every record for each.
-    """
-    here = environment(describe(device), cell.precision, torch.get_num_threads())
-    files = results.glob(f"*/{cell.method.name}/*/s*.json")
-    for path in sorted(files, key=_modified, reverse=True):
-        try:
-            record = records.read(path)
-        except StoreError:
+def estimates(planned: Sequence[Planned], results: Path, device: torch.device) -> list[Estimate | None]:
+    """Return how long each cell will take on this machine, run in this order; None for those that are done."""
+    history = _History(results, device)
+    found: list[Estimate | None] = []
+    stored: str | None = None
+    for item in planned:
+        if item.state == "done":
+            found.append(None)
             continue
-        there = record.environment
-        same_machine = (there.cpu, there.cores, there.device, there.precision) == (
-            here.cpu,
-            here.cores,
-            here.device,
-            here.precision,
+        # a cell leaves its stored features to the next one, if that differs in nothing but the seed
+        shared = False
+        if item.cell.method.config.steps:
+            shared, stored = item.cell.features_key == stored, item.cell.features_key
+        seconds = _from_records(item.cell, history.of(item.cell), shared)
+        if seconds is None:
+            found.append(Estimate(_from_macs(item.cell, device, shared), measured=False))
+        else:
+            found.append(Estimate(seconds, measured=True))
+    return found
+
+
+class _History:
+    """Records of a results folder, each read at most once, and only as far back as somebody asks."""
+
+    def __init__(self, results: Path, device: torch.device) -> None:
+        self._results = results
+        self._here = environment(describe(device), "", torch.get_num_threads())
+        self._files: dict[str, list[Path]] = {}
+        self._read: dict[Path, Record | None] = {}
+
+    def of(self, cell: Cell) -> Iterator[Record]:
+        """Yield done records of the cell's method, encoder, input size, precision and machine, newest file first."""
+        name = cell.method.name
+        if name not in self._files:
+            self._files[name] = sorted(self._results.glob(f"*/{name}/*/*.json"), key=_modified, reverse=True)
+        for path in self._files[name]:
+            if path not in self._read:
+                self._read[path] = _readable(path)
+            record = self._read[path]
+            if record is not None and self._fits(record, cell):
+                yield record
+
+    def _fits(self, record: Record, cell: Cell) -> bool:
+        there, here = record.environment, self._here
+        return (
+            record.status == "done"
+            and (there.cpu, there.cores, there.device) == (here.cpu, here.cores, here.device)
+            and there.precision == cell.precision
+            and (record.encoder.name, record.encoder.input_size) == (cell.encoder.name, cell.encoder.input_size)
         )
-        same_work = (record.encoder.name, record.encoder.input_size) == (cell.encoder.name, cell.encoder.input_size)
-        if record.status == "done" and same_machine and same_work:
-            yield record
+
+
+def _readable(path: Path) -> Record | None:
+    try:
+        return records.read(path)
+    except StoreError:
+        return None
 
 
 def _modified(path: Path) -> float:
@@ -71,32 +96,41 @@ def _modified(path: Path) -> float:
         return 0.0
 
 
-def _from_record(cell: Cell, earlier: Record) -> float | None:
-    if earlier.efficiency is None or earlier.training is None:
-        return None
-    seconds = earlier.efficiency.seconds
-    trained = sum(earlier.dataset.train.values())
-    tested = sum(earlier.dataset.test_good.values()) + sum(earlier.dataset.test_bad.values())
-    images, was_images = len(cell.task.train) + len(cell.task.test), trained + tested
-    seen = cell.method.config.steps * min(cell.method.config.batch_size, len(cell.task.train))
-    was_seen = earlier.training.steps * earlier.training.batch_size
-    if not (was_seen and was_images and tested):
-        return None
-    return (
-        seconds.get("decode", 0.0) * images / was_images
-        + seconds.get("features", 0.0) * len(cell.task.train) / trained
-        + seconds.get("train", 0.0) * seen / was_seen
-        + (seconds.get("inference", 0.0) + seconds.get("metrics", 0.0)) * len(cell.task.test) / tested
-    )
+def _from_records(cell: Cell, history: Iterator[Record], shared: bool) -> float | None:
+    """Scale the newest usable record to this cell, phase by phase; None without one.
+
+    Features may come from an older one: a record that took them from another seed's cell does not say what they cost.
+    """
+    config, trained = cell.method.config, len(cell.task.train)
+    total: float | None = None
+    for record in history:
+        was_trained = sum(record.dataset.train.values())
+        was_tested = sum(record.dataset.test_good.values()) + sum(record.dataset.test_bad.values())
+        was_seen = record.training.steps * record.training.batch_size if record.training else 0
+        if record.efficiency is None or not (was_trained and was_tested and (was_seen or not config.steps)):
+            continue
+        seconds = record.efficiency.seconds
+        if total is None:
+            images = (trained + len(cell.task.test)) / (was_trained + was_tested)
+            total = seconds.get("decode", 0.0) * images + seconds.get("fit", 0.0) * trained / was_trained
+            total += (seconds.get("inference", 0.0) + seconds.get("metrics", 0.0)) * len(cell.task.test) / was_tested
+            if was_seen:
+                total += seconds.get("train", 0.0) * config.steps * min(config.batch_size, trained) / was_seen
+        if shared or not config.steps:
+            return total
+        if "features" in seconds:
+            return total + seconds["features"] * trained / was_trained
+    return total
 
 
-def _from_macs(cell: Cell, device: torch.device) -> float:
+def _from_macs(cell: Cell, device: torch.device, shared: bool) -> float:
     cost = complexity(cell.method)
     config = cell.method.config
     seen = config.steps * min(config.batch_size, len(cell.task.train))
     # the backward pass costs twice the forward one; the encoder runs once a training image thanks to the store
-    macs = 3 * seen * cost.macs_trainable + len(cell.task.train) * (cost.macs - cost.macs_trainable)
-    macs += len(cell.task.test) * cost.macs
+    macs = 3 * seen * cost.macs_trainable + len(cell.task.test) * cost.macs
+    if not shared:
+        macs += len(cell.task.train) * (cost.macs - cost.macs_trainable)
     return 2 * macs / (EFFICIENCY * _matrix_rate(device))
 
 

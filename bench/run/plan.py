@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -17,10 +18,11 @@ from bench.errors import StoreError
 from bench.metrics import METRIC_VERSION
 from bench.protocol import Protocol, resolve
 from bench.registry import DATASETS, METHODS
-from bench.run import task as tasks
+from bench.run import settings
 from bench.run.progress import Progress
-from bench.run.task import Task
+from bench.run.task import Source, Task, data_root, read
 from bench.store import record as records
+from bench.store.files import file_name
 from bench.store.record import CellKey, Record
 
 
@@ -34,6 +36,10 @@ class Request:
     seeds: tuple[int, ...] = (0,)
     protocol: str = "common"
     classes: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+    """Half-splits of semantic datasets; empty for all."""
+    shots: int | None = None
+    """Training images a class in setting few-shot."""
     encoder: str | None = None
     set: Overrides = field(default_factory=dict)
     data_roots: tuple[str, ...] = ()
@@ -58,32 +64,36 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Return a short name for the terminal: dinomaly on mvtec, seed 0."""
-        return f"{self.method.name} on {self.task.name}, {self.task.setting}, seed {self.seed}"
+        """A short name for the terminal: dinomaly on fmnist A, multi, seed 0."""
+        return f"{self.key.title}, seed {self.seed}"
 
+    @cached_property
     def fingerprint(self) -> str:
-        """Return 12 hex digits over all that decides the scores, the device excepted."""
-        return fingerprint(
-            {
-                "method": self.method.name,
-                "config": self.method.config.model_dump(mode="json"),
-                "dataset": self.task.fingerprint(),
-                "setting": self.task.setting,
-                "classes": sorted(self.task.classes),
-                "seed": self.seed,
-                "protocol": self.protocol.hash(),
-                "metrics": METRIC_VERSION,
-                "weights": self.weights_sha256,
-                "precision": self.precision,
-            }
-        )
+        """12 hex digits over all that decides the scores, the device excepted."""
+        facts = {
+            "method": self.method.name,
+            "config": self.method.config.model_dump(mode="json"),
+            "dataset": self.task.fingerprint,
+            "setting": self.task.setting,
+            "classes": sorted(self.task.classes),
+            "seed": self.seed,
+            "protocol": self.protocol.hash(),
+            "metrics": METRIC_VERSION,
+            "weights": self.weights_sha256,
+            "precision": self.precision,
+        }
+        # cells without these keep the name they had before there were any
+        optional = {"part": self.task.part, "shots": self.task.shots}
+        return fingerprint(facts | {name: value for name, value in optional.items() if value})
 
+    @cached_property
     def features_key(self) -> str:
-        """Return a key that is equal for two cells exactly when their stored features are: all but the seed."""
-        return replace(self, seed=0).fingerprint()
+        """Equal for two cells exactly when their stored features are: all but the seed."""
+        return replace(self, seed=0).fingerprint
 
+    @cached_property
     def key(self) -> CellKey:
-        """Return the cell's identity as records carry it."""
+        """The cell's identity as records carry it."""
         return CellKey(
             method=self.method.name,
             dataset=self.task.name,
@@ -91,12 +101,15 @@ class Cell:
             seed=self.seed,
             protocol=self.protocol.name,
             classes=self.task.classes,
-            fingerprint=self.fingerprint(),
+            part=self.task.part,
+            shots=self.task.shots,
+            fingerprint=self.fingerprint,
         )
 
     def path(self, results: Path) -> Path:
-        """Return where the record goes: <dataset>/<method>/<setting>/s<seed>-<fingerprint>.json."""
-        stem = f"s{self.seed}-{self.fingerprint()}"
+        """Return where the record goes: <dataset>/<method>/<setting>/[<part>-]s<seed>-<fingerprint>.json."""
+        part = f"{file_name(self.task.part)}-" if self.task.part else ""
+        stem = f"{part}s{self.seed}-{self.fingerprint}"
         return results / self.task.name / self.method.name / self.task.setting / f"{stem}.json"
 
 
@@ -110,7 +123,7 @@ class Planned:
 
 
 def expand(request: Request, progress: Progress) -> list[Cell]:
-    """Resolve a request into cells, datasets outermost, seeds innermost.
+    """Resolve a request into cells: datasets outermost, then settings and their parts, methods, seeds innermost.
 
     Args:
         request: what the user asked for.
@@ -119,49 +132,65 @@ def expand(request: Request, progress: Progress) -> list[Cell]:
     Raises:
         UsageError, DatasetError, WeightsError: something asked for does not exist or does not fit.
     """
+    # names and configurations first: a mistyped option must not wait for the hashing of a dataset
     kinds = {name: METHODS.load(name) for name in request.methods}
-    for dataset in request.datasets:
-        DATASETS.load(dataset)
+    cards = [DATASETS.load(dataset).card for dataset in request.datasets]
+    settings.check(cards, request.settings, request.classes, request.splits, request.shots)
     protocols = {name: resolve(request.protocol, kind) for name, kind in kinds.items()}
-    # configurations first: a mistyped --set must not wait for the hashing of a dataset
-    methods: dict[tuple[str, str], tuple[Method, tuple[str, ...]]] = {}
-    for dataset in request.datasets:
-        for name, kind in kinds.items():
-            config = configure(kind, dataset, request.set.get(name, {}), request.encoder)
-            published = configure(kind, dataset, {}, None)
-            changed = tuple(k for k in type(config).model_fields if getattr(config, k) != getattr(published, k))
-            methods[dataset, name] = kind(config), changed
-    requests = {key: method.encoder() for key, (method, _) in methods.items()}
-    for wanted in requests.values():
+    methods = {
+        (dataset, name): _configured(kind, dataset, request)
+        for dataset in request.datasets
+        for name, kind in kinds.items()
+    }
+    encoders = {key: method.encoder() for key, (method, _) in methods.items()}
+    for wanted in encoders.values():
         catalog.describe(wanted.name, wanted.input_size, wanted.blocks)
-    files = {name: weights.locate(name, request.weights) for name in {wanted.name for wanted in requests.values()}}
+    files = {name: weights.locate(name, request.weights) for name in {wanted.name for wanted in encoders.values()}}
     hashes = {name: weights.fingerprint(path) for name, path in files.items()}
 
     cells = []
     for dataset in request.datasets:
+        progress.say(f"reading {dataset}")
+        source = read(dataset, data_root(dataset, request.data_roots), request.classes, progress)
         for setting in request.settings:
-            root = tasks.data_root(dataset, request.data_roots)
-            progress.say(f"reading {dataset}")
-            task = tasks.prepare(dataset, root, setting, request.classes, progress)
-            for name in request.methods:
-                method, changed = methods[dataset, name]
-                wanted = requests[dataset, name]
-                # seeds innermost: they share the features
-                for seed in request.seeds:
-                    cells.append(
-                        Cell(
-                            method=method,
-                            task=task,
-                            seed=seed,
-                            protocol=protocols[name],
-                            encoder=wanted,
-                            weights=files[wanted.name],
-                            weights_sha256=hashes[wanted.name],
-                            precision=request.precision,
-                            changed=changed,
+            for tasks in _parts(source, setting, request):
+                for name in request.methods:
+                    method, changed = methods[dataset, name]
+                    encoder = encoders[dataset, name]
+                    # seeds innermost: they share the features
+                    for seed, task in tasks.items():
+                        cells.append(
+                            Cell(
+                                method=method,
+                                task=task,
+                                seed=seed,
+                                protocol=protocols[name],
+                                encoder=encoder,
+                                weights=files[encoder.name],
+                                weights_sha256=hashes[encoder.name],
+                                precision=request.precision,
+                                changed=changed,
+                            )
                         )
-                    )
     return cells
+
+
+def _configured(kind: type[Method], dataset: str, request: Request) -> tuple[Method, tuple[str, ...]]:
+    """Return the method as asked for, and which of its values are not the published ones for the dataset."""
+    published = config = configure(kind, dataset, {}, None)
+    given = request.set.get(kind.name, {})
+    if given or request.encoder is not None:
+        config = configure(kind, dataset, given, request.encoder)
+    changed = tuple(key for key in kind.Config.model_fields if getattr(config, key) != getattr(published, key))
+    return kind(config), changed
+
+
+def _parts(source: Source, setting: str, request: Request) -> list[dict[int, Task]]:
+    """Return each part's tasks by seed; one task serves all seeds unless the seed chooses images."""
+    if setting != "few-shot":
+        return [dict.fromkeys(request.seeds, task) for task in settings.tasks(source, setting, request.splits)]
+    by_seed = [settings.tasks(source, setting, request.splits, request.shots, seed) for seed in request.seeds]
+    return [dict(zip(request.seeds, part, strict=True)) for part in zip(*by_seed, strict=True)]
 
 
 def look_up(cells: Sequence[Cell], results: Path, note: Callable[[str], None] = lambda text: None) -> list[Planned]:

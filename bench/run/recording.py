@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,10 +13,11 @@ import torch
 from bench.api import Sample
 from bench.encoders import catalog
 from bench.errors import BenchError
-from bench.metrics import METRIC_VERSION, Scores
+from bench.metrics import METRIC_VERSION
 from bench.run import timing
 from bench.run.complexity import complexity
 from bench.run.plan import Cell
+from bench.run.scoring import Scored
 from bench.run.training import TrainingLog
 from bench.store.provenance import environment
 from bench.store.record import (
@@ -28,6 +30,7 @@ from bench.store.record import (
     Record,
     TrainingFacts,
 )
+from bench.store.rows import mean
 
 
 def facts(cell: Cell, device: torch.device, command: Sequence[str], vanished: Mapping[str, int]) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def facts(cell: Cell, device: torch.device, command: Sequence[str], vanished: Ma
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": tuple(command),
-        "cell": cell.key(),
+        "cell": cell.key,
         "protocol": ProtocolFacts(
             name=protocol.name, version=protocol.version, hash=protocol.hash(), fields=protocol.fields()
         ),
@@ -45,9 +48,12 @@ def facts(cell: Cell, device: torch.device, command: Sequence[str], vanished: Ma
         "config": cell.method.config.model_dump(mode="json"),
         "changed": cell.changed,
         "dataset": DatasetFacts(
-            fingerprint=task.fingerprint(),
+            fingerprint=task.fingerprint,
             kind=task.dataset.card.kind,
-            classes_known=len(task.dataset.card.classes) or len(task.classes),
+            classes_known=task.classes_known,
+            parts_known=task.parts_known,
+            normal=task.normal,
+            chosen=tuple(sample.id for sample in task.train) if task.shots else (),
             train=_count(task.train, task.classes),
             test_good=_count([sample for sample in task.test if sample.label == 0], task.classes),
             test_bad=_count([sample for sample in task.test if sample.label == 1], task.classes),
@@ -65,18 +71,18 @@ def facts(cell: Cell, device: torch.device, command: Sequence[str], vanished: Ma
     }
 
 
-def scores(found: Mapping[str, Scores], metrics: Sequence[str]) -> dict[str, Any]:
-    """Return the record's scores by class and their mean.
-
-    The mean is null where a single class has no value: a mean over the others would not be comparable.
-    """
-    classes = {cls: ClassScores(values=dict(values), undefined=values.reasons) for cls, values in found.items()}
-    means: dict[str, float | None] = {}
-    for metric in metrics:
-        values = [one.values[metric] for one in classes.values()]
-        numbers = [value for value in values if value is not None]
-        means[metric] = sum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
-    return {"scores": classes, "mean": means}
+def scores(found: Scored, metrics: Sequence[str]) -> dict[str, Any]:
+    """Return the record's scores by class, their mean, and those of all classes pooled."""
+    classes = {
+        cls: ClassScores(values=dict(own), extra=dict(extra), undefined={**own.reasons, **extra.reasons})
+        for cls, own, extra in ((cls, found.scores[cls], found.extra[cls]) for cls in found.scores)
+    }
+    pooled = found.pooled
+    return {
+        "scores": classes,
+        "mean": {metric: mean(one.values[metric] for one in classes.values()) for metric in metrics},
+        "pooled": ClassScores(values=dict(pooled), undefined=pooled.reasons) if pooled else None,
+    }
 
 
 def training(cell: Cell, log: TrainingLog | None, place: str) -> TrainingFacts | None:
@@ -125,4 +131,5 @@ def _failure(error: Exception, device: torch.device) -> Failure:
 
 
 def _count(samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, int]:
-    return {cls: sum(sample.cls == cls for sample in samples) for cls in classes}
+    found = Counter(sample.cls for sample in samples)
+    return {cls: found[cls] for cls in classes}

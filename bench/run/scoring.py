@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ import torch
 from bench.api import Sample, by_class
 from bench.loading.masks import to_evaluation
 from bench.metrics import Scores, evaluate_class
+from bench.run.extras import extra_scores
 from bench.run.feature_store import Extractor
 from bench.run.plan import Cell
-from bench.run.progress import Progress
+from bench.run.pooled import Pool
+from bench.run.progress import Advance, Progress
 from bench.run.timing import Stopwatch
 from bench.run.training import autocast
-from bench.store.files import atomic
+from bench.store.files import atomic, file_name
 
 PackedMasks = Mapping[str, npt.NDArray[np.uint8]]
 """Class -> masks at the evaluation size S, one image a row, as packed bits uint8 [N, S*S/8]."""
@@ -32,8 +34,13 @@ COLUMNS = ("id", "class", "defect", "label", "score")
 class Scored:
     """Scores by class, and the per-image table behind them."""
 
-    scores: dict[str, Scores] = field(default_factory=dict)
-    rows: dict[str, list[Any]] = field(default_factory=lambda: {column: [] for column in COLUMNS})
+    scores: dict[str, Scores]
+    extra: dict[str, Scores]
+    """By class, see `bench.run.extras`."""
+    pooled: Scores | None
+    """All classes ranked together; None where there is but one class."""
+    rows: dict[str, list[Any]]
+    """Columns as in COLUMNS."""
 
 
 def read_masks(cell: Cell) -> PackedMasks:
@@ -96,30 +103,45 @@ def score(
     if keep_maps is not None:
         shutil.rmtree(keep_maps, ignore_errors=True)
         keep_maps.mkdir(parents=True)
-    result = Scored()
+    scores: dict[str, Scores] = {}
+    extra: dict[str, Scores] = {}
+    rows: dict[str, list[Any]] = {column: [] for column in COLUMNS}
+    pool = _pool(cell, masks)
     with progress.phase("score", len(cell.task.test)) as advance:
         for cls, samples in by_class(cell.task.test).items():
+            # 10,000 maps of a semantic set would take 2.4 GiB, and be measured against nothing
+            map_wanted = cls in masks or keep_maps is not None
             with watch.phase("inference"):
-                maps, image_scores = _predict(cell, extract, module, samples, batch_size)
+                maps, image_scores = _predict(cell, extract, module, samples, batch_size, map_wanted, advance)
             with watch.phase("metrics"):
                 truth = _unpack(masks[cls], cell.protocol.eval_size) if cls in masks else None
-                labels = np.array([sample.label for sample in samples], dtype=np.int64)
-                result.scores[cls] = evaluate_class(maps, truth, image_scores, labels, metrics=cell.protocol.metrics)
+                labels = [sample.label for sample in samples]
+                scores[cls] = _measure(cell, maps, truth, image_scores, labels)
+                extra[cls] = extra_scores(samples, image_scores)
+                if pool is not None:
+                    pool.add(maps, truth, image_scores, labels)
             for sample, value in zip(samples, image_scores.tolist(), strict=True):
                 row = (sample.id, cls, sample.defect, sample.label, value)
                 for column, entry in zip(COLUMNS, row, strict=True):
-                    result.rows[column].append(entry)
+                    rows[column].append(entry)
             if keep_maps is not None and maps is not None:
-                with atomic(keep_maps / f"{cls}.npy") as file:
+                with atomic(keep_maps / f"{file_name(cls)}.npy") as file:
                     np.save(file, maps)
-            advance(len(samples), cls)
-    return result
+    with watch.phase("metrics"):
+        pooled = pool.compute() if pool is not None else None
+    return Scored(scores, extra, pooled, rows)
 
 
 def _predict(
-    cell: Cell, extract: Extractor, module: torch.nn.Module, samples: Sequence[Sample], batch_size: int
+    cell: Cell,
+    extract: Extractor,
+    module: torch.nn.Module,
+    samples: Sequence[Sample],
+    batch_size: int,
+    map_wanted: bool,
+    advance: Advance,
 ) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float64]]:
-    """Return float32 maps [N, S, S] (None for image-level methods) and float64 image scores [N]."""
+    """Return float32 maps [N, S, S] (None for image-level methods, or not wanted) and float64 image scores [N]."""
     size = cell.protocol.eval_size
     maps: npt.NDArray[np.float32] | None = None
     scores = np.empty(len(samples), dtype=np.float64)
@@ -130,11 +152,35 @@ def _predict(
         with torch.no_grad(), autocast(extract.device, cell.precision):
             prediction = cell.method.anomaly(module, features, extract.encoder.info, size)
         scores[start : start + len(chunk)] = prediction.scores.float().cpu().numpy()
-        if prediction.maps is not None:
+        if map_wanted and prediction.maps is not None:
             if maps is None:
                 maps = np.empty((len(samples), size, size), dtype=np.float32)
             maps[start : start + len(chunk)] = prediction.maps.float().cpu().numpy()
+        advance(len(chunk), chunk[0].cls)
     return maps, scores
+
+
+def _measure(
+    cell: Cell,
+    maps: npt.NDArray[np.float32] | None,
+    masks: npt.NDArray[np.bool_] | None,
+    image_scores: npt.NDArray[np.float64],
+    labels: Sequence[int],
+) -> Scores:
+    found = evaluate_class(maps, masks, image_scores, labels, metrics=cell.protocol.metrics)
+    if masks is not None:
+        return found
+    # maps are not even kept without masks, but it is the masks that are missing
+    reasons = {metric: "no masks" if metric.startswith("pixel/") else why for metric, why in found.reasons.items()}
+    return Scores(found, reasons)
+
+
+def _pool(cell: Cell, masks: PackedMasks) -> Pool | None:
+    count = len(cell.task.classes)
+    if count < 2:
+        return None
+    images, size = len(cell.task.test), cell.protocol.eval_size
+    return Pool(cell.protocol.metrics, classes=count, with_masks=len(masks), images=images, size=size)
 
 
 def _unpack(bits: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.bool_]:

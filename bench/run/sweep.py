@@ -24,7 +24,7 @@ def run(
         planned: cells with what the results folder holds of them.
         options: how to run.
         progress: told of the work inside each cell.
-        finished: called with each record as soon as it is written.
+        finished: called with each record as soon as it is written, also where another process wrote it meanwhile.
     """
     code = 0
     todo = [item for item in planned if item.state != "done"]
@@ -36,8 +36,9 @@ def run(
                 continue
             # another process may have ended this cell since the plan was made
             (now,) = look_up([item.cell], options.results)
-            if now.state == "done":
+            if now.record is not None and now.state == "done":
                 progress.say(f"[{number}/{len(todo)}] {item.cell.name}: done by another process")
+                finished(now, now.record)
                 continue
             progress.say(f"[{number}/{len(todo)}] {item.cell.name}")
             record = cells.run(item.cell, options, progress)

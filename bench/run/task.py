@@ -1,10 +1,11 @@
-"""A task: which images are trained on and which are tested, for one dataset under one setting."""
+"""A task: which images are trained on and which are tested. Read `bench.run.settings` for how one is made."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from bench.api import Dataset, Sample
@@ -13,33 +14,63 @@ from bench.loading.hashes import content_hashes
 from bench.registry import DATASETS, did_you_mean
 from bench.run.progress import Progress
 
-SETTINGS = {"multi": "one model for all classes; metrics a class, then their mean"}
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset as it was found: indexed, checked and hashed, before a setting says what is trained and tested."""
+
+    name: str
+    dataset: Dataset = field(repr=False)
+    classes: tuple[str, ...]
+    """Classes asked for, in the dataset's order."""
+    classes_known: int
+    """Classes that the dataset has by its card; those found where the card names none."""
+    samples: tuple[Sample, ...] = field(repr=False)
+    """Training and test images: of the classes asked for, and of all classes of a semantic set, where each class is
+    tested against the others."""
+    hashes: Mapping[Path, str] = field(repr=False)
+    """SHA-256 of every image and mask file."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Training and test images of a dataset under a setting, checked, hashed and in a fixed order."""
+    """Training and test images of one model, checked, hashed and in a fixed order."""
 
     name: str
+    """The dataset's."""
     dataset: Dataset = field(repr=False)
     setting: str
     classes: tuple[str, ...]
+    """What is scored by itself: the dataset's classes, or the part of a semantic set."""
     train: tuple[Sample, ...] = field(repr=False)
     test: tuple[Sample, ...] = field(repr=False)
     hashes: Mapping[Path, str] = field(repr=False)
-    """SHA-256 of every image and mask file."""
+    classes_known: int
+    part: str = ""
+    """Which of the setting's several models this is: a class or a half-split; empty where there is only one."""
+    parts_known: int = 1
+    """How many models the setting makes of the whole dataset."""
+    normal: tuple[str, ...] = ()
+    """Semantic sets: the classes that are normal."""
+    shots: int | None = None
+    """Training images a class; None for all that there are."""
 
     @property
     def has_masks(self) -> dict[str, bool]:
         """Class -> whether its anomalous images have masks, that is, whether it has pixel scores."""
-        return {cls: any(sample.masks for sample in self.test if sample.cls == cls) for cls in self.classes}
+        found = dict.fromkeys(self.classes, False)
+        for sample in self.test:
+            found[sample.cls] |= bool(sample.masks)
+        return found
 
+    @cached_property
     def fingerprint(self) -> str:
-        """Return 16 hex digits over ids, labels, splits and the bytes of every image and mask."""
+        """16 hex digits over ids, labels, splits and the bytes of every image and mask."""
         digest = hashlib.sha256()
         for sample in (*self.train, *self.test):
             files = [self.hashes[path] for path in (sample.image, *sample.masks)]
-            digest.update("\t".join([sample.id, sample.split, str(sample.label), *files]).encode() + b"\n")
+            member = [sample.member] if sample.member else []
+            digest.update("\t".join([sample.id, sample.split, str(sample.label), *files, *member]).encode() + b"\n")
         return digest.hexdigest()[:16]
 
 
@@ -63,54 +94,45 @@ def data_root(name: str, given: Sequence[str]) -> Path | None:
     return chosen.absolute() if chosen else None
 
 
-def prepare(
-    name: str,
-    root: Path | None,
-    setting: str,
-    classes: Sequence[str],
-    progress: Progress,
-) -> Task:
+def read(name: str, root: Path | None, classes: Sequence[str], progress: Progress) -> Source:
     """Index a dataset and hash its files.
 
     Args:
         name: registered dataset name.
         root: where the user says the data is; None for the dataset's own default place.
-        setting: one of SETTINGS.
         classes: classes asked for; empty for all that the dataset has.
         progress: told of the files hashed.
 
     Raises:
-        UsageError: unknown dataset, setting or class.
+        UsageError: unknown dataset or class.
         DatasetError: data missing or incomplete, or a class without images to train on or to test.
     """
-    if setting not in SETTINGS:
-        raise UsageError(f"unknown setting '{setting}'.{did_you_mean(setting, SETTINGS)} Known: {', '.join(SETTINGS)}")
     kind = DATASETS.load(name)
     dataset = kind(kind.locate(root))
-    samples = dataset.samples()
-    present = list(dict.fromkeys(sample.cls for sample in samples))
+    card, verify = dataset.card, f"Check with: bench data verify {name} --root {dataset.root}"
+    found = dataset.samples()
+    present = list(dict.fromkeys(sample.cls for sample in found))
     for wanted in classes:
-        if wanted not in present and wanted not in dataset.card.classes:
+        if wanted not in present and wanted not in card.classes:
             raise UsageError(
                 f"{name} has no class '{wanted}'.{did_you_mean(wanted, present)} Found in {dataset.root}: "
                 f"{', '.join(present)}"
             )
+    semantic = card.kind == "semantic"
+    for wanted in card.classes if semantic else classes:
         if wanted not in present:
             raise DatasetError(
-                f"{name} at {dataset.root}: class '{wanted}' is not there. Found: {', '.join(present)}. "
-                f"Check with: bench data verify {name} --root {dataset.root}"
+                f"{name} at {dataset.root}: class '{wanted}' is not there. Found: {', '.join(present)}. {verify}"
             )
     chosen = tuple(cls for cls in present if not classes or cls in classes)
-    train = tuple(sample for sample in samples if sample.cls in chosen and sample.split == "train")
-    test = tuple(sample for sample in samples if sample.cls in chosen and sample.split == "test")
-    for cls in chosen:
-        for split, part in (("train", train), ("test", test)):
-            if not any(sample.cls == cls for sample in part):
-                raise DatasetError(
-                    f"{name} at {dataset.root}: class '{cls}' has no {split} images. "
-                    f"Check with: bench data verify {name} --root {dataset.root}"
-                )
-    files = [path for sample in (*train, *test) for path in (sample.image, *sample.masks)]
+    used = frozenset(present if semantic else chosen)
+    samples = tuple(sample for sample in found if sample.cls in used and sample.split != "val")
+    there = {(sample.cls, sample.split) for sample in samples}
+    for cls in present:
+        for split in ("train", "test"):
+            if cls in used and (cls, split) not in there:
+                raise DatasetError(f"{name} at {dataset.root}: class '{cls}' has no {split} images. {verify}")
+    files = dict.fromkeys(path for sample in samples for path in (sample.image, *sample.masks))
     with progress.phase("hash", len(files)) as advance:
         hashes = content_hashes(files, lambda done: advance(done, ""))
-    return Task(name, dataset, setting, chosen, train, test, hashes)
+    return Source(name, dataset, chosen, len(card.classes) or len(present), samples, hashes)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
 from bench.errors import StoreError
 
@@ -44,6 +45,13 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         # after a success the name is gone; where the folder cannot be had, there is nothing to remove
         with suppress(OSError):
             temporary.unlink()
+
+
+def file_name(text: str) -> str:
+    """Return `text` with what a file name should not hold spelt as %XX: T-shirt/top is T-shirt%2Ftop."""
+    return "".join(
+        char if char.isalnum() or char in "-_.+" else quote(char, safe="", errors="surrogateescape") for char in text
+    )
 
 
 @contextmanager

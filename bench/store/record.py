@@ -41,7 +41,18 @@ class CellKey(_Part):
     seed: int
     protocol: str
     classes: tuple[str, ...]
+    """What the scores are given by; of a cell with a part, the part alone."""
+    part: str = ""
+    """Which of the setting's several models this is: a class (`single`) or a half-split of a semantic set."""
+    shots: int | None = None
+    """Training images a class (`few-shot`)."""
     fingerprint: str
+
+    @property
+    def title(self) -> str:
+        """A short name without the seed: `dinomaly on fmnist A, multi`."""
+        where = f"{self.dataset} {self.part}" if self.part else self.dataset
+        return f"{self.method} on {where}, {self.setting}" + (f" ({self.shots})" if self.shots else "")
 
 
 class ProtocolFacts(_Part):
@@ -60,6 +71,12 @@ class DatasetFacts(_Part):
     kind: str
     classes_known: int
     """Classes the dataset has by its card; more than were run when `--classes` chose some."""
+    parts_known: int = 1
+    """Models that the setting makes of the whole dataset, of which this cell is one."""
+    normal: tuple[str, ...] = ()
+    """Semantic sets: the classes that are normal in this part."""
+    chosen: tuple[str, ...] = ()
+    """Ids of the training images that the seed chose (`few-shot`)."""
     train: dict[str, int]
     test_good: dict[str, int]
     test_bad: dict[str, int]
@@ -82,6 +99,8 @@ class ClassScores(_Part):
     """Scores of one class: metric id -> fraction, or null with the reason in `undefined`."""
 
     values: dict[str, float | None]
+    extra: dict[str, float | None] = {}
+    """What single datasets are also scored by, see `bench.run.extras`; not the protocol's, not in `mean`."""
     undefined: dict[str, str] = {}
 
 
@@ -103,7 +122,8 @@ class Efficiency(_Part):
     """Cost of the cell. Throughputs count images a second; training counts an image once a step it is seen in."""
 
     seconds: dict[str, float]
-    """By phase: decode, features, train, inference, metrics. A resumed phase counts all its attempts."""
+    """By phase: decode, features, fit, train, inference, metrics. A resumed phase counts all its attempts; features
+    that another seed's cell had just computed are not counted again."""
     train_images_per_second: float | None
     inference_images_per_second: float | None
     """Decoded pixels to maps and scores, encoder included."""
@@ -160,6 +180,8 @@ class Record(_Part):
     scores: dict[str, ClassScores] = {}
     mean: dict[str, float | None] = {}
     """Mean over the cell's classes; null where a class has no value."""
+    pooled: ClassScores | None = None
+    """All classes ranked together, as one threshold for all of them sees them; of cells of several classes."""
     training: TrainingFacts | None = None
     efficiency: Efficiency | None = None
     environment: Environment

@@ -12,7 +12,7 @@ from bench.errors import StoreError
 from bench.registry import METHODS
 from bench.run import estimate as module
 from bench.run.complexity import complexity
-from bench.run.estimate import Estimate, estimate
+from bench.run.estimate import Estimate, estimates
 from bench.run.plan import Planned
 from bench.store import record as records
 from bench.store.provenance import environment
@@ -24,11 +24,18 @@ Dinomaly = METHODS.load("dinomaly")
 def cell(train: int = 10, test: int = 20, **config: Any) -> Any:
     method = Dinomaly(Dinomaly.Config(**{"encoder": "vit_small_patch14_reg4_dinov2.lvd142m", "steps": 100, **config}))
     task = SimpleNamespace(train=[None] * train, test=[None] * test)
-    return SimpleNamespace(method=method, task=task, precision="fp32", encoder=method.encoder())
+    key = method.config.model_dump_json()
+    return SimpleNamespace(method=method, task=task, precision="fp32", encoder=method.encoder(), features_key=key)
 
 
 def planned(made: Any) -> Planned:
     return Planned(cell=made, state="new")
+
+
+def estimate(item: Planned, results: Path, device: torch.device) -> Estimate:
+    (found,) = estimates([item], results, device)
+    assert found is not None
+    return found
 
 
 def earlier(made: Any, **changes: Any) -> Any:
@@ -91,10 +98,45 @@ def test_other_work_is_scaled_phase_by_phase(kept: Any, changes: dict[str, int],
 
 def test_the_newest_fitting_record_counts_and_no_more_are_read(kept: Any) -> None:
     made = cell()
-    fast = earlier(made, efficiency=SimpleNamespace(seconds={"train": 1.0}))
+    fast = earlier(made, efficiency=SimpleNamespace(seconds={"features": 0.25, "train": 0.75}))
     results = kept.keep(earlier(made), earlier(made), fast, None)
     assert estimate(planned(made), results, CPU).seconds == 1.0
     assert kept.read == ["s3", "s2"]
+
+
+def test_done_cells_have_no_estimate(kept: Any) -> None:
+    made = cell()
+    assert estimates([Planned(cell=made, state="done")], kept.keep(earlier(made)), CPU) == [None]
+
+
+def test_features_are_counted_for_the_first_of_several_seeds_only(kept: Any) -> None:
+    made, other = cell(), cell(steps=50)
+    found = estimates([planned(made), planned(made), planned(other), planned(made)], kept.keep(earlier(made)), CPU)
+    assert [one.seconds for one in found if one] == [15.0, 13.0, 13.0, 15.0]
+
+
+def test_a_record_that_took_anothers_features_leaves_their_cost_to_an_older_one(kept: Any) -> None:
+    made = cell()
+    took = earlier(made, efficiency=SimpleNamespace(seconds={"decode": 1.0, "train": 5.0, "inference": 8.0}))
+    slow = earlier(made, efficiency=SimpleNamespace(seconds={"decode": 90.0, "features": 3.0, "train": 90.0}))
+    assert estimate(planned(made), kept.keep(slow, took, took), CPU).seconds == 14.0 + 3.0
+    assert kept.read == ["s2", "s1", "s0"]
+
+
+def test_each_record_is_read_once_for_a_whole_plan(kept: Any) -> None:
+    made = cell()
+    assert len(estimates([planned(made)] * 9, kept.keep(earlier(made)), CPU)) == 9
+    assert kept.read == ["s0"]
+
+
+def test_a_method_that_trains_nothing_is_estimated_from_its_records(kept: Any) -> None:
+    made = cell()
+    made.method = SimpleNamespace(name="dinomaly", config=SimpleNamespace(steps=0, batch_size=1))
+    made.task = SimpleNamespace(train=[None] * 20, test=[None] * 20)
+    memory = earlier(
+        made, training=None, efficiency=SimpleNamespace(seconds={"decode": 3.0, "fit": 2.0, "inference": 8.0})
+    )
+    assert estimate(planned(made), kept.keep(memory), CPU) == Estimate(3 * 40 / 30 + 2 * 2 + 8, measured=True)
 
 
 def test_records_that_do_not_fit_are_passed_over(kept: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import StoreError
-from bench.store.files import atomic, try_lock
+from bench.store.files import atomic, file_name, try_lock
 
 HOLD = """
 import sys, time
@@ -27,6 +27,25 @@ with try_lock(Path(sys.argv[1])) as mine:
 def write(path: Path, text: bytes) -> None:
     with atomic(path) as file:
         file.write(text)
+
+
+def test_any_text_becomes_a_file_name_of_its_own(tmp_path: Path) -> None:
+    odd = (
+        "T-shirt/top",
+        "T-shirt_top",
+        "T-shirt%2Ftop",
+        "../up",
+        "[a]*?",
+        "grüne Dose",
+        b"caf\xe9".decode("utf-8", "surrogateescape"),
+    )
+    names = [file_name(text) for text in odd]
+    assert names[0] == "T-shirt%2Ftop" and len(set(names)) == len(odd)
+    for name in names:
+        (tmp_path / f"{name}.json").write_text("")
+        assert not set(name) & set("/[]*? ")
+    assert len(list(tmp_path.iterdir())) == len(odd)
+    assert file_name("metal_nut") == "metal_nut", "what is a name already stays as it is"
 
 
 def test_the_file_is_written_with_its_folders_and_replaced(tmp_path: Path) -> None:

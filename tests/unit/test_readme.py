@@ -12,6 +12,7 @@ from rich.console import Console
 from bench.cli.main import cli
 from bench.cli.terminal import score_table
 from bench.store import record as records
+from bench.store.rows import Row
 
 REPO = Path(__file__).resolve().parents[2]
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -20,7 +21,7 @@ RECORD = REPO / "results" / "baselines" / "demo-dinomaly-multi-s0.json"
 
 def test_the_table_is_the_committed_record() -> None:
     out = io.StringIO()
-    Console(file=out, width=100).print(score_table(records.read(RECORD)))
+    Console(file=out, width=100).print(score_table(Row((records.read(RECORD),))))
     for line in out.getvalue().splitlines():
         assert line.rstrip() in README
 

@@ -114,6 +114,39 @@ def save(folder: Path, data: Any) -> Path:
     return path
 
 
+def test_records_without_what_came_later_still_load() -> None:
+    baselines = sorted((Path(__file__).resolve().parents[2] / "results" / "baselines").glob("*.json"))
+    assert baselines
+    for path in baselines:
+        assert records.read(path).status == "done"
+    older = facts()
+    for part, fields in later_fields().items():
+        assert not fields.keys() & (older[part] if part else older).keys(), "the older record has none of these"
+    record = Record(**older)
+    assert (record.cell.part, record.cell.shots, record.dataset.parts_known, record.pooled) == ("", None, 1, None)
+    assert record.scores["a"].extra == {} and record.dataset.chosen == record.dataset.normal == ()
+
+
+def later_fields() -> dict[str, dict[str, Any]]:
+    """Optional fields by part of the record ("" for the record itself) that the first records do not have."""
+    return {
+        "": {"pooled": {"values": {"image/auroc": 0.5}, "undefined": {"image/ap": "why"}}},
+        "cell": {"part": "A", "shots": 4},
+        "dataset": {"parts_known": 4, "normal": ["a"], "chosen": ["a/train/1"]},
+    }
+
+
+def test_what_came_later_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    data = facts()
+    for part, fields in later_fields().items():
+        (data[part] if part else data).update(fields)
+    data["scores"]["a"]["extra"] = {"image/auroc:logical": 0.1 + 0.2, "image/auroc:mean": None}
+    record = Record(**data)
+    records.write(record, tmp_path / "s0.json")
+    assert records.read(tmp_path / "s0.json") == record
+    assert record.cell.title == "dinomaly on demo A, multi (4)"
+
+
 def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     record = Record(**facts())
     path = tmp_path / "deep" / "s0.json"

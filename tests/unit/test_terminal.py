@@ -8,9 +8,10 @@ import pytest
 from rich.console import Console
 
 from bench.cli import terminal
-from bench.cli.terminal import TerminalProgress, console, duration, footnotes, percent, score_table
+from bench.cli.terminal import TerminalProgress, console, duration, footnotes, percent, score_line, score_table
 from bench.protocol import COMMON, SEVEN
 from bench.store.record import ClassScores, Record
+from bench.store.rows import Row
 
 TRICKY = ("[red]x[/]", "[/]", "a[bold", ":bug:", "50%", "{0}", "grüne Dose")
 
@@ -31,6 +32,7 @@ def record(**changes: Any) -> Record:
             "protocol": "common",
             "classes": classes,
             "fingerprint": "0" * 12,
+            **changes.pop("cell", {}),
         },
         "protocol": {"name": "common", "version": 1, "hash": "0", "fields": {**COMMON.fields()}},
         "metric_version": 1,
@@ -70,10 +72,13 @@ def shown(thing: Any, **options: Any) -> str:
     return out.file.getvalue()
 
 
-def rows(record: Record) -> dict[str, list[str]]:
-    cells = [
-        [part.strip() for part in re.split("[│┃]", line)[1:-1]] for line in shown(score_table(record)).splitlines()
-    ]
+def table(*records: Record) -> Any:
+    return score_table(Row(records))
+
+
+def rows(*records: Record) -> dict[str, list[str]]:
+    lines = shown(table(*records)).splitlines()
+    cells = [[part.strip() for part in re.split("[│┃]", line)[1:-1]] for line in lines]
     return {row[0]: row[1:] for row in cells if row}
 
 
@@ -118,12 +123,12 @@ def test_durations_are_short(seconds: float, text: str) -> None:
 def test_the_table_has_a_row_a_class_and_the_mean_of_all() -> None:
     values = {metric: 0.9 + number / 100 for number, metric in enumerate(SEVEN)}
     scores = {"bottle": ClassScores(values=values), "screw": ClassScores(values=dict.fromkeys(SEVEN, 0.5))}
-    found = rows(record(scores=scores, mean={metric: (value + 0.5) / 2 for metric, value in values.items()}))
+    found = rows(record(scores=scores))
     assert list(found) == ["class", "bottle", "screw", "mean of 2"]
     assert found["class"] == ["I-AUROC", "I-AP", "I-F1max", "P-AUROC", "P-AP", "P-F1max", "AUPRO"]
     assert found["bottle"] == ["90.0", "91.0", "92.0", "93.0", "94.0", "95.0", "96.0"]
     assert found["mean of 2"] == ["70.0", "70.5", "71.0", "71.5", "72.0", "72.5", "73.0"]
-    title = shown(score_table(record())).splitlines()[0].strip()
+    title = shown(table(record())).splitlines()[0].strip()
     assert title == "dinomaly on mvtec, multi, seed 3, protocol common"
 
 
@@ -138,13 +143,13 @@ def test_undefined_scores_are_dashes_with_a_footnote() -> None:
     made = record(scores=scores, mean=values)
     for row in ("bottle", "mean of 2"):
         assert rows(made)[row] == ["75.0"] * 3 + ["–"] * 4
-    assert footnotes(made) == [f"– {metric}: no masks (bottle, screw)" for metric in reasons]
+    assert footnotes(Row((made,))) == [f"– {', '.join(reasons)}: no masks (bottle, screw)"]
 
 
 def test_footnotes_name_changes_and_lost_masks() -> None:
-    assert footnotes(record()) == []
+    assert footnotes(Row((record(),))) == []
     made = record(changed=("steps",), dataset={"masks_vanished": {"bottle": 2, "screw": 1}})
-    assert footnotes(made) == [
+    assert footnotes(Row((made,))) == [
         "not the paper's settings: steps = 10",
         "masks smaller than half an evaluation pixel, counted as normal pixels: bottle 2, screw 1",
     ]
@@ -165,7 +170,60 @@ def test_variants_of_a_metric_keep_their_name() -> None:
 
 def test_class_names_are_shown_as_they_are() -> None:
     assert set(TRICKY) < set(rows(record(classes=TRICKY)))
-    assert all(name in shown(score_table(record(classes=TRICKY)), force_terminal=True) for name in TRICKY)
+    assert all(name in shown(table(record(classes=TRICKY)), force_terminal=True) for name in TRICKY)
+
+
+def half(part: str, score: float, known: int = 4) -> Record:
+    values = {metric: None if metric.startswith("pixel") else score for metric in SEVEN}
+    undefined = {metric: "no masks" for metric in SEVEN if metric.startswith("pixel")}
+    return record(
+        classes=(part,),
+        scores={part: ClassScores(values=values, undefined=undefined)},
+        cell={"dataset": "fmnist", "part": part},
+        dataset={"kind": "semantic", "classes_known": 10, "parts_known": known},
+    )
+
+
+def test_a_row_of_parts_is_one_table_with_their_mean() -> None:
+    parts = [half(part, score) for part, score in zip("ABCD", (0.9, 0.8, 0.7, 0.6), strict=True)]
+    found = rows(*parts)
+    assert list(found) == ["split", "A", "B", "C", "D", "mean of 4"]
+    assert found["A"] == ["90.0"] * 3 + ["–"] * 4
+    assert found["mean of 4"] == ["75.0"] * 3 + ["–"] * 4
+    assert shown(table(*parts)).splitlines()[0].strip() == "dinomaly on fmnist, multi, seed 3, protocol common"
+    pixel = ", ".join(metric for metric in SEVEN if metric.startswith("pixel"))
+    assert footnotes(Row(tuple(parts))) == [f"– {pixel}: no masks (A, B, C, D)"]
+
+
+def test_an_incomplete_row_has_no_mean() -> None:
+    found = rows(half("A", 0.9), half("B", 0.8), half("D", 0.7))
+    assert list(found) == ["split", "A", "B", "D", "3/4 splits"]
+    assert found["3/4 splits"] == ["–"] * 7
+
+
+def test_a_part_is_one_line_of_what_it_has() -> None:
+    assert score_line(half("A", 0.9)) == "A  I-AUROC 90.0, I-AP 90.0, I-F1max 90.0"
+
+
+def test_extra_scores_are_columns_and_pooled_ones_a_line() -> None:
+    values = dict.fromkeys(SEVEN, 0.5)
+    extra = {"image/auroc:logical": 0.25, "image/auroc:mean": 0.75, "sample/auroc": 1.0}
+    scores = {"bottle": ClassScores(values=values, extra=extra), "screw": ClassScores(values=values, extra=extra)}
+    made = record(scores=scores, pooled=ClassScores(values={"image/auroc": 0.125}))
+    found = rows(made)
+    assert found["class"][7:] == ["I-AUROC:logical", "I-AUROC:mean", "S-AUROC"]
+    assert found["bottle"][7:] == found["mean of 2"][7:] == ["25.0", "75.0", "100.0"]
+    assert found["pooled"] == ["12.5"] + ["–"] * 9
+    assert footnotes(Row((made,))) == [
+        "pooled: all classes ranked together, as one threshold for all of them sees them"
+    ]
+
+
+def test_an_extra_score_that_one_class_lacks_has_no_mean() -> None:
+    values = dict.fromkeys(SEVEN, 0.5)
+    scores = {"bottle": ClassScores(values=values, extra={"sample/ap": 1.0}), "screw": ClassScores(values=values)}
+    found = rows(record(scores=scores))
+    assert [line[7] for line in found.values()] == ["S-AP", "100.0", "–", "–"]
 
 
 def test_piped_progress_is_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,8 @@ from bench.run import feature_store
 from bench.run.feature_store import Extractor, LastStore
 from bench.run.progress import Silent
 from bench.run.seeding import seed_everything
-from bench.run.task import Task, prepare
+from bench.run.settings import tasks
+from bench.run.task import Task, read
 from bench.run.training import Trainer, TrainingLog
 
 CPU = torch.device("cpu")
@@ -38,7 +39,7 @@ class Setup:
     def __init__(self, root: Path, checkpoint: Path, **settings: object) -> None:
         kind = METHODS.load("dinomaly")
         self.method = kind(kind.Config(**{**SETTINGS, **settings}))
-        self.task: Task = prepare("folder", root, "multi", (), Silent())
+        self.task: Task = tasks(read("folder", root, (), Silent()), "multi")[0]
         request = self.method.encoder()
         self.encoder = frozen.build(request, locate(request.name, None))
         pixels = PixelCache(self.task.dataset, self.task.hashes, 32, 32)

@@ -1,0 +1,78 @@
+"""All classes ranked together, as one threshold for all of them sees them: what practice needs and papers leave out.
+
+A mean over classes lets each class have its own threshold. Here the images, and the pixels, of all classes are in one
+ranking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import StoreError
+from bench.metrics import Scores, evaluate_class, parse
+from bench.metrics.accumulate import Accumulator
+
+MOST_BYTES = 8 << 30
+"""Most that the maps of all classes may take, in memory and past the accumulator's buffer in a temporary file. MVTec AD
+and VisA need 0.5 GiB, Real-IAD 28 GiB."""
+
+
+class Pool:
+    """Takes one class after another; keeps image scores, and maps as long as pixel scores can be had.
+
+    Args:
+        metrics: the protocol's metric ids. Variants are left out: their thresholds depend on all maps at once.
+        classes: how many there are, and how many of them have masks; pixels are pooled only where all have.
+        images: number of test images of all classes.
+        size: side of the maps.
+    """
+
+    def __init__(self, metrics: Sequence[str], *, classes: int, with_masks: int, images: int, size: int) -> None:
+        exact = [metric for metric in metrics if parse(metric).variant is None]
+        self._image_metrics = [metric for metric in exact if metric.startswith("image/")]
+        self._pixel_metrics = [metric for metric in exact if metric.startswith("pixel/")]
+        self._scores: list[npt.NDArray[np.float64]] = []
+        self._labels: list[int] = []
+        self._pixels: Accumulator | None = Accumulator(self._pixel_metrics)
+        self._why_not = ""
+        need = images * size * size * np.dtype(np.float32).itemsize
+        if with_masks < classes:
+            self._leave_out("no masks" if not with_masks else f"no masks in {classes - with_masks} classes")
+        elif need > MOST_BYTES:
+            self._leave_out(f"the maps take {need / 2**30:.0f} GiB, more than {MOST_BYTES / 2**30:.0f}")
+
+    def add(
+        self,
+        maps: npt.NDArray[np.float32] | None,
+        masks: npt.NDArray[np.bool_] | None,
+        image_scores: npt.NDArray[np.float64],
+        labels: Sequence[int],
+    ) -> None:
+        """Add a class: float32 maps and bool masks [N, S, S], float64 scores [N], labels 0/1 [N]."""
+        self._scores.append(image_scores)
+        self._labels += labels
+        if self._pixels is None:
+            return
+        if maps is None:
+            self._leave_out("no maps given")
+            return
+        try:
+            self._pixels.update(maps, masks)
+        except StoreError as error:
+            # an extra score is no reason to lose the cell
+            self._leave_out(str(error))
+
+    def compute(self) -> Scores:
+        """Return the exact metrics over all classes; pixel metrics are None with a reason where they cannot be had."""
+        images = evaluate_class(None, None, np.concatenate(self._scores), self._labels, metrics=self._image_metrics)
+        if self._pixels is None:
+            pixels = Scores(dict.fromkeys(self._pixel_metrics), dict.fromkeys(self._pixel_metrics, self._why_not))
+        else:
+            pixels = self._pixels.compute()
+        return Scores({**images, **pixels}, {**images.reasons, **pixels.reasons})
+
+    def _leave_out(self, why: str) -> None:
+        self._pixels, self._why_not = None, why

@@ -1,0 +1,97 @@
+"""From records to the rows of a table: one row is all that one configuration scored on one dataset with one seed.
+
+In most settings that is one record. Where a setting makes several models of a dataset (one a class, one a half-split),
+it is one record a part, and the row's mean is over the parts; a mean over some of them is never given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+
+from bench.store.record import ClassScores, Record
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean; None where a single value is missing: a mean over the others would not be comparable."""
+    found = list(values)
+    numbers = [value for value in found if value is not None]
+    return sum(numbers) / len(numbers) if numbers and len(numbers) == len(found) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Records of one row, at least one, all done and all of the same configuration."""
+
+    records: tuple[Record, ...]
+
+    @property
+    def head(self) -> Record:
+        """Return the first record: what does not differ between parts may be read from it."""
+        return self.records[0]
+
+    @property
+    def title(self) -> str:
+        """Return a short name without part and seed: `dinomaly on fmnist, multi`."""
+        return self.head.cell.model_copy(update={"part": ""}).title
+
+    @property
+    def lines(self) -> dict[str, ClassScores]:
+        """Return the scores by class or part."""
+        return {name: scores for record in self.records for name, scores in record.scores.items()}
+
+    @property
+    def unit(self) -> str:
+        """Return what the lines are: `classes`, or `splits` of a semantic set."""
+        halves = self.head.dataset.kind == "semantic" and self.head.cell.setting != "single"
+        return "splits" if halves else "classes"
+
+    @property
+    def missing(self) -> str:
+        """Return an empty string for a complete row, and `3/4 splits` for one whose other parts are not there."""
+        found, known = len(self.records), self.head.dataset.parts_known
+        return f"{found}/{known} {self.unit}" if found < known else ""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Return the protocol's metrics and then the extra ones that any line has."""
+        extra = dict.fromkeys(metric for scores in self.lines.values() for metric in scores.extra)
+        return (*self.head.protocol.fields["metrics"], *extra)
+
+    def mean(self, metric: str) -> float | None:
+        """Return the mean over all classes or parts; None for an incomplete row or where one has no value."""
+        return None if self.missing else mean(value(scores, metric) for scores in self.lines.values())
+
+
+def value(scores: ClassScores, metric: str) -> float | None:
+    """Return a metric of the protocol or an extra one; None where the class does not have it."""
+    return scores.values.get(metric, scores.extra.get(metric))
+
+
+def rows(records: Iterable[Record]) -> list[Row]:
+    """Group done records into rows, in the order in which each row and each part first appears.
+
+    Of several records of one part (its data changed, for example) the newest counts.
+    """
+    found: dict[Hashable, dict[str, Record]] = {}
+    for record in records:
+        if record.status != "done":
+            continue
+        parts = found.setdefault(_row_of(record), {})
+        known = parts.get(record.cell.part)
+        if known is None or record.created >= known.created:
+            parts[record.cell.part] = record
+    return [Row(tuple(parts.values())) for parts in found.values()]
+
+
+def _row_of(record: Record) -> Hashable:
+    """Return what is equal for two records exactly when they are parts of one row, or the same cell run twice."""
+    cell = record.cell
+    shared = (
+        *(cell.dataset, cell.method, cell.setting, cell.shots, cell.seed),
+        *(record.protocol.hash, record.metric_version, json.dumps(record.config, sort_keys=True)),
+        *(record.encoder.weights_sha256, record.environment.precision),
+    )
+    # each part has images of its own, so their fingerprint tells rows apart only where there are no parts
+    return (*shared, "parts") if cell.part else (*shared, cell.classes, record.dataset.fingerprint)
