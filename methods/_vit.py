@@ -29,42 +29,113 @@ class Mlp(nn.Module):
 class LinearAttention(nn.Module):
     """Multi-head attention with the kernel elu(x) + 1 in place of softmax (Katharopoulos et al. 2020).
 
-    Per head: out_s = f(q_s) . (sum_t f(k_t)^T v_t) / (f(q_s) . sum_t f(k_t) + eps). Queries are not scaled.
+    Per head: out_s = f(q_s) . (sum_t f(k_t)^T v_t) / (f(q_s) . sum_t f(k_t) + eps). Queries are not scaled. With a mask
+    (bool [T, T], see `neighbour_mask`) the sums run over the keys t that query s may read, and cost T x T products.
     """
 
-    def __init__(self, dim: int, heads: int, eps: float = 0.0) -> None:
+    mask: Tensor | None
+
+    def __init__(self, dim: int, heads: int, eps: float = 0.0, mask: Tensor | None = None) -> None:
         super().__init__()
         self.heads = heads
         self.eps = eps
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
+        self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, T, dim] for [B, T, dim]."""
         batch, tokens, dim = x.shape
         q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         q, k = F.elu(q) + 1.0, F.elu(k) + 1.0
-        context = k.transpose(-2, -1) @ v
-        weight = q @ k.sum(dim=-2).unsqueeze(-1)
-        mixed = (q @ context) / (weight + self.eps)
+        if self.mask is None:
+            total = q @ (k.transpose(-2, -1) @ v)
+            weight = q @ k.sum(dim=-2).unsqueeze(-1)
+        else:
+            weights = (q @ k.transpose(-2, -1)) * self.mask
+            total = weights @ v
+            weight = weights.sum(dim=-1, keepdim=True)
+        mixed = total / (weight + self.eps)
         out: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, tokens, dim))
         return out
 
 
-class Block(nn.Module):
-    """Pre-norm transformer block without dropout, drop path or LayerScale: x + attention(n(x)), x + mlp(n(x))."""
+class SoftmaxAttention(nn.Module):
+    """Multi-head attention as in the plain ViT: softmax(q k^T / sqrt(dim / heads)) v, with biases, without dropout.
 
-    def __init__(self, dim: int, attention: nn.Module, mlp_ratio: float, norm_eps: float) -> None:
+    With a mask (bool [T, T], see `neighbour_mask`) a query's softmax runs over the keys that it may read.
+    """
+
+    mask: Tensor | None
+
+    def __init__(self, dim: int, heads: int, mask: Tensor | None = None) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
-        self.attention = attention
-        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, T, dim] for [B, T, dim]."""
-        x = x + self.attention(self.norm1(x))
-        out: Tensor = x + self.mlp(self.norm2(x))
+        batch, tokens, dim = x.shape
+        q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
+        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, tokens, dim))
+        return out
+
+
+def neighbour_mask(side: int, prefix: int, grid: tuple[int, int]) -> Tensor:
+    """Return which keys a query may read when its own neighbourhood is hidden from it (UniAD, NeurIPS 2022).
+
+    Args:
+        side: odd side of the hidden square of patches around each patch; 1 hides the patch itself.
+        prefix: class and register tokens, which read and are read freely.
+        grid: patch rows and columns.
+
+    Returns:
+        bool [T, T], T = prefix + h*w, queries by keys, True where reading is allowed.
+    """
+    rows, columns = grid
+    row = torch.arange(rows).repeat_interleave(columns)
+    column = torch.arange(columns).repeat(rows)
+    reach = side // 2
+    near = ((row[:, None] - row).abs() <= reach) & ((column[:, None] - column).abs() <= reach)
+    return F.pad(~near, (prefix, 0, prefix, 0), value=True)
+
+
+class LayerScale(nn.Module):
+    """A learnt factor a channel, all `initial` at first (Touvron et al. 2021); keeps the shape [..., dim]."""
+
+    def __init__(self, dim: int, initial: float) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.full((dim,), initial))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x times the factors."""
+        return x * self.factor
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block without dropout or drop path: x + s1(attention(n1(x))), x + s2(mlp(n2(x))).
+
+    s1 and s2 are LayerScales that start at `layer_scale`, or nothing where that is None.
+    """
+
+    def __init__(
+        self, dim: int, attention: nn.Module, mlp_ratio: float, norm_eps: float, layer_scale: float | None = None
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.attention = attention
+        self.scale1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.scale2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, T, dim] for [B, T, dim]."""
+        x = x + self.scale1(self.attention(self.norm1(x)))
+        out: Tensor = x + self.scale2(self.mlp(self.norm2(x)))
         return out
 
 

@@ -14,16 +14,23 @@ Differences from the official code:
 - The hard-mining threshold takes at least one point; the code's count becomes 0 on tiny batches, and indexing fails.
 - Layers of encoders other than the 12- and 24-block DINOv2 can be set; the code names two of them only.
 - Deterministic seeding, precision, gradient clipping and batching are the harness's.
+
+The ablations of the paper and its preprint are settings: `dropout` (0 = off) or `jitter` for the noisy bottleneck,
+`attention` and `neighbour_mask` for the spatial mixer, `constraint` (or free `groups`) for the loose constraint,
+`hard_mining` (0 = off) for the loose loss, `encoder` and `input_size`. Not among them: the convolutional mixers,
+layer-to-cat-layer (its projection is not described), and foundations that timm does not hold as plain ViTs (BEiTv2,
+D-iGPT, iBOT, MoCoV3).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from bench.api import EncoderInfo, EncoderRequest, Method, MethodConfig, Prediction, sourced
@@ -31,13 +38,22 @@ from bench.encoders import catalog
 from bench.errors import UsageError
 from bench.protocol import SEVEN, Protocol
 
+from ._reconstruction import Reconstructor
 from ._stable_adamw import StableAdamW
-from ._vit import Block, LinearAttention, Mlp, cosine_distance, init_truncated, to_grid
+from ._vit import cosine_distance, to_grid
+
+Groups = tuple[tuple[int, ...], ...]
+Pair = tuple[Tensor, Tensor]
+"""Float [B, C, h, w] twice: a map of the encoder's, without gradient, and the decoder's reconstruction of it."""
 
 LAYERS = {12: tuple(range(2, 10)), 24: tuple(range(4, 20, 2))}
 """Encoder blocks (0-based) by encoder depth; code; the paper only says eight middle-level layers."""
+EVERY = {"layer-to-layer": 1, "layer-to-layer-2": 2, "layer-to-layer-4": 4}
+"""Of how many layers one is a target, in the preprint's table 5."""
 PATCHES = 28
 """Feature map side for every backbone; preprint A.3, pre-trained foundations."""
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Config(MethodConfig):
@@ -55,25 +71,40 @@ class Config(MethodConfig):
     layers: tuple[int, ...] | None = sourced(
         None, "code; section 3.1 (eight middle-level layers)", "encoder blocks, from 0; null = by depth"
     )
-    groups: tuple[tuple[int, ...], ...] = sourced(
+    constraint: Literal["groups", "1-group", "layer-to-layer", "layer-to-layer-2", "layer-to-layer-4"] = sourced(
+        "groups",
+        "section 3.4; preprint table 5 (which layers the sparse ones take is ours: the shallowest of each 2 or 4)",
+        "what is rebuilt: the groups below, all layers as one, or single layers (every one, every 2nd, every 4th)",
+    )
+    groups: Groups = sourced(
         ((0, 1, 2, 3), (4, 5, 6, 7)), "section 3.4, code", "places in `layers` that are averaged into each group"
     )
-    decoder_groups: tuple[tuple[int, ...], ...] = sourced(
+    decoder_groups: Groups = sourced(
         ((0, 1, 2, 3), (4, 5, 6, 7)),
         "code",
         "places among the decoder's blocks, last block first, averaged to rebuild each group",
     )
     decoder_depth: int = sourced(8, "section 3.1", "blocks of the decoder", gt=0)
     dropout: float = sourced(
-        0.2, "section 4.1", "noisy bottleneck's dropout: its input, hidden layer and output", ge=0, lt=1
+        0.2, "section 4.1", "noisy bottleneck's dropout: its input, hidden layer and output; 0 = noiseless", ge=0, lt=1
+    )
+    jitter: float = sourced(
+        0.0,
+        "preprint table A6, after UniAD",
+        "scale of Gaussian noise on the bottleneck's input; 0 = none",
+        ge=0,
     )
     mlp_ratio: float = sourced(4.0, "code", "hidden width over width, bottleneck and decoder", gt=0)
     norm_eps: float = sourced(1e-8, "code", "epsilon of the decoder's LayerNorms", gt=0)
+    attention: Literal["linear", "softmax"] = sourced("linear", "section 3.3", "the decoder's spatial mixer")
+    neighbour_mask: int = sourced(
+        0, "preprint table A5, after UniAD", "odd side of the patch square hidden from each query; 0 = no mask", ge=0
+    )
     attention_eps: float = sourced(
         0.0, "code; its README advises 1e-6 if a dataset gives NaN", "added to linear attention's denominator", ge=0
     )
     init_std: float = sourced(0.01, "code", "standard deviation of initial Linear weights, cut at three times it", gt=0)
-    hard_mining: float = sourced(0.9, "section 3.4", "share of well-rebuilt points whose gradient shrinks", ge=0, le=1)
+    hard_mining: float = sourced(0.9, "section 3.4", "share of easy points whose gradient shrinks; 0 = off", ge=0, le=1)
     hard_mining_steps: int = sourced(
         1000, "section 3.4, code (the preprint's 500 is not in the code)", "steps until that share is reached", gt=0
     )
@@ -84,7 +115,7 @@ class Config(MethodConfig):
     final_lr: float = sourced(2e-4, "preprint A.2, code", "learning rate that the cosine ends at", ge=0)
     warmup: int = sourced(100, "preprint A.2, code", "steps of linear warm-up from 0", ge=0)
     weight_decay: float = sourced(1e-4, "section 4.1", "decoupled, on every trainable tensor", ge=0)
-    betas: tuple[float, float] = sourced((0.9, 0.999), "section 4.1", "decay of StableAdamW's moments")
+    betas: tuple[Beta, Beta] = sourced((0.9, 0.999), "section 4.1", "decay of StableAdamW's moments")
     eps: float = sourced(1e-10, "preprint A.2, code (multi-class scripts)", "StableAdamW's epsilon", gt=0)
     amsgrad: bool = sourced(True, "section 4.1", "use the running maximum of the second moment")
     clip_norm: float = sourced(0.1, "code", "global gradient-norm clip", gt=0)
@@ -92,51 +123,6 @@ class Config(MethodConfig):
     score_share: float = sourced(
         0.01, "preprint A.2", "share of the highest map pixels averaged to the image score", gt=0, le=1
     )
-
-
-class Reconstructor(nn.Module):
-    """Trainable part: noisy bottleneck and decoder.
-
-    Attributes:
-        prefix: class and register tokens that come before the patches.
-        grid: patch rows and columns.
-    """
-
-    def __init__(self, config: Config, info: EncoderInfo) -> None:
-        super().__init__()
-        self.prefix = info.prefix
-        self.grid = info.grid
-        self.groups = config.decoder_groups
-        self.bottleneck = Mlp(info.dim, int(info.dim * config.mlp_ratio), config.dropout)
-        self.decoder = nn.ModuleList(
-            Block(
-                info.dim,
-                LinearAttention(info.dim, info.heads, config.attention_eps),
-                mlp_ratio=config.mlp_ratio,
-                norm_eps=config.norm_eps,
-            )
-            for _ in range(config.decoder_depth)
-        )
-        init_truncated(self, std=config.init_std, cut=3 * config.init_std)
-
-    def forward(self, fused: Tensor) -> list[Tensor]:
-        """Rebuild the encoder's group means.
-
-        Args:
-            fused: [B, prefix + h*w, dim], mean of all stored encoder blocks.
-
-        Returns:
-            One [B, dim, h, w] a group, shallow encoder group first.
-        """
-        tokens = self.bottleneck(fused)
-        outputs: list[Tensor] = []
-        for block in self.decoder:
-            tokens = block(tokens)
-            outputs.append(tokens)
-        # the last decoder block faces the shallowest encoder block
-        outputs.reverse()
-        means = [torch.stack([outputs[index] for index in group]).mean(dim=0) for group in self.groups]
-        return [to_grid(mean, self.prefix, self.grid) for mean in means]
 
 
 class Dinomaly(Method):
@@ -160,7 +146,8 @@ class Dinomaly(Method):
         super().__init__(config)
         self.settings = cast("Config", config)
         self.clip_norm = self.settings.clip_norm
-        _check_groups(self.settings)
+        self.groups, self.decoder_groups = _targets(self.settings)
+        self._check()
 
     def encoder(self) -> EncoderRequest:
         """Return the request: 28 patches a side and the paper's blocks unless the configuration says otherwise."""
@@ -168,77 +155,56 @@ class Dinomaly(Method):
         native = catalog.describe(settings.encoder)
         if native.family != "vit":
             raise UsageError(
-                f"dinomaly needs a ViT, encoder '{settings.encoder}' is a CNN. Try vit_base_patch14_reg4_dinov2.lvd142m"
+                f"{self.name} needs a ViT, encoder '{settings.encoder}' is a CNN. "
+                f"Try vit_base_patch14_reg4_dinov2.lvd142m"
             )
-        layers = settings.layers or LAYERS.get(native.depth)
-        if layers is None:
+        layers = self._layers(native.depth)
+        members = sorted(index for group in self.groups for index in group)
+        if settings.constraint == "groups" and members != list(range(len(layers))):
             raise UsageError(
-                f"dinomaly has no published layers for the {native.depth} blocks of encoder '{settings.encoder}' "
-                f"(only for 12 and 24). Set them: --set dinomaly.layers=[...]"
-            )
-        members = sorted(index for group in settings.groups for index in group)
-        if members != list(range(len(layers))):
-            raise UsageError(
-                f"dinomaly.groups {settings.groups} must name each of the {len(layers)} places in layers "
+                f"{self.name}.groups {settings.groups} must name each of the {len(layers)} places in layers "
                 f"{layers} exactly once"
             )
         position = settings.position
         if position == "auto":
             position = "dinov2" if "dinov2" in settings.encoder else "timm"
-        return EncoderRequest(
-            name=settings.encoder,
-            blocks=tuple(layers),
-            input_size=settings.input_size or PATCHES * native.patch,
-            position=position,
-        )
+        size = settings.input_size or PATCHES * native.patch
+        if not native.prefix and settings.neighbour_mask // 2 >= size // native.patch / 2:
+            raise UsageError(
+                f"{self.name}.neighbour_mask {settings.neighbour_mask} hides all {size // native.patch}x"
+                f"{size // native.patch} patches from the middle one, and encoder '{settings.encoder}' has no other "
+                f"tokens. Take a smaller odd number, or 0 for no mask"
+            )
+        return EncoderRequest(name=settings.encoder, blocks=layers, input_size=size, position=position)
 
     def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
-        """Return each group's mean block output, all tokens kept: group0, group1, ... float [B, prefix + h*w, dim]."""
-        ordered = [blocks[index] for index in sorted(blocks)]
-        return {
+        """Return each group's mean block output, all tokens kept: group0, group1, ... float [B, prefix + h*w, dim].
+
+        Where the groups leave layers out, `fused` is the mean of all layers; else it follows from the groups.
+        """
+        ordered = [blocks[index] for index in self._layers(info.depth)]
+        found = {
             f"group{number}": torch.stack([ordered[place] for place in group]).mean(dim=0)
-            for number, group in enumerate(self.settings.groups)
+            for number, group in enumerate(self.groups)
         }
+        if sum(map(len, self.groups)) < len(ordered):
+            found["fused"] = torch.stack(ordered).mean(dim=0)
+        return found
 
     def build(self, info: EncoderInfo) -> nn.Module:
         """Return the bottleneck and decoder, freshly initialised."""
-        return Reconstructor(self.settings, info)
+        return Reconstructor(self.settings, info, self.decoder_groups)
 
     def loss(self, module: nn.Module, features: Mapping[str, Tensor], step: int) -> Tensor:
-        """Return the mean over groups and images of 1 - cosine between whole maps, flattened over C, h and w.
+        """Return the mean over images and groups of 1 - cosine between whole maps, flattened over C, h and w.
 
         Hard mining leaves this value alone: it shrinks the gradient of points that are rebuilt well already.
         """
-        reconstructor = cast("Reconstructor", module)
-        targets = self._groups(features)
-        rebuilt = reconstructor(self._fused(targets))
-        share = min(self.settings.hard_mining * step / self.settings.hard_mining_steps, self.settings.hard_mining)
-        terms = []
-        for target, output in zip(targets, rebuilt, strict=True):
-            expected = to_grid(target, reconstructor.prefix, reconstructor.grid).detach()
-            _shrink_easy(expected, output, share, self.settings.hard_mining_factor)
-            terms.append((1.0 - torch.cosine_similarity(expected.flatten(1), output.flatten(1), dim=1)).mean())
-        return torch.stack(terms).mean()
+        return self._discrepancy(self._pairs(module, features, step)).mean()
 
     def anomaly(self, module: nn.Module, features: Mapping[str, Tensor], info: EncoderInfo, size: int) -> Prediction:
         """Return smoothed maps of the mean cosine distance, and the mean of each map's highest pixels."""
-        targets = self._groups(features)
-        rebuilt = module(self._fused(targets))
-        distances = [
-            F.interpolate(
-                cosine_distance(to_grid(target, info.prefix, info.grid), output).unsqueeze(1),
-                size=(info.input_size, info.input_size),
-                mode="bilinear",
-                align_corners=True,
-            )
-            for target, output in zip(targets, rebuilt, strict=True)
-        ]
-        mean = torch.stack(distances).mean(dim=0)
-        mean = F.interpolate(mean, size=(size, size), mode="bilinear", align_corners=False)
-        maps = _smooth(mean, self.settings.smoothing_sigma).squeeze(1)
-        count = max(1, int(size * size * self.settings.score_share))
-        scores = maps.flatten(1).topk(count, dim=1).values.mean(dim=1)
-        return Prediction(scores=scores.float(), maps=maps.float())
+        return self._read_off(self._pairs(module, features), info, size)
 
     def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         """Return StableAdamW over all trainable tensors, decay included on every one."""
@@ -260,28 +226,99 @@ class Dinomaly(Method):
         progress = (step - settings.warmup) / max(settings.steps - settings.warmup, 1)
         return settings.final_lr + 0.5 * (settings.lr - settings.final_lr) * (1.0 + math.cos(math.pi * progress))
 
-    def _groups(self, features: Mapping[str, Tensor]) -> list[Tensor]:
-        return [features[f"group{number}"] for number in range(len(self.settings.groups))]
+    def _pairs(self, module: nn.Module, features: Mapping[str, Tensor], step: int | None = None) -> list[Pair]:
+        """Return by group the encoder's map and the decoder's; hard mining acts on the latter from here on.
 
-    def _fused(self, means: Sequence[Tensor]) -> Tensor:
-        """Return the mean of all stored blocks, from the means of groups that may differ in size."""
-        sizes = [len(group) for group in self.settings.groups]
-        total = sum(sizes)
-        return torch.stack([mean * (size / total) for mean, size in zip(means, sizes, strict=True)]).sum(dim=0)
+        Args:
+            module: the reconstructor.
+            features: as `features` returns them.
+            step: iteration, from 0, that hard mining stands at; None for none.
+        """
+        settings, reconstructor = self.settings, cast("Reconstructor", module)
+        rebuilt = reconstructor(self._fused(features))
+        reached = 0.0 if step is None else settings.hard_mining * step / settings.hard_mining_steps
+        pairs = []
+        for target, output in zip(self._targets(features), rebuilt, strict=True):
+            expected = to_grid(target, reconstructor.prefix, reconstructor.grid).detach()
+            _shrink_easy(expected, output, min(reached, settings.hard_mining), settings.hard_mining_factor)
+            pairs.append((expected, output))
+        return pairs
+
+    def _discrepancy(self, pairs: Sequence[Pair]) -> Tensor:
+        """Return [B] in [0, 2], the mean over groups of 1 - cosine between an image's whole maps."""
+        terms = [1.0 - torch.cosine_similarity(target.flatten(1), output.flatten(1), dim=1) for target, output in pairs]
+        return torch.stack(terms).mean(dim=0)
+
+    def _read_off(self, pairs: Sequence[Pair], info: EncoderInfo, size: int) -> Prediction:
+        """Return maps at `size` pixels a side and the scores read off them."""
+        distances = [
+            F.interpolate(
+                cosine_distance(target, output).unsqueeze(1),
+                size=(info.input_size, info.input_size),
+                mode="bilinear",
+                align_corners=True,
+            )
+            for target, output in pairs
+        ]
+        mean = torch.stack(distances).mean(dim=0)
+        mean = F.interpolate(mean, size=(size, size), mode="bilinear", align_corners=False)
+        maps = _smooth(mean, self.settings.smoothing_sigma).squeeze(1)
+        count = max(1, int(size * size * self.settings.score_share))
+        scores = maps.flatten(1).topk(count, dim=1).values.mean(dim=1)
+        return Prediction(scores=scores.float(), maps=maps.float())
+
+    def _layers(self, depth: int) -> tuple[int, ...]:
+        layers = self.settings.layers or LAYERS.get(depth)
+        if layers is None:
+            raise UsageError(
+                f"{self.name} has no published layers for the {depth} blocks of encoder '{self.settings.encoder}' "
+                f"(only for {' and '.join(map(str, LAYERS))}). Set them: --set {self.name}.layers=[...]"
+            )
+        return layers
+
+    def _targets(self, features: Mapping[str, Tensor]) -> list[Tensor]:
+        return [features[f"group{number}"] for number in range(len(self.groups))]
+
+    def _fused(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Return the mean of all stored blocks; where it is not kept, from the means of groups that differ in size."""
+        if "fused" in features:
+            return features["fused"]
+        sizes = [len(group) for group in self.groups]
+        means = zip(self._targets(features), sizes, strict=True)
+        return torch.stack([mean * (size / sum(sizes)) for mean, size in means]).sum(dim=0)
+
+    def _check(self) -> None:
+        groups, decoder_groups, depth = self.groups, self.decoder_groups, self.settings.decoder_depth
+        if len(groups) != len(decoder_groups) or not all((*groups, *decoder_groups)):
+            raise UsageError(
+                f"{self.name}.groups and {self.name}.decoder_groups must hold equally many groups, none of them empty; "
+                f"found {groups} and {decoder_groups}"
+            )
+        outside = [place for group in decoder_groups for place in group if not 0 <= place < depth]
+        if outside:
+            raise UsageError(
+                f"{self.name}.decoder_groups names blocks {outside}; the decoder's {depth} blocks "
+                f"count from 0 to {depth - 1}, last block first"
+            )
+        mask = self.settings.neighbour_mask
+        if mask and mask % 2 == 0:
+            raise UsageError(
+                f"{self.name}.neighbour_mask {mask} has no middle patch: it must be odd, for example {mask - 1} or "
+                f"{mask + 1}, or 0 for no mask"
+            )
 
 
-def _check_groups(settings: Config) -> None:
-    if len(settings.groups) != len(settings.decoder_groups) or not all((*settings.groups, *settings.decoder_groups)):
-        raise UsageError(
-            f"dinomaly.groups and dinomaly.decoder_groups must hold equally many groups, none of them empty; "
-            f"found {settings.groups} and {settings.decoder_groups}"
-        )
-    outside = [place for group in settings.decoder_groups for place in group if not 0 <= place < settings.decoder_depth]
-    if outside:
-        raise UsageError(
-            f"dinomaly.decoder_groups names blocks {outside}; the decoder's {settings.decoder_depth} blocks "
-            f"count from 0 to {settings.decoder_depth - 1}, last block first"
-        )
+def _targets(settings: Config) -> tuple[Groups, Groups]:
+    """Return the encoder's groups (places in layers) and the decoder's (places among its blocks, last one first)."""
+    if settings.constraint == "groups":
+        return settings.groups, settings.decoder_groups
+    # every published list of layers is as long as any other
+    count = len(settings.layers or LAYERS[12])
+    if settings.constraint == "1-group":
+        return (tuple(range(count)),), (tuple(range(settings.decoder_depth)),)
+    # from the shallowest layer on: the last decoder block faces it, and would otherwise not be trained
+    single = tuple((place,) for place in range(0, count, EVERY[settings.constraint]))
+    return single, single
 
 
 def _shrink_easy(target: Tensor, output: Tensor, share: float, factor: float) -> None:
@@ -293,7 +330,7 @@ def _shrink_easy(target: Tensor, output: Tensor, share: float, factor: float) ->
         share: share of points, over the whole batch, that count as easy.
         factor: what their gradient is multiplied by.
     """
-    if not output.requires_grad:
+    if not (share and output.requires_grad):
         return
     with torch.no_grad():
         distance = cosine_distance(target, output)

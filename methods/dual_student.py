@@ -1,0 +1,242 @@
+"""Dual student: Generalist Multi-Class Anomaly Detection via Distillation to Two Heterogeneous Student Networks.
+
+NeurIPS 2025, arXiv 2509.24448. No official code was found; the formulas are reconstructed from the paper's sentences
+about them. Sections are the paper's; "Dinomaly" is arXiv 2405.14325 and its code, as in dinomaly.py.
+
+One frozen teacher, two students. The decoder student is Dinomaly's and sees local defects. The encoder student has the
+teacher's architecture, starts from scratch on the teacher's own token embedding, and learns the teacher's class tokens:
+it sees what an image is of. An image is normal if one of them finds it so (Noisy-OR); training maximises that
+probability on normal images, and the score is its complement.
+
+With discrepancies s_E, s_D >= 0 of an image and p = exp(-s): P(normal) = 1 - (1 - p_E)(1 - p_D), loss -log P averaged
+over the batch, score 1 - P. In training s_E is the mean squared difference over all class tokens (equation 2) and s_D
+Dinomaly's loss (equation 1); in the score s_E takes the last class token alone and s_D is Dinomaly's image score. Maps
+are the decoder student's.
+
+Not stated in the paper, chosen here (settings in brackets):
+- p = exp(-s), without a factor before s_E [encoder_weight]; 1 - s would leave [0, 1]. Class tokens of large norm make
+  p_E, and with it the encoder student's gradient, small: (1 - p_D) p_E / P times that of s_E (equation 3).
+- The last class token is the one after the final norm, and the encoder student has such a norm of its own, so that
+  m = blocks + 1 [final_norm]. Without: m = blocks, raw outputs only, 233,081,856 parameters instead of 233,083,392
+  (ViT-S: 58,738,176 instead of 58,738,944). The published 233.1 M and 58.7 M cannot tell them apart, but they rule out
+  a student with an embedding of its own, and LayerScale fits them either way [layer_scale]. It starts at 1 here;
+  DINOv2's own 1e-5 would keep a network that starts from scratch near the identity for long.
+- Initial Linear weights and LayerNorm epsilon are DINOv2's [student_init_std, student_norm_eps]; no drop path.
+- s_D in the score is the mean of the map's highest pixels [local_score].
+- Hard mining stays in the decoder student's loss, which leaves s_D's value alone [hard_mining].
+- Without Noisy-OR the discrepancies are summed, in the score and in the loss alike [ensemble, objective].
+- Schedule, warm-up, gradient clip and epsilon are Dinomaly's [final_lr, warmup, clip_norm, eps]; on semantic datasets
+  the final learning rate is a tenth of the peak, as in Dinomaly. One optimizer and one clip over both students.
+
+The paper trains 5,000 iterations in the single-class setting on every dataset: --set dual_student.steps=5000.
+The ablation of table 3 is `students`, `score_tokens`, and `objective` with `ensemble`; distilling patch tokens (table
+11) is not offered: it would keep every block's every token of every training image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from bench.api import EncoderInfo, EncoderRequest, MethodConfig, Prediction, sourced
+from bench.encoders import catalog
+from bench.errors import UsageError
+
+from . import dinomaly
+from ._vit import Block, SoftmaxAttention, init_truncated
+
+OURS = "not stated; ours"
+WEIGHT_CUT = 2.0
+"""Largest initial weight, as DINOv2's truncated normal has it: a hundred standard deviations."""
+
+
+class Config(dinomaly.Config):
+    """Dual student's settings; those not named here are Dinomaly's."""
+
+    encoder: str = sourced("vit_base_patch14_reg4_dinov2.lvd142m", "appendix D", "frozen teacher, by timm name")
+    students: Literal["both", "encoder", "decoder"] = sourced(
+        "both", "section 3.1, table 3", "which students there are"
+    )
+    objective: Literal["noisy_or", "sum"] = sourced(
+        "noisy_or", "section 3.4, table 3", "training: -log P(normal), or the sum of the students' losses"
+    )
+    ensemble: Literal["noisy_or", "sum"] = sourced(
+        "noisy_or", "section 3.5, table 3", "score: 1 - P(normal), or the sum of the students' scores"
+    )
+    score_tokens: Literal["last", "all"] = sourced(
+        "last", "section 3.5, table 3", "class tokens that the encoder student's score is read off"
+    )
+    local_score: Literal["map", "loss"] = sourced(
+        "map", OURS, "decoder student's score: mean of the map's highest pixels, or its loss of the image"
+    )
+    encoder_weight: float = sourced(1.0, OURS, "factor before the encoder student's mean squared difference", gt=0)
+    final_norm: bool = sourced(True, OURS, "the last class token is normed, by a norm of the student's own")
+    layer_scale: float | None = sourced(1.0, OURS, "initial LayerScale of the encoder student; null = no LayerScale")
+    student_norm_eps: float = sourced(1e-6, "DINOv2", "epsilon of the encoder student's LayerNorms", gt=0)
+    student_init_std: float = sourced(0.02, "DINOv2", "standard deviation of its initial Linear weights", gt=0)
+    dropout: float = sourced(0.2, "appendix D", "noisy bottleneck's dropout; 0 = noiseless", ge=0, lt=1)
+    mlp_ratio: float = sourced(4.0, "section 3.3, Dinomaly's code", "hidden width over width, both students", gt=0)
+    steps: int = sourced(50_000, "appendix D (industrial, multi-class)", "training iterations", ge=0)
+    batch_size: int = sourced(8, "appendix D", "images a step", gt=0)
+    lr: float = sourced(2e-3, "appendix D (industrial)", "peak learning rate", gt=0)
+    weight_decay: float = sourced(1e-4, "appendix D", "decoupled, on every trainable tensor", ge=0)
+    betas: tuple[dinomaly.Beta, dinomaly.Beta] = sourced((0.9, 0.999), "appendix D", "decay of StableAdamW's moments")
+    eps: float = sourced(1e-10, "appendix D", "StableAdamW's epsilon", gt=0)
+    amsgrad: bool = sourced(True, "appendix D", "use the running maximum of the second moment")
+
+
+for _name in dinomaly.Config.model_fields.keys() - Config.__annotations__.keys():
+    _field = Config.model_fields[_name]
+    # what a source calls section 4.1 is another paper's here
+    _field.json_schema_extra = {"source": f"Dinomaly: {cast('Any', _field.json_schema_extra)['source']}"}
+
+
+class EncoderStudent(nn.Module):
+    """The teacher's blocks, untrained; the embedded sequence that enters them is the teacher's."""
+
+    def __init__(self, config: Config, info: EncoderInfo) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            Block(
+                info.dim,
+                SoftmaxAttention(info.dim, info.heads),
+                mlp_ratio=config.mlp_ratio,
+                norm_eps=config.student_norm_eps,
+                layer_scale=config.layer_scale,
+            )
+            for _ in range(info.depth)
+        )
+        self.norm = nn.LayerNorm(info.dim, eps=config.student_norm_eps) if config.final_norm else None
+        init_truncated(self, std=config.student_init_std, cut=WEIGHT_CUT)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the class tokens after each block and, with a final norm, the last one normed.
+
+        Args:
+            tokens: [B, prefix + h*w, dim], class token first.
+
+        Returns:
+            [B, m, dim].
+        """
+        found = []
+        for block in self.blocks:
+            tokens = block(tokens)
+            found.append(tokens[:, 0])
+        if self.norm is not None:
+            found.append(self.norm(tokens[:, 0]))
+        return torch.stack(found, dim=1)
+
+
+class Students(nn.Module):
+    """Trainable part: one or both students."""
+
+    def __init__(self, encoder: EncoderStudent | None, decoder: nn.Module | None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+
+class DualStudent(dinomaly.Dinomaly):
+    """Dinomaly with an encoder student beside it that learns class tokens, joined by Noisy-OR."""
+
+    name = "dual_student"
+    Config = Config
+    paper = replace(dinomaly.Dinomaly.paper, name="paper:dual_student")
+    overrides: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "realiad": {"dropout": 0.4},
+        "cifar10": {"lr": 1e-4, "final_lr": 1e-5, "steps": 82_500},
+        **{name: {"lr": 1e-4, "final_lr": 1e-5, "steps": 62_500} for name in ("cifar100", "fmnist", "view")},
+    }
+
+    def __init__(self, config: MethodConfig) -> None:
+        super().__init__(config)
+        self.dual = cast("Config", config)
+
+    def encoder(self) -> EncoderRequest:
+        """Return Dinomaly's request, with the teacher's embedding and every block for the encoder student."""
+        wanted = super().encoder()
+        if self.dual.students == "decoder":
+            return wanted
+        if not catalog.has_class_token(wanted.name):
+            raise UsageError(
+                f"{self.name} learns class tokens, encoder '{wanted.name}' has none. "
+                f"Try vit_base_patch14_reg4_dinov2.lvd142m, or --set {self.name}.students=decoder"
+            )
+        depth = catalog.describe(wanted.name).depth
+        return replace(wanted, blocks=(-1, *range(self._tokens(depth))))
+
+    def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
+        """Return Dinomaly's features and the encoder student's, each where the student exists.
+
+        The latter are `embedding` [B, prefix + h*w, dim], what enters the teacher's block 0, and `classes` [B, m, dim],
+        its class tokens.
+        """
+        found = {} if self.dual.students == "encoder" else super().features(blocks, info)
+        if self.dual.students != "decoder":
+            found["embedding"] = blocks[-1]
+            found["classes"] = torch.stack([blocks[index][:, 0] for index in range(self._tokens(info.depth))], dim=1)
+        return found
+
+    def build(self, info: EncoderInfo) -> nn.Module:
+        """Return the students, freshly initialised."""
+        decoder = None if self.dual.students == "encoder" else super().build(info)
+        return Students(None if self.dual.students == "decoder" else EncoderStudent(self.dual, info), decoder)
+
+    def loss(self, module: nn.Module, features: Mapping[str, Tensor], step: int) -> Tensor:
+        """Return -log P(normal) (or the sum of the discrepancies) averaged over the batch."""
+        students = cast("Students", module)
+        if students.encoder is None:
+            return super().loss(cast("nn.Module", students.decoder), features, step)
+        semantic = self._semantic(students.encoder, features, tokens="all")
+        if students.decoder is None:
+            return semantic.mean()
+        local = self._discrepancy(self._pairs(students.decoder, features, step))
+        join = noisy_or_loss if self.dual.objective == "noisy_or" else torch.add
+        return join(semantic, local).mean()
+
+    def anomaly(self, module: nn.Module, features: Mapping[str, Tensor], info: EncoderInfo, size: int) -> Prediction:
+        """Return 1 - P(normal) (or the sum of the scores), and the decoder student's maps where there is one."""
+        students = cast("Students", module)
+        semantic = None
+        if students.encoder is not None:
+            semantic = self._semantic(students.encoder, features, self.dual.score_tokens).float()
+        if students.decoder is None:
+            return Prediction(scores=cast("Tensor", semantic))
+        pairs = self._pairs(students.decoder, features)
+        found = self._read_off(pairs, info, size)
+        local = found.scores if self.dual.local_score == "map" else self._discrepancy(pairs).float()
+        if semantic is None:
+            return Prediction(scores=local, maps=found.maps)
+        join = noisy_or_score if self.dual.ensemble == "noisy_or" else torch.add
+        return Prediction(scores=join(semantic, local), maps=found.maps)
+
+    def _tokens(self, depth: int) -> int:
+        """Return m: one class token a block, and one behind the final norm (block index `depth`)."""
+        return depth + self.dual.final_norm
+
+    def _semantic(self, student: EncoderStudent, features: Mapping[str, Tensor], tokens: str) -> Tensor:
+        """Return [B], the weighted mean squared difference of the last class token or of all."""
+        squares = (student(features["embedding"]) - features["classes"]).square().mean(dim=-1)
+        return self.dual.encoder_weight * (squares[:, -1] if tokens == "last" else squares.mean(dim=1))
+
+
+def noisy_or_loss(a: Tensor, b: Tensor) -> Tensor:
+    """Return -log(1 - (1 - exp(-a))(1 - exp(-b))), to rounding exact in value and gradient wherever a, b >= 0.
+
+    Where both are below 1, log1p of the product of the complements keeps all digits. Elsewhere that product may round
+    to 1, and exp(-a) be lost beside 1; there P = exp(-low) (1 + exp(low - high)(1 - exp(-low))) is taken apart instead.
+    """
+    low, high = torch.minimum(a, b), torch.maximum(a, b)
+    # clamped, the branch that is not taken stays finite and sends no NaN back
+    small = -torch.log1p(-noisy_or_score(a.clamp(max=1.0), b.clamp(max=1.0)))
+    large = low - torch.log1p(-torch.exp(low - high) * torch.expm1(-low))
+    return torch.where(high < 1.0, small, large)
+
+
+def noisy_or_score(a: Tensor, b: Tensor) -> Tensor:
+    """Return (1 - exp(-a))(1 - exp(-b)), in [0, 1], for a, b >= 0; near a * b where both are small."""
+    return torch.expm1(-a) * torch.expm1(-b)
