@@ -27,7 +27,7 @@ SEVEN = (
 )
 """The field's seven metrics; their unweighted mean is mAD."""
 
-MaskRule = Literal["area", "dinomaly"]
+MaskRule = Literal["area", "dinomaly", "ader"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ class Protocol:
     """Maps and masks are compared at eval_size x eval_size pixels."""
     mask_rule: MaskRule
     """`area`: any non-zero native value is anomalous, and an evaluation pixel counts as anomalous when at least half
-    of its area is. `dinomaly`: bilinear resize of the 0/255 mask, crop, nearest to the evaluation size, then > 0."""
+    of its area is. `dinomaly`: bilinear resize of the 0/255 mask, crop, nearest to the evaluation size, then > 0.
+    `ader`: bilinear resize of the 0/255 mask to the evaluation size, then > 0.5."""
     label_rule: Literal["dataset"]
     """Image labels: the dataset's own statement, never the resized mask."""
     metrics: tuple[str, ...]

@@ -89,7 +89,7 @@ def _print_method(facts: dict[str, Any]) -> None:
         f"encoder   {encoder['name']}, blocks {encoder['blocks']}, input {encoder['input_size']} px, "
         f"{encoder['position']} positions",
         f"cost      {cost['params_total']:,} parameters, {cost['params_trainable']:,} trainable, "
-        f"{cost['macs'] / 1e9:.2f} GMAC an image",
+        f"{cost['macs'] / 1e9:.2f} GMAC an image, {cost['macs_with_products'] / 1e9:.2f} with attention and search",
     ]
     for dataset, values in facts["dataset_overrides"].items():
         changes = ", ".join(f"{key} = {value}" for key, value in values.items())

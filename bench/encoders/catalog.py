@@ -17,6 +17,7 @@ from typing import Any
 import timm
 import torch
 from safetensors import safe_open
+from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -127,6 +128,33 @@ def describe(name: str, input_size: int | None = None, blocks: tuple[int, ...] =
     return replace(info, grid=(side, side))
 
 
+@lru_cache(maxsize=64)
+def has_class_token(name: str) -> bool:
+    """Return whether the encoder's first token is a class token. Raises UsageError for an unknown name."""
+    with torch.device("meta"):
+        return getattr(create(name), "cls_token", None) is not None
+
+
+@lru_cache(maxsize=64)
+def is_resnet(name: str) -> bool:
+    """Return whether the encoder is a ResNet, whose stages end in a ReLU. Raises UsageError for an unknown name."""
+    with torch.device("meta"):
+        return isinstance(create(name), ResNet)
+
+
+@lru_cache(maxsize=64)
+def strides(name: str) -> tuple[int, ...]:
+    """Return the input pixels a step of every stage of a CNN. Raises UsageError for an unknown name."""
+    with torch.device("meta"):
+        return tuple(stage["reduction"] for stage in _stages(create(name)))
+
+
+def stages_at(name: str, wanted: Sequence[int]) -> tuple[int, ...] | None:
+    """Return the last stage of a CNN at each of the wanted strides; None if it lacks one. Raises as `strides`."""
+    found = {stride: index for index, stride in enumerate(strides(name))}
+    return tuple(found[stride] for stride in wanted) if all(stride in found for stride in wanted) else None
+
+
 def folded_parameters(info: EncoderInfo) -> int:
     """Return how many parameters of the official checkpoint timm's layout does not hold.
 
@@ -156,14 +184,13 @@ def _describe_vit(module: Any, info: EncoderInfo) -> EncoderInfo:
 
 
 def _describe_cnn(module: Any, info: EncoderInfo, blocks: tuple[int, ...]) -> EncoderInfo:
-    stages = getattr(module, "feature_info", None)
+    stages = _stages(module)
     # attention networks other than the plain ViT have feature stages too, but their tokens follow other rules
     if not stages or not hasattr(module, "forward_intermediates") or hasattr(module, "pos_embed"):
         raise UsageError(
             f"encoder '{info.name}' is a {type(module).__name__}: supported are timm's plain VisionTransformer family "
             f"and CNNs with staged features, for example vit_base_patch14_reg4_dinov2.lvd142m or wide_resnet50_2"
         )
-    stages = list(getattr(stages, "info", stages))
     wanted = [stages[index] for index in blocks if index < len(stages)] or stages[-1:]
     return replace(
         info,
@@ -172,6 +199,11 @@ def _describe_cnn(module: Any, info: EncoderInfo, blocks: tuple[int, ...]) -> En
         patch=wanted[-1]["reduction"],
         channels=tuple(stage["num_chs"] for stage in wanted),
     )
+
+
+def _stages(module: Any) -> list[dict[str, Any]]:
+    stages = getattr(module, "feature_info", None) or ()
+    return list(getattr(stages, "info", stages))
 
 
 def _check_blocks(info: EncoderInfo, blocks: Sequence[int]) -> None:

@@ -5,33 +5,84 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as parquet
 import pytest
+import timm
 import torch
+from pydantic import ValidationError
+from safetensors.torch import save_file
 
 from bench.api import Method
 from bench.encoders import frozen
 from bench.encoders.weights import locate
+from bench.errors import UsageError
 from bench.registry import METHODS
 
-ENCODER = "vit_tiny_patch8_128.bench"
-SETTINGS = {"encoder": ENCODER, "input_size": 32, "steps": 4, "batch_size": 3}
+VIT = "vit_tiny_patch8_128.bench"
+CNN = "test_resnet.r160_in1k"
+SMALL: dict[str, dict[str, Any]] = {"rd4ad": {"encoder": CNN, "input_size": 64}}
+"""Encoder and input size where a method does not take the embedded ViT at 32 pixels."""
+TRAINED = [name for name in METHODS.names() if METHODS.load(name).Config.model_fields["steps"].default]
+UNTRAINED = [name for name in METHODS.names() if name not in TRAINED]
+
+
+def settings(name: str) -> dict[str, Any]:
+    trains = {"steps": 4, "batch_size": 3} if name in TRAINED else {}
+    return {"encoder": VIT, "input_size": 32} | SMALL.get(name, {}) | trains
+
+
+def configured(name: str) -> Method:
+    kind = METHODS.load(name)
+    return kind(kind.Config(**settings(name)))
 
 
 @pytest.fixture(params=METHODS.names())
 def method(request: pytest.FixtureRequest) -> Method:
-    kind = METHODS.load(request.param)
-    return kind(kind.Config(**SETTINGS))
+    return configured(request.param)
+
+
+@pytest.fixture(params=TRAINED)
+def trained(request: pytest.FixtureRequest) -> Method:
+    return configured(request.param)
+
+
+@pytest.fixture(params=UNTRAINED)
+def untrained(request: pytest.FixtureRequest) -> Method:
+    return configured(request.param)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with random weights for the CNN; no CNN is embedded."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    save_file(timm.create_model(CNN, num_classes=0).state_dict(), folder / f"{CNN}.safetensors")
+    return folder
 
 
 @pytest.fixture
-def encoder(method: Method) -> frozen.FrozenEncoder:
-    wanted = method.encoder()
-    return frozen.build(wanted, locate(wanted.name, None))
+def encode(weights: Path) -> Callable[[Method], frozen.FrozenEncoder]:
+    def build(method: Method) -> frozen.FrozenEncoder:
+        wanted = method.encoder()
+        return frozen.build(wanted, locate(wanted.name, weights))
+
+    return build
 
 
-def images(count: int, size: int = 32) -> torch.Tensor:
-    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(count))
+def images(encoder: frozen.FrozenEncoder, count: int) -> torch.Tensor:
+    side = encoder.info.input_size
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(count))
+
+
+def fitted(method: Method, encoder: frozen.FrozenEncoder, batch: int = 3) -> torch.nn.Module:
+    """The module as a cell has it before the first step, from seven images."""
+    torch.manual_seed(0)
+    module = method.build(encoder.info)
+    with torch.no_grad():
+        method.fit(module, (method.features(encoder(part), encoder.info) for part in images(encoder, 7).split(batch)))
+    return module
 
 
 def test_every_setting_has_a_source_and_a_meaning(method: Method) -> None:
@@ -42,11 +93,12 @@ def test_every_setting_has_a_source_and_a_meaning(method: Method) -> None:
 
 def test_overrides_name_real_settings(method: Method) -> None:
     for dataset, values in method.overrides.items():
-        type(method.config)(**{**SETTINGS, **values}), dataset
+        type(method.config)(**{**settings(method.name), **values}), dataset
 
 
-def test_features_do_not_depend_on_the_batch(method: Method, encoder: frozen.FrozenEncoder) -> None:
-    batch = images(5)
+def test_features_do_not_depend_on_the_batch(method: Method, encode: Callable) -> None:
+    encoder = encode(method)
+    batch = images(encoder, 5)
     together = method.features(encoder(batch), encoder.info)
     alone = [method.features(encoder(image[None]), encoder.info) for image in batch]
     assert together
@@ -55,35 +107,33 @@ def test_features_do_not_depend_on_the_batch(method: Method, encoder: frozen.Fro
         torch.testing.assert_close(feature, torch.cat([one[name] for one in alone]), rtol=1e-4, atol=1e-4)
 
 
-def test_every_trainable_tensor_gets_a_gradient_and_a_place_in_the_optimizer(
-    method: Method, encoder: frozen.FrozenEncoder
-) -> None:
-    torch.manual_seed(0)
-    module = method.build(encoder.info).train()
-    features = method.features(encoder(images(3)), encoder.info)
-    loss = method.loss(module, features, step=2)
+def test_every_trainable_tensor_gets_a_gradient_and_a_place_in_the_optimizer(trained: Method, encode: Callable) -> None:
+    encoder = encode(trained)
+    module = fitted(trained, encoder).train()
+    features = trained.features(encoder(images(encoder, 3)), encoder.info)
+    loss = trained.loss(module, features, step=2)
     assert loss.shape == () and torch.isfinite(loss)
     loss.backward()
     trainable = {name: param for name, param in module.named_parameters() if param.requires_grad}
     assert trainable
     for name, param in trainable.items():
         assert param.grad is not None and torch.isfinite(param.grad).all(), name
-    optimized = {id(param) for group in method.optimizer(module).param_groups for param in group["params"]}
-    assert optimized == {id(param) for param in trainable.values()}
+    optimized = [id(param) for group in trained.optimizer(module).param_groups for param in group["params"]]
+    assert sorted(optimized) == sorted(id(param) for param in trainable.values())
 
 
-def test_training_lowers_the_loss(method: Method, encoder: frozen.FrozenEncoder) -> None:
+def test_training_lowers_the_loss(trained: Method, encode: Callable) -> None:
     # ten peak-rate steps on one batch; a sign error in the loss or a wrong optimizer argument shows
-    torch.manual_seed(0)
-    module = method.build(encoder.info).eval()
-    features = method.features(encoder(images(3)), encoder.info)
-    optimizer = method.optimizer(module)
-    rate = max(method.learning_rate(step) for step in range(method.config.steps))
+    encoder = encode(trained)
+    module = fitted(trained, encoder).eval()
+    features = trained.features(encoder(images(encoder, 3)), encoder.info)
+    optimizer = trained.optimizer(module)
+    rate = max(trained.learning_rate(step) for step in range(trained.config.steps))
     losses = []
     for _ in range(10):
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = method.loss(module, features, step=0)
+        loss = trained.loss(module, features, step=0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -91,29 +141,51 @@ def test_training_lowers_the_loss(method: Method, encoder: frozen.FrozenEncoder)
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_predictions_have_the_promised_shape_and_do_not_depend_on_the_batch(
-    method: Method, encoder: frozen.FrozenEncoder
-) -> None:
-    torch.manual_seed(0)
-    module = method.build(encoder.info).eval()
+def test_a_method_without_training_has_nothing_to_train_and_says_so(untrained: Method, encode: Callable) -> None:
+    module = fitted(untrained, encode(untrained))
+    assert untrained.config.steps == 0 and not list(module.parameters())
+    assert any(buffer.numel() for buffer in module.buffers()), "what it knows is in its buffers"
+    with pytest.raises(UsageError, match="trains nothing"):
+        untrained.loss(module, {}, 0)
+    with pytest.raises(UsageError, match="trains nothing"):
+        untrained.optimizer(module)
+    with pytest.raises(ValidationError, match="steps"):
+        type(untrained.config)(**settings(untrained.name), steps=5)
+
+
+def test_what_is_remembered_does_not_depend_on_the_batch(method: Method, encode: Callable) -> None:
+    encoder = encode(method)
+    whole, single = fitted(method, encoder, batch=7).state_dict(), fitted(method, encoder, batch=1).state_dict()
+    assert whole.keys() == single.keys()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(tensor, single[name], rtol=0, atol=1e-5)
+
+
+def test_predictions_have_the_promised_shape_and_do_not_depend_on_the_batch(method: Method, encode: Callable) -> None:
+    encoder = encode(method)
+    module = fitted(method, encoder).eval()
     with torch.no_grad():
-        features = method.features(encoder(images(5)), encoder.info)
+        features = method.features(encoder(images(encoder, 5)), encoder.info)
         whole = method.anomaly(module, features, encoder.info, 64)
+        again = method.anomaly(module, features, encoder.info, 64)
         parts = [
             method.anomaly(module, {name: f[i : i + 1] for name, f in features.items()}, encoder.info, 64)
             for i in range(5)
         ]
     assert whole.scores.shape == (5,) and torch.isfinite(whole.scores).all()
-    torch.testing.assert_close(whole.scores, torch.cat([part.scores for part in parts]), rtol=0, atol=1e-5)
+    assert whole.scores.dtype == torch.float32 and len(whole.scores.unique()) == 5
+    assert torch.equal(whole.scores, again.scores)
+    torch.testing.assert_close(whole.scores, torch.cat([part.scores for part in parts]), rtol=1e-6, atol=1e-5)
     if whole.maps is not None:
         assert whole.maps.shape == (5, 64, 64) and torch.isfinite(whole.maps).all()
+        assert whole.maps.dtype == torch.float32
         stacked = torch.cat([part.maps for part in parts if part.maps is not None])
-        torch.testing.assert_close(whole.maps, stacked, rtol=0, atol=1e-5)
+        torch.testing.assert_close(whole.maps, stacked, rtol=1e-6, atol=1e-5)
 
 
-def test_the_module_goes_through_a_checkpoint(method: Method, encoder: frozen.FrozenEncoder, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    module = method.build(encoder.info)
+def test_the_module_goes_through_a_checkpoint(method: Method, encode: Callable, tmp_path: Path) -> None:
+    encoder = encode(method)
+    module = fitted(method, encoder)
     torch.save(module.state_dict(), tmp_path / "state")
     other = method.build(encoder.info)
     other.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
@@ -132,17 +204,48 @@ def test_the_paper_protocol_is_named_after_the_method(method: Method) -> None:
     assert 0 < method.paper.crop <= 1
 
 
+def test_an_input_size_that_does_not_fit_is_refused_before_any_work(
+    method: Method, bench: Callable, tree: Path, weights: Path
+) -> None:
+    done = _run(bench, method.name, tree, weights, settings(method.name) | {"input_size": 70})
+    assert done.returncode == 2
+    assert "input size 70 does not fit" in done.stderr and "64 or" in done.stderr
+
+
 @pytest.mark.parametrize("name", METHODS.names())
 @pytest.mark.parametrize("protocol", ["common", "paper"])
-def test_a_whole_cell_runs(name: str, protocol: str, bench: Callable, tree: Path, tmp_path: Path) -> None:
-    pairs = [part for key, value in SETTINGS.items() if key != "encoder" for part in ("--set", f"{name}.{key}={value}")]
-    done = bench(
-        *("run", "--methods", name, "--datasets", "folder", "--data-root", str(tree), "--encoder", ENCODER),
-        *("--results", "out", "--protocol", protocol, "--device", "cpu", *pairs),
-    )
+def test_a_whole_cell_runs(
+    name: str, protocol: str, bench: Callable, tree: Path, weights: Path, tmp_path: Path
+) -> None:
+    done = _run(bench, name, tree, weights, settings(name), "--protocol", protocol)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = (tmp_path / "out").rglob("s*.json")
     record = json.loads(path.read_text())
     assert record["status"] == "done"
     for value in record["mean"].values():
         assert value is None or 0 <= value <= 1
+    assert 0 <= record["mean"]["image/auroc"] <= 1
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_cached_and_uncached_features_give_the_same_scores(
+    name: str, bench: Callable, tree: Path, weights: Path, tmp_path: Path
+) -> None:
+    scores = []
+    for store in ("memory", "none"):
+        done = _run(bench, name, tree, weights, settings(name), "--store", store, results=store)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (path,) = (tmp_path / store).rglob("s*.parquet")
+        scores.append(torch.tensor(parquet.read_table(path)["score"].to_pylist()))
+    assert len(scores[0]) == 10
+    torch.testing.assert_close(scores[0], scores[1], rtol=1e-4, atol=1e-6)
+
+
+def _run(
+    bench: Callable, name: str, tree: Path, weights: Path, values: dict[str, Any], *more: str, results: str = "out"
+) -> Any:
+    pairs = [part for key, value in values.items() for part in ("--set", f"{name}.{key}={value}")]
+    return bench(
+        *("run", "--methods", name, "--datasets", "folder", "--data-root", str(tree), "--weights", str(weights)),
+        *("--results", results, "--device", "cpu", *pairs, *more),
+    )

@@ -33,6 +33,16 @@ def test_base_macs_by_hand() -> None:
     assert counted.macs_trainable == 8 * block + bottleneck
 
 
+def test_products_of_activations_are_counted_apart() -> None:
+    tokens, dim, head = 789, 768, 64
+    softmax = 2 * tokens * tokens * dim
+    # k^T v and q (k^T v), and q times the summed keys
+    linear = 2 * tokens * dim * head + tokens * dim
+    counted = complexity(Dinomaly(Config()))
+    smoothing = 256 * 256 * 5 * 5
+    assert counted.macs_with_products == counted.macs + 10 * softmax + 8 * linear + smoothing
+
+
 def test_input_size_changes_macs_but_not_parameters() -> None:
     default, smaller = (complexity(Dinomaly(Config(input_size=size))) for size in (None, 280))
     assert default.params_total == smaller.params_total

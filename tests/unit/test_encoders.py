@@ -282,3 +282,32 @@ def test_real_cnn_weights_load_strictly() -> None:
     encoder = frozen.build(EncoderRequest("tf_efficientnet_lite0.in1k", (1, 2, 3), 128), path)
     assert [value.shape[1] for value in encoder(torch.randn(1, 3, 128, 128)).values()] == [24, 40, 112]
     assert encoder.info.mean == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("vit_small_patch16_224.dino", True),
+        ("vit_tiny_patch8_128.bench", True),
+        ("vit_base_patch16_siglip_224.webli", False),
+        ("vit_medium_patch16_reg4_gap_256.sbb_in12k", False),
+        ("mobilenetv2_100", False),
+    ],
+)
+def test_class_tokens_are_told_from_registers(name: str, expected: bool) -> None:
+    assert catalog.has_class_token(name) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "strides", "at", "resnet"),
+    [
+        ("wide_resnet50_2.racm_in1k", (2, 4, 8, 16, 32), (1, 2, 3), True),
+        ("mobilenetv2_100", (2, 4, 8, 16, 32), (1, 2, 3), False),
+        ("convnext_tiny.in12k", (4, 8, 16, 32), (0, 1, 2), False),
+    ],
+)
+def test_stages_by_stride(name: str, strides: tuple[int, ...], at: tuple[int, ...], resnet: bool) -> None:
+    assert catalog.strides(name) == strides
+    assert catalog.stages_at(name, (4, 8, 16)) == at
+    assert catalog.stages_at(name, (4, 64)) is None
+    assert catalog.is_resnet(name) is resnet

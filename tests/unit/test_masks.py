@@ -18,6 +18,7 @@ from bench.loading.masks import nearest_index, read_mask_file, read_union, to_ev
 from bench.protocol import COMMON
 
 DINOMALY = replace(COMMON, name="paper:dinomaly", crop=392 / 448, mask_rule="dinomaly")
+ADER = replace(COMMON, name="paper:vitad", mask_rule="ader")
 
 
 def sample(tmp_path: Path, *masks: Path, size: tuple[int, int] = (6, 4), label: int = 1) -> Sample:
@@ -186,7 +187,20 @@ def test_nearest_index_is_torchs(source: int, target: int) -> None:
     assert np.array_equal(nearest_index(source, target), torch.nn.functional.interpolate(line, target)[0, 0].numpy())
 
 
-@pytest.mark.parametrize("protocol", [COMMON, DINOMALY])
+@settings(max_examples=20, deadline=None)
+@given(height=st.integers(20, 600), width=st.integers(20, 600), seed=st.integers(0, 99))
+def test_ader_rule_equals_its_chain_in_torchvision(height: int, width: int, seed: int) -> None:
+    mask = blob(height, width, seed, 0.5)
+    image = Image.fromarray(mask.astype(np.uint8) * 255, "L")
+    chain = transforms.Compose(
+        [transforms.Resize((256, 256), transforms.InterpolationMode.BILINEAR), transforms.ToTensor()]
+    )
+    wanted = (chain(image)[0] > 0.5).numpy()
+    assert np.array_equal(to_evaluation(mask, ADER, 256), wanted)
+    assert np.array_equal(to_evaluation(mask, ADER, 320), wanted), "the input size plays no part"
+
+
+@pytest.mark.parametrize("protocol", [COMMON, DINOMALY, ADER])
 def test_empty_mask_stays_empty_and_full_stays_full(protocol: object) -> None:
     assert not to_evaluation(np.zeros((30, 40), np.bool_), protocol, 392).any()
     assert to_evaluation(np.ones((30, 40), np.bool_), protocol, 392).all()

@@ -1,0 +1,49 @@
+"""From coarse anomaly grids to maps at the evaluation size, as the methods of the RD4AD lineage make them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TRUNCATE = 4.0
+"""Standard deviations at which scipy's `gaussian_filter` cuts its kernel by default."""
+
+
+def upsampled_sum(distances: Iterable[Tensor], size: int) -> Tensor:
+    """Return the sum of grids [B, h, w] of any sizes, each resized bilinearly with aligned corners: [B, size, size]."""
+    resized = [
+        F.interpolate(distance.unsqueeze(1), size=(size, size), mode="bilinear", align_corners=True)
+        for distance in distances
+    ]
+    return torch.stack(resized).sum(dim=0).squeeze(1)
+
+
+def gaussian(maps: Tensor, sigma: float) -> Tensor:
+    """Return maps [B, H, W] smoothed as `scipy.ndimage.gaussian_filter` does with its defaults.
+
+    The kernel reaches 4 sigma, and beyond a border the map goes on as its own mirror image (edge pixel repeated).
+
+    Args:
+        maps: float [B, H, W].
+        sigma: standard deviation in pixels.
+    """
+    radius = int(TRUNCATE * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=torch.float64)
+    profile = torch.exp(-(offsets**2) / (2.0 * sigma**2))
+    kernel = (profile / profile.sum()).to(maps.dtype).view(1, 1, -1)
+    height, width = maps.shape[-2:]
+    rows = (
+        maps.index_select(1, _mirrored(height, radius, maps.device)).transpose(1, 2).reshape(-1, 1, height + 2 * radius)
+    )
+    smooth = F.conv1d(rows, kernel).reshape(-1, width, height).transpose(1, 2)
+    columns = smooth.index_select(2, _mirrored(width, radius, maps.device)).reshape(-1, 1, width + 2 * radius)
+    return F.conv1d(columns, kernel).reshape(maps.shape)
+
+
+def _mirrored(length: int, radius: int, device: torch.device) -> Tensor:
+    """Return int64 [length + 2 * radius]: the pixel that each place of the mirrored row takes; any radius works."""
+    place = torch.arange(-radius, length + radius, device=device) % (2 * length)
+    return torch.where(place < length, place, 2 * length - 1 - place)

@@ -1,0 +1,251 @@
+"""PatchCore: Towards Total Recall in Industrial Anomaly Detection.
+
+Karsten Roth, Latha Pemula, Joaquin Zepeda, Bernhard Schoelkopf, Thomas Brox, Peter Gehler. CVPR 2022, arXiv 2106.08265.
+Official code: github.com/amazon-science/patchcore-inspection, read at commit 8a7748c; "code" below means it. Sections
+are the paper's.
+
+A frozen network sees normal images once. Each place's mid-level features, averaged over their neighbourhood, go into a
+memory, of which a coreset is kept that covers the rest. A place of a test image is as anomalous as it is far from the
+memory. One memory serves all classes here.
+
+Differences from the official code:
+- Candidates are bounded: of more than `candidates` patches a uniform sample enters the coreset search, so the memory
+  holds at most share * candidates vectors, and `fit` takes about 2.3 * candidates * dim * 4 bytes at its peak (1.9 GB
+  by default). The code takes all patches, of one class.
+- The coreset's greedy search starts from one random patch, as Algorithm 1 leaves it open; the code measures its first
+  choices against ten random patches.
+- The random projection is Gaussian; the code's is an untrained Linear layer.
+- Distances are Euclidean; the code's index returns their squares.
+- The image score is reweighted by equation 7, which the code leaves out (`reweight_neighbours` 0 gives the code's).
+- Stages of fewer channels than half of `dim` are brought to twice their channels, and ViTs serve as well as CNNs.
+- Maps are resized straight to the evaluation size; the code's is the input size, 224. It counts a mask pixel as
+  anomalous only where the resized mask is at its maximum; here half a pixel's area decides.
+
+Not stated in the paper, chosen here:
+- The number b of neighbours in equation 7: 9, as anomalib has it.
+- Which blocks of a ViT: those where its second and third quarter end.
+
+The search is exact; matrix products and top-k do it fast enough on a memory of this size, without a library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.api import EncoderInfo, EncoderRequest, MethodConfig, Prediction, sourced
+from bench.encoders import catalog
+from bench.errors import UsageError
+from bench.protocol import SEVEN, Protocol
+
+from ._maps import gaussian
+from ._memory import Memory, MemoryMethod
+from ._vit import to_grid
+
+STRIDES = (8, 16)
+"""Strides of the CNN stages looked at: ResNet's second and third."""
+PATCHES = 28
+"""Feature map side where no input size is given: 224 pixels at stride 8."""
+SLACK = 0.25
+"""How far the candidates may outgrow their bound before they are cut back."""
+
+
+class Config(MethodConfig):
+    """PatchCore's settings; defaults are PatchCore-10% with a bound on memory."""
+
+    encoder: str = sourced("wide_resnet50_2.tv_in1k", "section 4.1; code", "frozen CNN or ViT, by timm name")
+    input_size: int | None = sourced(
+        None, "section 4.1: 224", "input side in pixels; null = 28 patches of the first layer", gt=0
+    )
+    layers: tuple[int, ...] | None = sourced(
+        None,
+        "section 3.1: stages 2 and 3 of ResNet",
+        "CNN stages or ViT blocks, from 0; null = the stages at strides 8 and 16, or half and three quarters deep",
+    )
+    neighbourhood: int = sourced(3, "section 4.4.1", "odd side of the square that features are averaged over", gt=0)
+    dim: int = sourced(1024, "code", "width of a patch's features", gt=0)
+    candidates: int = sourced(200_000, "ours", "patches that the coreset is chosen from; bounds memory", gt=0)
+    share: float = sourced(0.1, "section 4.2: PatchCore-10%", "share of the candidates that is remembered", gt=0, le=1)
+    projection: int = sourced(128, "code", "dimensions that the coreset search is projected to", gt=0)
+    reweight_neighbours: int = sourced(
+        9, "equation 7; number as in anomalib", "neighbours that reweight the image score; 0 = no reweighting", ge=0
+    )
+    smoothing_sigma: float = sourced(4.0, "section 3.3", "sigma in pixels of the map's Gaussian", gt=0)
+    steps: int = sourced(0, "nothing is trained", "training iterations", ge=0, le=0)
+    batch_size: int = sourced(1, "nothing is trained", "without effect", gt=0)
+
+
+class PatchCore(MemoryMethod):
+    """Distance of each place's features to a coreset of those of normal images."""
+
+    name = "patchcore"
+    Config = Config
+    paper = Protocol(
+        name="paper:patchcore",
+        version=1,
+        crop=224 / 256,
+        eval_size=224,
+        mask_rule="area",
+        label_rule="dataset",
+        metrics=SEVEN,
+        checkpoint="last",
+    )
+
+    def __init__(self, config: MethodConfig) -> None:
+        super().__init__(config)
+        self.settings = cast("Config", config)
+        if self.settings.neighbourhood % 2 == 0:
+            raise UsageError(f"patchcore.neighbourhood is {self.settings.neighbourhood}, expected an odd number")
+
+    def encoder(self) -> EncoderRequest:
+        """Return the request: mid-level stages or blocks, 28 patches a side where no input size is given."""
+        settings = self.settings
+        native = catalog.describe(settings.encoder)
+        layers = settings.layers
+        if layers is None and native.family == "vit":
+            layers = tuple(sorted({max(native.depth // 2 - 1, 0), native.depth * 3 // 4 - 1}))
+        elif layers is None:
+            layers = catalog.stages_at(settings.encoder, STRIDES)
+            if layers is None:
+                raise UsageError(
+                    f"patchcore looks at stages of stride 8 and 16, encoder '{settings.encoder}' lacks one. "
+                    f"Try wide_resnet50_2.tv_in1k or mobilenetv2_100, or --set patchcore.layers=[...]"
+                )
+        if not layers:
+            raise UsageError("patchcore.layers is empty, expected at least one stage or block")
+        layers = tuple(sorted(layers))
+        catalog.describe(settings.encoder, None, layers)  # refuses layers that the encoder does not have
+        first = native.patch if native.family == "vit" else catalog.strides(settings.encoder)[layers[0]]
+        return EncoderRequest(
+            name=settings.encoder,
+            blocks=layers,
+            input_size=settings.input_size or PATCHES * first,
+            position="dinov2" if "dinov2" in settings.encoder else "timm",
+        )
+
+    def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
+        """Return locally aware patch features: `patches` float [B, h*w, D], on the grid of the first layer.
+
+        Section 3.1: each layer is averaged over the neighbourhood (zeros beyond the border) and over channels to `dim`
+        values, deeper layers are resized to the first one's grid, and the layers are joined and averaged to `dim`.
+        """
+        ordered = [blocks[index] for index in sorted(blocks)]
+        maps = [to_grid(block, info.prefix, info.grid) if info.family == "vit" else block for block in ordered]
+        grid = maps[0].shape[-2:]
+        pooled = [
+            F.interpolate(self._aggregated(layer), size=grid, mode="bilinear", align_corners=False) for layer in maps
+        ]
+        joined = torch.cat(pooled, dim=1).flatten(2).transpose(1, 2)
+        return {"patches": F.adaptive_avg_pool1d(joined, min(self.settings.dim, joined.shape[-1]))}
+
+    def build(self, info: EncoderInfo) -> nn.Module:
+        """Return the memory at its largest, not filled yet."""
+        settings = self.settings
+        channels = info.channels or (info.dim,) * len(self.encoder().blocks)
+        width = min(settings.dim, sum(self._width(count) for count in channels))
+        return Memory(max(1, round(settings.share * settings.candidates)), width)
+
+    def fit(self, module: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> None:
+        """Remember a coreset of the training images' patches."""
+        settings = self.settings
+        candidates = _sampled((image for batch in batches for image in batch["patches"].float()), settings.candidates)
+        mixing = torch.randn(candidates.shape[1], settings.projection) / settings.projection**0.5
+        chosen = _coreset(candidates @ mixing.to(candidates.device), max(1, round(settings.share * len(candidates))))
+        cast("Memory", module).bank = candidates[chosen]
+
+    def anomaly(self, module: nn.Module, features: Mapping[str, Tensor], info: EncoderInfo, size: int) -> Prediction:
+        """Return smoothed maps of the distance to the memory, and each image's highest one, reweighted."""
+        memory, patches = cast("Memory", module), features["patches"]
+        found, rows = memory.nearest(patches.flatten(0, 1), 1)
+        distances, rows = found.view(len(patches), -1), rows.view(len(patches), -1)
+        highest, place = distances.max(dim=1)
+        scores = highest
+        if self.settings.reweight_neighbours:
+            images = torch.arange(len(patches), device=place.device)
+            weight = self._weight(memory, patches[images, place].float(), rows[images, place])
+            scores = highest * weight
+        side = round(distances.shape[1] ** 0.5)
+        maps = F.interpolate(distances.view(-1, 1, side, side), size=(size, size), mode="bilinear", align_corners=False)
+        return Prediction(scores=scores, maps=gaussian(maps.squeeze(1), self.settings.smoothing_sigma))
+
+    def _weight(self, memory: Memory, patches: Tensor, rows: Tensor) -> Tensor:
+        """Return equation 7's weight of each image's most anomalous patch.
+
+        The weight is 1 - exp(|q - m*|) / sum over m near m* of exp(|q - m|): small where the patch is no farther from
+        its nearest memory m* than from those around that.
+
+        Args:
+            memory: the memory.
+            patches: most anomalous patch of each image [B, D].
+            rows: int64 [B], where in the memory its nearest vector is.
+        """
+        nearest = memory.bank[rows]
+        _, around = memory.nearest(nearest, self.settings.reweight_neighbours)
+        if around.shape[1] < 2:  # a memory of one vector has nothing to compare with
+            return torch.ones(len(patches), device=patches.device)
+        apart = (patches.unsqueeze(1) - memory.bank[around]).norm(dim=2)
+        own = (patches - nearest).norm(dim=1)
+        return 1.0 - torch.exp(own - apart.logsumexp(dim=1))
+
+    def _aggregated(self, maps: Tensor) -> Tensor:
+        """Return [B, C, h, w] averaged over neighbourhoods and groups of channels: [B, width, h, w]."""
+        batch, channels, height, width = maps.shape
+        side = self.settings.neighbourhood
+        windows = F.unfold(maps, side, padding=side // 2).transpose(1, 2)
+        pooled = F.adaptive_avg_pool1d(windows, self._width(channels))
+        return pooled.transpose(1, 2).reshape(batch, -1, height, width)
+
+    def _width(self, channels: int) -> int:
+        return min(self.settings.dim, 2 * channels)
+
+
+def _sampled(images: Iterable[Tensor], limit: int) -> Tensor:
+    """Return a uniform sample of at most `limit` patches [N, D] from images of patches [n, D] each.
+
+    Every patch draws a random rank and the lowest ranks stay, so that the sample does not depend on how images were
+    batched. Ranks come from torch's global generator on the CPU: the same on every device.
+    """
+    kept: list[Tensor] = []
+    ranks: list[Tensor] = []
+    held, bar = 0, 1.0
+    for patches in images:
+        rank = torch.rand(len(patches))
+        enters = rank < bar
+        kept.append(patches[enters.to(patches.device)])
+        ranks.append(rank[enters])
+        held += len(ranks[-1])
+        if held > limit * (1.0 + SLACK):
+            kept, ranks = _cut(kept, ranks, limit)
+            held, bar = limit, float(ranks[0].max())
+    return _cut(kept, ranks, limit)[0][0]
+
+
+def _cut(kept: list[Tensor], ranks: list[Tensor], limit: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the patches of the `limit` lowest ranks, in their order, as lists of one tensor."""
+    rank = torch.cat(ranks)
+    lowest = rank.argsort()[:limit].sort().values
+    patches = torch.cat(kept)
+    return [patches[lowest.to(patches.device)]], [rank[lowest]]
+
+
+def _coreset(points: Tensor, count: int) -> Tensor:
+    """Return int64 [count]: rows of points [N, d] that cover the others, greedily.
+
+    Algorithm 1: from one random point on, always the point farthest from all chosen ones.
+    """
+    squares = points.square().sum(dim=1)
+    last = torch.randint(len(points), (1,)).to(points.device)
+    nearest = torch.full_like(squares, torch.inf)
+    chosen = torch.empty(count, dtype=torch.int64, device=points.device)
+    for number in range(count):
+        chosen[number] = last
+        apart = squares + squares[last] - 2.0 * (points @ points[last].squeeze(0))
+        nearest = torch.minimum(nearest, apart)
+        # never again, also where every other point is as near
+        nearest[last] = -torch.inf
+        last = nearest.argmax(keepdim=True)
+    return chosen

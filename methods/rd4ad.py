@@ -1,0 +1,292 @@
+"""RD4AD: Anomaly Detection via Reverse Distillation from One-Class Embedding.
+
+Hanqiu Deng, Xingyu Li. CVPR 2022, arXiv 2201.10703. Two networks carry the name. `variant=ader`, the default, is the
+multi-class baseline of the tables: configuration `rd` of github.com/zhangzjn/ADer, read at commit 902937a.
+`variant=original` is the authors' github.com/hq-deng/RD4AD, read at commit 6554076, made for a model a class.
+
+A frozen CNN sees the image. Its three middle stages are fused into one small map, and a mirrored CNN learns to give
+the stages back from it. Where it fails to, the image is anomalous.
+
+Differences from the official codes:
+- The original's fuser carries a 1x1 convolution and a BatchNorm that never run, 8,392,704 parameters that do not exist
+  here.
+- Epochs are counted as iterations: 100 of MVTec-AD are 22,600. The original's 200 epochs of one class take their own
+  number, images // 16 * 200 (`--set rd4ad.steps=...`); it keeps the last incomplete batch, which is dropped here.
+- The original's teacher passes gradients on to nothing but itself; here it has none. Same numbers.
+- Maps are resized straight to the evaluation size; the codes' is the input size, 256 at both.
+- Evaluation: see `_ader.py`. The original's AUPRO, one value an image, is `pixel/aupro@0.3:image200`.
+- Any CNN with stages at strides 4, 8 and 16 serves; the student is WRN50's with widths that follow its stages. The
+  codes know ResNets only, and build ResNet-18's and 34's students from basic blocks. ResNets' stages end in a ReLU, and
+  so do the decoder's; those of other CNNs hold negative values too, which the decoder then gives back by leaving its
+  stages' last ReLU off [rectified].
+- Seeding, precision, clipping and batching are the harness's.
+
+The loss flattens whole maps, as both codes do. The paper's equations 1 and 2 compare position by position
+(`loss=cosine_point`), and do not reproduce its numbers (hq-deng/RD4AD issue 22).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from bench.api import EncoderInfo, EncoderRequest, Method, MethodConfig, Prediction, sourced
+from bench.encoders import catalog
+from bench.errors import UsageError
+
+from . import _ader
+from ._losses import FeatureLoss, feature_loss
+from ._maps import gaussian, upsampled_sum
+from ._vit import cosine_distance
+
+STRIDES = (4, 8, 16)
+"""Strides of the teacher's three stages."""
+FUSER_BLOCKS = 3
+DECODER_BLOCKS = (3, 4, 6)
+"""Blocks of the decoder's stages, deepest first; WRN50's numbers, as in both codes."""
+
+ORIGINAL = {"encoder": "wide_resnet50_2.tv_in1k", "fuser_width": 128, "clip_norm": None, "decay_at": 1.0}
+"""Values of the authors' own code where they differ from ADer's."""
+
+
+class Config(MethodConfig):
+    """RD4AD's settings; defaults are ADer's multi-class recipe, under `variant` original those of the authors' code."""
+
+    variant: Literal["ader", "original"] = sourced(
+        "ader", "ADer's configuration `rd`", "whose network and recipe the other defaults are"
+    )
+    encoder: str = sourced(
+        "wide_resnet50_2.racm_in1k", "ADer (timm's default weights); original: tv_in1k", "frozen CNN, by timm name"
+    )
+    input_size: int | None = sourced(256, "section 4.1; both codes", "input side in pixels; null = 256", gt=0)
+    stages: tuple[int, int, int] | None = sourced(
+        None, "section 3.1: ResNet's first three", "CNN stages, from 0; null = those at strides 4, 8 and 16"
+    )
+    fuser_width: int = sourced(64, "ADer; original: 128", "base width of the fuser's bottlenecks", gt=0)
+    rectified: bool | None = sourced(
+        None, "both codes: true; ours for CNNs other than ResNets", "end decoder stages in a ReLU; null = by encoder"
+    )
+    loss: FeatureLoss = sourced("cosine_flat", "both codes", "distance that is trained on; see ViTAD's table XI")
+    steps: int = sourced(
+        _ader.iterations("mvtec", 100, 16), "ADer: 100 epochs of MVTec-AD", "training iterations", ge=0
+    )
+    batch_size: int = sourced(16, "section 4.1; both codes", "images a step", gt=0)
+    lr: float = sourced(5e-3, "section 4.1; both codes", "initial learning rate", gt=0)
+    betas: tuple[float, float] = sourced((0.5, 0.999), "section 4.1; both codes", "decay of Adam's moments")
+    decay_at: float = sourced(
+        0.8, "ADer: after 80 of 100 epochs; original: never", "share of the steps before the rate drops", gt=0, le=1
+    )
+    decay: float = sourced(0.1, "ADer", "what the learning rate is multiplied by there", gt=0, le=1)
+    clip_norm: float | None = sourced(5.0, "ADer; original: none", "global gradient-norm clip; null = none", gt=0)
+    smoothing_sigma: float = sourced(4.0, "both codes", "sigma in pixels of the map's Gaussian", gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_variant(cls, values: Any) -> Any:
+        """Let the variant's values stand where none is given."""
+        if isinstance(values, dict) and values.get("variant") == "original":
+            return {**ORIGINAL, **values}
+        return values
+
+
+def _activated(*layers: nn.Module, width: int) -> list[nn.Module]:
+    return [*layers, nn.BatchNorm2d(width), nn.ReLU()]
+
+
+class Bottleneck(nn.Module):
+    """ResNet's bottleneck: 1x1, 3x3, 1x1 with BatchNorm, and a shortcut. Maps [B, entering, h, w] to [B, leaving, ...].
+
+    Args:
+        entering: channels that come in.
+        inner: channels between.
+        leaving: channels that go out.
+        resize: None keeps the side; `down` halves it (stride 2), `up` doubles it (transposed 2x2), in the middle layer
+            and in the shortcut.
+        rectified: end in a ReLU.
+    """
+
+    def __init__(
+        self,
+        entering: int,
+        inner: int,
+        leaving: int,
+        resize: Literal["down", "up"] | None = None,
+        rectified: bool = True,
+    ) -> None:
+        super().__init__()
+        self.rectified = rectified
+        middle: nn.Module
+        shortcut: nn.Module
+        if resize == "up":
+            middle = nn.ConvTranspose2d(inner, inner, 2, stride=2, bias=False)
+            shortcut = nn.ConvTranspose2d(entering, leaving, 2, stride=2, bias=False)
+        else:
+            stride = 2 if resize == "down" else 1
+            middle = nn.Conv2d(inner, inner, 3, stride=stride, padding=1, bias=False)
+            shortcut = nn.Conv2d(entering, leaving, 1, stride=stride, bias=False)
+        self.body = nn.Sequential(
+            *_activated(nn.Conv2d(entering, inner, 1, bias=False), width=inner),
+            *_activated(middle, width=inner),
+            nn.Conv2d(inner, leaving, 1, bias=False),
+            nn.BatchNorm2d(leaving),
+        )
+        self.shortcut = nn.Identity() if resize is None else nn.Sequential(shortcut, nn.BatchNorm2d(leaving))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, leaving, h', w']."""
+        out: Tensor = self.body(x) + self.shortcut(x)
+        return out.relu() if self.rectified else out
+
+
+class Fuser(nn.Module):
+    """Three stages to one map of twice the deepest one's width and half its side (MFF and OCBE in the paper)."""
+
+    def __init__(self, channels: Sequence[int], width: int) -> None:
+        super().__init__()
+        shallow, middle, deep = channels
+        self.shallow = nn.Sequential(*_halved(shallow, middle), *_halved(middle, deep))
+        self.middle = nn.Sequential(*_halved(middle, deep))
+        inner = max(deep // 2 * width // 64, 1)
+        self.residual = nn.Sequential(
+            Bottleneck(3 * deep, inner, 2 * deep, resize="down"),
+            *(Bottleneck(2 * deep, inner, 2 * deep) for _ in range(FUSER_BLOCKS - 1)),
+        )
+
+    def forward(self, stages: Sequence[Tensor]) -> Tensor:
+        """Return [B, 2C, h/2, w/2] for the stages [B, ., 4h, 4w], [B, ., 2h, 2w], [B, C, h, w]."""
+        shallow, middle, deep = stages
+        fused: Tensor = self.residual(torch.cat([self.shallow(shallow), self.middle(middle), deep], dim=1))
+        return fused
+
+
+def _halved(entering: int, leaving: int) -> list[nn.Module]:
+    return _activated(nn.Conv2d(entering, leaving, 3, stride=2, padding=1, bias=False), width=leaving)
+
+
+class Student(nn.Module):
+    """Trainable part: fuser and mirrored decoder.
+
+    Args:
+        channels: widths of the teacher's stages, shallowest first.
+        fuser_width: base width of the fuser's bottlenecks; 64 gives half the deepest stage's.
+        rectified: end the decoder's stages in a ReLU.
+    """
+
+    def __init__(self, channels: Sequence[int], fuser_width: int, rectified: bool) -> None:
+        super().__init__()
+        self.fuser = Fuser(channels, fuser_width)
+        entering = 2 * channels[-1]
+        self.decoder = nn.ModuleList()
+        for leaving, blocks in zip(reversed(channels), DECODER_BLOCKS, strict=True):
+            inner = max(leaving // 2, 1)
+            stage = [Bottleneck(entering, inner, leaving, resize="up")]
+            stage += [Bottleneck(leaving, inner, leaving) for _ in range(blocks - 2)]
+            stage += [Bottleneck(leaving, inner, leaving, rectified=rectified)]
+            self.decoder.append(nn.Sequential(*stage))
+            entering = leaving
+        for layer in self.modules():
+            # transposed convolutions keep torch's own initial values, as in both codes
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, stages: Sequence[Tensor]) -> list[Tensor]:
+        """Return the stages rebuilt, shallowest first, shaped as they came."""
+        x = self.fuser(stages)
+        rebuilt: list[Tensor] = []
+        for stage in self.decoder:
+            x = stage(x)
+            rebuilt.append(x)
+        return rebuilt[::-1]
+
+
+class RD4AD(Method):
+    """Reverse distillation: a mirrored CNN gives back a frozen CNN's stages from their fusion."""
+
+    name = "rd4ad"
+    Config = Config
+    paper = _ader.protocol("rd4ad")
+    overrides: ClassVar[Mapping[str, Mapping[str, Any]]] = _ader.lengths(epochs=100, batch_size=16)
+
+    def __init__(self, config: MethodConfig) -> None:
+        super().__init__(config)
+        self.settings = cast("Config", config)
+        self.clip_norm = self.settings.clip_norm
+
+    def encoder(self) -> EncoderRequest:
+        """Return the request: three stages, each of half the side of the one before."""
+        settings = self.settings
+        native = catalog.describe(settings.encoder)
+        fits = "Try wide_resnet50_2.racm_in1k, resnet18.tv_in1k, mobilenetv2_100 or tf_efficientnet_lite0.in1k"
+        if native.family != "cnn":
+            raise UsageError(
+                f"rd4ad needs a CNN with stages at strides 4, 8 and 16, encoder '{settings.encoder}' is a ViT. {fits}; "
+                "for ViTs there are vitad and dinomaly"
+            )
+        strides = catalog.strides(settings.encoder)
+        stages = settings.stages or catalog.stages_at(settings.encoder, STRIDES)
+        if stages is None:
+            raise UsageError(
+                f"rd4ad needs stages at strides 4, 8 and 16, those of encoder '{settings.encoder}' are at "
+                f"{', '.join(map(str, strides))}. {fits}"
+            )
+        size = settings.input_size or 256
+        catalog.describe(settings.encoder, None, stages)  # refuses stages that the encoder does not have
+        first, second, third = (strides[stage] for stage in stages)
+        if (second, third) != (2 * first, 4 * first):
+            raise UsageError(
+                f"rd4ad.stages {stages} of encoder '{settings.encoder}' are at strides {first}, {second} and {third}; "
+                "expected each to be twice the one before"
+            )
+        coarsest = 2 * third
+        if size % coarsest:
+            lower = max(size // coarsest, 1) * coarsest
+            raise UsageError(
+                f"input size {size} does not fit rd4ad on encoder '{settings.encoder}': the fused map has stride "
+                f"{coarsest}, so it must be a multiple of {coarsest}, for example {lower} or {lower + coarsest}"
+            )
+        if settings.batch_size == 1 and size == coarsest and settings.steps:
+            raise UsageError(
+                f"rd4ad cannot train on single images of {size} pixels: BatchNorm would see one value a channel. "
+                f"Expected rd4ad.batch_size of 2 or more, or rd4ad.input_size of {2 * coarsest} or more"
+            )
+        return EncoderRequest(name=settings.encoder, blocks=stages, input_size=size)
+
+    def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
+        """Return the stages as they are: stage0 to stage2, float [B, C, h, w], shallowest first."""
+        return {f"stage{number}": blocks[index] for number, index in enumerate(sorted(blocks))}
+
+    def build(self, info: EncoderInfo) -> nn.Module:
+        """Return fuser and decoder, freshly initialised."""
+        settings = self.settings
+        rectified = catalog.is_resnet(info.name) if settings.rectified is None else settings.rectified
+        return Student(info.channels, settings.fuser_width, rectified)
+
+    def loss(self, module: nn.Module, features: Mapping[str, Tensor], step: int) -> Tensor:
+        """Return the sum over the three stages of the distance between stage and rebuilt stage."""
+        stages = _stages(features)
+        terms = [feature_loss(self.settings.loss, *pair) for pair in zip(stages, module(stages), strict=True)]
+        return torch.stack(terms).sum()
+
+    def anomaly(self, module: nn.Module, features: Mapping[str, Tensor], info: EncoderInfo, size: int) -> Prediction:
+        """Return smoothed maps of the summed cosine distance, and the highest pixel of each."""
+        stages = _stages(features)
+        summed = upsampled_sum((cosine_distance(*pair) for pair in zip(stages, module(stages), strict=True)), size)
+        maps = gaussian(summed.float(), self.settings.smoothing_sigma)
+        return Prediction(scores=maps.amax(dim=(1, 2)), maps=maps)
+
+    def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        """Return Adam over all trainable tensors, without weight decay."""
+        return torch.optim.Adam(module.parameters(), lr=self.settings.lr, betas=self.settings.betas)
+
+    def learning_rate(self, step: int) -> float:
+        """Return the rate: constant until its drop."""
+        settings = self.settings
+        return settings.lr * (settings.decay if step >= round(settings.steps * settings.decay_at) else 1.0)
+
+
+def _stages(features: Mapping[str, Tensor]) -> list[Tensor]:
+    return [features[f"stage{number}"] for number in range(3)]

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from bench.api import EncoderInfo
+from bench.errors import UsageError
+from bench.methods import _memory
+from bench.methods._memory import Memory
+from bench.methods.knn import KNN, Config
+from bench.run.complexity import complexity
+
+
+def info() -> EncoderInfo:
+    return EncoderInfo("fake", "vit", 6, 4, 2, 8, 5, (2, 2), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+def seeded(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def fitted(train: Tensor, **config: Any) -> tuple[KNN, Memory]:
+    method = KNN(Config(**config))
+    module = method.build(info())
+    assert isinstance(module, Memory)
+    method.fit(module, ({"token": part} for part in train.split(4)))
+    return method, module
+
+
+def test_default_request_looks_through_dinomalys_encoder() -> None:
+    request = KNN(Config()).encoder()
+    assert request.name == "vit_base_patch14_reg4_dinov2.lvd142m"
+    assert (request.blocks, request.input_size, request.position) == ((12,), 392, "dinov2")
+    other = KNN(Config(encoder="vit_small_patch16_224.dino", input_size=224)).encoder()
+    assert (other.blocks, other.input_size, other.position) == ((12,), 224, "timm")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "kind"),
+    [
+        ("mobilenetv2_100", "CNN"),
+        ("vit_base_patch16_siglip_224.webli", "ViT without one"),
+        # registers alone make a prefix, too
+        ("vit_medium_patch16_reg4_gap_256.sbb_in12k", "ViT without one"),
+    ],
+)
+def test_encoders_without_class_token_are_refused_with_what_fits(encoder: str, kind: str) -> None:
+    with pytest.raises(UsageError, match=rf"needs a ViT with a class token.*is a {kind}.*vit_small_patch16_224\.dino"):
+        KNN(Config(encoder=encoder)).encoder()
+
+
+def test_features_are_class_tokens_after_the_norm() -> None:
+    blocks = {4: seeded(3, 9, 6)}
+    raw = KNN(Config(unit_length=False)).features(blocks, info())["token"]
+    assert torch.equal(raw, blocks[4][:, 0])
+    unit = KNN(Config()).features(blocks, info())["token"]
+    torch.testing.assert_close(unit, raw / raw.square().sum(1, keepdim=True).sqrt())
+
+
+@pytest.mark.parametrize("neighbours", [1, 2, 5])
+def test_scores_against_scikit_learn(neighbours: int) -> None:
+    train, test = seeded(30, 6), seeded(11, 6, seed=1)
+    method, module = fitted(train, neighbours=neighbours)
+    assert torch.equal(module.bank, train)
+    found = method.anomaly(module, {"token": test}, info(), 64)
+    distances, _ = NearestNeighbors(n_neighbors=neighbours).fit(train.numpy()).kneighbors(test.numpy())
+    torch.testing.assert_close(found.scores.double(), torch.from_numpy((distances**2).mean(1)), rtol=1e-5, atol=1e-6)
+    assert found.maps is None
+
+
+def test_fewer_training_images_than_neighbours() -> None:
+    method, module = fitted(seeded(1, 6), neighbours=3)
+    test = seeded(2, 6, seed=1)
+    wanted = (test - module.bank[0]).square().sum(1)
+    torch.testing.assert_close(method.anomaly(module, {"token": test}, info(), 64).scores, wanted)
+
+
+def test_a_training_image_is_at_distance_zero_even_far_from_the_origin() -> None:
+    # expanded squares lose all digits there; the distance is computed once more, directly
+    train = seeded(20, 6) + 1000
+    method, module = fitted(train, neighbours=1)
+    assert torch.equal(method.anomaly(module, {"token": train}, info(), 64).scores, torch.zeros(20))
+
+
+def test_search_in_pieces_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(1, 6)
+    memory.bank = seeded(50, 6)
+    queries = seeded(23, 6, seed=1)
+    whole = memory.nearest(queries, 4)
+    monkeypatch.setattr(_memory, "CHUNK", 120)
+    for found, wanted in zip(memory.nearest(queries, 4), whole, strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert (whole[0].diff(dim=1) >= 0).all()
+
+
+def test_autocast_does_not_blur_the_search() -> None:
+    memory = Memory(1, 6)
+    memory.bank = seeded(500, 6)
+    queries = seeded(40, 6, seed=1)
+    exact = memory.nearest(queries, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        blurred = memory.nearest(queries, 3)
+    assert torch.equal(exact[1], blurred[1]) and torch.equal(exact[0], blurred[0])
+
+
+def test_cost_is_the_encoders() -> None:
+    counted = complexity(KNN(Config()))
+    assert (counted.params_total, counted.params_trainable) == (86_583_552, 0)
+    assert counted.macs_trainable == 0 and counted.macs > 60e9
+    assert KNN.paper.metrics == ("image/auroc", "image/ap", "image/f1max")
