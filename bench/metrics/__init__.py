@@ -5,14 +5,63 @@
     >>> scores["pixel/aupro@0.3"], scores.reasons
 
 Reading order: ids (what is measured), inputs (what is refused), ranks (the idea), regions (AUPRO), variants (other
-people's numbers), evaluate. `reference` holds the slow definitions that the tests compare with.
+people's numbers: grids, histogram), evaluate, accumulate (maps that come in chunks). How it is fast: pieces, buckets,
+kernels, workers. What else falls out of the ranks: curves, hardest, spro, bootstrap. `reference` holds the slow
+definitions that the tests compare with. One Accumulator that is fed several classes gives their pooled,
+class-agnostic scores.
+
+    >>> ranks, regions = rank(maps.ravel(), masks.ravel(), "pixel"), find_regions(masks)
+    >>> pro_curve(ranks, regions), hardest_regions(masks, ranks, regions, count=12)
+    >>> bootstrap_class(maps, masks, image_scores, labels).interval("pixel/aupro@0.3")
 """
 
 from __future__ import annotations
 
 from bench.errors import ScoreError
+from bench.metrics.accumulate import Accumulator
+from bench.metrics.bootstrap import Bootstrap, Interval, bootstrap_class
+from bench.metrics.curves import BestF1, Curve, best_f1, pr_curve, pro_curve, roc_curve
 from bench.metrics.evaluate import Scores, evaluate_class, mad
-from bench.metrics.ids import METRIC_VERSION, MetricId, parse
+from bench.metrics.hardest import RegionScore, hardest_regions, image_aupro
+from bench.metrics.ids import METRIC_VERSION, VARIANTS, MetricId, Variant, parse
+from bench.metrics.image_scores import IMAGE_SCORES
+from bench.metrics.ranks import Ranks, Undefined, rank
+from bench.metrics.regions import Regions, find_regions
+from bench.metrics.spro import Defect, auspro, defect_auspro, saturation_area
 from bench.protocol import SEVEN
 
-__all__ = ["METRIC_VERSION", "SEVEN", "MetricId", "ScoreError", "Scores", "evaluate_class", "mad", "parse"]
+__all__ = [
+    "IMAGE_SCORES",
+    "METRIC_VERSION",
+    "SEVEN",
+    "VARIANTS",
+    "Accumulator",
+    "BestF1",
+    "Bootstrap",
+    "Curve",
+    "Defect",
+    "Interval",
+    "MetricId",
+    "Ranks",
+    "RegionScore",
+    "Regions",
+    "ScoreError",
+    "Scores",
+    "Undefined",
+    "Variant",
+    "auspro",
+    "best_f1",
+    "bootstrap_class",
+    "defect_auspro",
+    "evaluate_class",
+    "find_regions",
+    "hardest_regions",
+    "image_aupro",
+    "mad",
+    "parse",
+    "pr_curve",
+    "pro_curve",
+    "rank",
+    "roc_curve",
+    "saturation_area",
+]

@@ -5,17 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.metrics.ids import Level, MetricId, parse_all
-from bench.metrics.inputs import ClassInputs, check
-from bench.metrics.ranks import Ranks, Undefined, auroc, average_precision, f1_max, rank
-from bench.metrics.regions import Regions, aupro, find_regions
-from bench.metrics.variants import aupro_grid
+from bench.metrics.ids import MetricId, parse_all
+from bench.metrics.inputs import ClassInputs, check, refuse_nan
+from bench.metrics.pieces import ArrayPieces
+from bench.metrics.ranks import (
+    NanScore,
+    Ranks,
+    Undefined,
+    auroc,
+    average_precision,
+    f1_max,
+    rank,
+    rank_pieces,
+)
+from bench.metrics.regions import Regions, aupro, find_marked, find_regions, gather
+from bench.metrics.variants import Variants
 from bench.protocol import SEVEN
+
+Array = npt.NDArray[Any]
 
 
 class Scores(Mapping[str, float | None]):
@@ -68,19 +80,15 @@ def evaluate_class(
         UsageError: unknown metric id; wrong dtype, shape or number of images; masks or labels other than 0 and 1.
         ScoreError: a score is NaN; the message names the image.
     """
+    from bench.metrics.tensors import evaluate_tensors, on_accelerator  # made of what is below
+
+    if any(map(on_accelerator, (maps, masks, image_scores, labels))):
+        return evaluate_tensors(maps, masks, image_scores, labels, metrics=metrics)
     wanted = parse_all(metrics)
     given = check(maps, masks, image_scores, labels)
-    values: dict[str, float | None] = {}
-    reasons: dict[str, str] = {}
-    levels: dict[Level, _Level] = {"image": _Level("image", given), "pixel": _Level("pixel", given)}
-    for metric in wanted:
-        name = str(metric)
-        try:
-            values[name] = levels[metric.level].value(metric)
-        except Undefined as why:
-            values[name] = None
-            reasons[name] = str(why)
-    return Scores(values, reasons)
+    if not any(metric.level == "pixel" and metric.variant is None for metric in wanted) or given.masks is None:
+        refuse_nan("the map", given.maps)  # nothing below looks at every pixel, or not for NaN
+    return collect(wanted, ImageEvidence(given.image_scores, given.labels), _Pixels(given))
 
 
 def mad(scores: Mapping[str, float | None]) -> float | None:
@@ -90,45 +98,118 @@ def mad(scores: Mapping[str, float | None]) -> float | None:
     return math.fsum(numbers) / len(SEVEN) if len(numbers) == len(SEVEN) else None
 
 
-class _Level:
-    """The image or the pixel side of a class: ranked once, when the first metric asks."""
+class Evidence(Protocol):
+    """What the metrics of one level are computed from; each part may raise Undefined, with the reason."""
 
-    def __init__(self, level: Level, given: ClassInputs) -> None:
-        self._level = level
-        self._given = given
+    @property
+    def ranks(self) -> Ranks:
+        """Of the positives of that level."""
+        ...
 
-    def value(self, metric: MetricId) -> float:
-        match metric.metric, metric.variant:
-            case "auroc", None:
-                return auroc(self._ranks)
-            case "ap", None:
-                return average_precision(self._ranks)
-            case "f1max", None:
-                return f1_max(self._ranks)
-            case "aupro", None if metric.limit is not None:
-                return aupro(self._ranks, self._regions, metric.limit)
-            case "aupro", "grid200" if metric.limit is not None:
-                return aupro_grid(*self._flat, self._regions, metric.limit, steps=200)
-        raise AssertionError(f"{metric} is parsed but not computed")
+    @property
+    def regions(self) -> Regions:
+        """Of the masks."""
+        ...
+
+    @property
+    def variants(self) -> Variants:
+        """Computes metrics that are named after somebody's code."""
+        ...
+
+
+def collect(wanted: Iterable[MetricId], image: Evidence, pixel: Evidence) -> Scores:
+    """Return the metrics of one class from the evidence of its two levels."""
+    values: dict[str, float | None] = {}
+    reasons: dict[str, str] = {}
+    # exact metrics first: their pass over the pixels finds NaN, which variants take as absent
+    for metric in sorted(wanted, key=lambda metric: metric.variant is not None):
+        try:
+            values[str(metric)] = _value(metric, image if metric.level == "image" else pixel)
+        except Undefined as why:
+            values[str(metric)] = None
+            reasons[str(metric)] = str(why)
+    asked = [str(metric) for metric in wanted]
+    return Scores({name: values[name] for name in asked}, {name: reasons[name] for name in asked if name in reasons})
+
+
+def _value(metric: MetricId, evidence: Evidence) -> float:
+    match metric.metric, metric.variant:
+        case "auroc", None:
+            return auroc(evidence.ranks)
+        case "ap", None:
+            return average_precision(evidence.ranks)
+        case "f1max", None:
+            return f1_max(evidence.ranks)
+        case "aupro", None if metric.limit is not None:
+            return aupro(evidence.ranks, evidence.regions, metric.limit)
+        case _, str():
+            return evidence.variants.value(metric)
+    raise AssertionError(f"{metric} is parsed but not computed")
+
+
+class ImageEvidence:
+    """The image side of a class, ranked when the first metric asks."""
+
+    def __init__(self, scores: Array | None, labels: npt.NDArray[np.bool_] | None) -> None:
+        """Take checked image scores and labels, [N]; None where there are none."""
+        self._scores, self._labels = scores, labels
 
     @cached_property
-    def _flat(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        if self._level == "image":
-            if self._given.image_scores is None or self._given.labels is None:
-                raise Undefined("no image scores given")
-            return self._given.image_scores, self._given.labels
+    def ranks(self) -> Ranks:
+        """Of the anomalous images."""
+        if self._scores is None or self._labels is None:
+            raise Undefined("no image scores given")
+        return rank(self._scores, self._labels, "image")
+
+    @property
+    def regions(self) -> Regions:
+        """Images have none."""
+        raise AssertionError("no image metric asks for regions")
+
+    @property
+    def variants(self) -> Variants:
+        """Images have none."""
+        raise AssertionError("no image metric has a variant")
+
+
+class _Pixels:
+    """The pixel side of a class whose maps are in memory."""
+
+    def __init__(self, given: ClassInputs) -> None:
+        self._given = given
+        self._regions: Regions | None = None
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        maps, masks = self._both
+        marked = find_marked(masks)
+        self._regions = marked.regions
+        chosen = gather(maps, marked)
+        del marked  # eight bytes a positive
+        try:
+            return rank_pieces(chosen, ArrayPieces(maps), "pixel")
+        except NanScore:
+            refuse_nan("the map", maps)
+            raise
+
+    @property
+    def regions(self) -> Regions:
+        if self._regions is None:
+            self._regions = find_regions(self._both[1])
+        return self._regions
+
+    @cached_property
+    def variants(self) -> Variants:
+        maps, masks = self._both
+        assert self._given.labels is not None
+        if maps.dtype == np.float16:
+            maps = maps.astype(np.float32)  # steps between thresholds are finer than float16
+        return Variants(maps, masks, self._given.labels, self.regions)
+
+    @property
+    def _both(self) -> tuple[Array, npt.NDArray[np.bool_]]:
         if self._given.maps is None:
             raise Undefined("no maps given")
         if self._given.masks is None:
             raise Undefined("no masks given")
-        return self._given.maps.ravel(), self._given.masks.ravel()
-
-    @cached_property
-    def _ranks(self) -> Ranks:
-        return rank(*self._flat, self._level)
-
-    @cached_property
-    def _regions(self) -> Regions:
-        if self._given.masks is None:
-            raise Undefined("no masks given")
-        return find_regions(self._given.masks)
+        return self._given.maps, self._given.masks

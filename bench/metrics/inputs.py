@@ -19,11 +19,11 @@ class ClassInputs:
     """One class's checked inputs; all arrays agree on the number of images N."""
 
     maps: Array | None
-    """float32, float64 or integer [N, H, W], native byte order, without NaN."""
+    """Float of up to 64 bits or integer [N, H, W], native byte order; NaN is left to find, see `refuse_nan`."""
     masks: Bools | None
     """bool [N, H, W]."""
     image_scores: Array | None
-    """float32, float64 or integer [N], native byte order, without NaN."""
+    """Float of up to 64 bits or integer [N], native byte order, without NaN."""
     labels: Bools | None
     """bool [N], True = anomalous."""
 
@@ -33,15 +33,23 @@ def check(
     masks: npt.ArrayLike | None,
     image_scores: npt.ArrayLike | None,
     labels: npt.ArrayLike | None,
+    *,
+    before: int = 0,
 ) -> ClassInputs:
     """Return the inputs of `evaluate_class` as arrays that can be ranked without further thought.
 
-    float16 is widened to float32, which keeps every value; nothing is ever narrowed. Labels default to "the mask has
-    an anomalous pixel".
+    Nothing is ever narrowed, and nothing copied that need not be. Labels default to "the mask has an anomalous pixel".
+
+    Args:
+        maps: as in `evaluate_class`, and so for the rest.
+        masks: [N, H, W].
+        image_scores: [N].
+        labels: [N].
+        before: images of the class that came before these, for messages.
 
     Raises:
         UsageError: a dtype, shape or value that cannot be what the caller meant.
-        ScoreError: a score is NaN.
+        ScoreError: an image score is NaN. Maps are not searched: the pass that ranks them meets every NaN anyway.
     """
     map_array = None if maps is None else _scores("maps", maps, 3, "[N, H, W]")
     score_array = None if image_scores is None else _scores("image_scores", image_scores, 1, "[N]")
@@ -55,7 +63,7 @@ def check(
             "resize both to the protocol's eval_size first"
         )
     if label_array is None and mask_array is not None:
-        label_array = np.asarray(mask_array.any(axis=(1, 2)))
+        label_array = np.fromiter((mask.any() for mask in mask_array), dtype=np.bool_, count=len(mask_array))
     if score_array is not None and label_array is None:
         raise UsageError("found image_scores but neither labels nor masks, expected labels: 0 or 1 for each image")
     named = {"maps": map_array, "masks": mask_array, "image_scores": score_array, "labels": label_array}
@@ -63,8 +71,7 @@ def check(
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{count} {name}" for name, count in lengths.items())
         raise UsageError(f"found {found}, expected one of each for every image of the class")
-    _refuse_nan("the map", map_array)
-    _refuse_nan("the image score", score_array)
+    refuse_nan("the image score", score_array, before)
     return ClassInputs(map_array, mask_array, score_array, label_array)
 
 
@@ -91,7 +98,7 @@ def _scores(name: str, given: npt.ArrayLike, ndim: int, shape: str) -> Array:
             f"{name} have dtype {array.dtype}, expected float16, float32, float64 or an integer type; "
             "cast yes/no scores with .astype('uint8')"
         )
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+    return array
 
 
 def _binary(name: str, given: npt.ArrayLike, ndim: int, shape: str) -> Bools:
@@ -100,25 +107,33 @@ def _binary(name: str, given: npt.ArrayLike, ndim: int, shape: str) -> Bools:
         return np.zeros(array.shape, dtype=np.bool_)
     if array.dtype.kind not in "biu":
         raise UsageError(f"{name} have dtype {array.dtype}, expected bool or integer 0/1; threshold them first")
-    if array.dtype.kind != "b":
-        low, high = array.min(), array.max()
-        if low < 0 or high > 1:
-            raise UsageError(
-                f"{name} hold values from {low} to {high}, expected only 0 (normal) and 1 (anomalous); "
-                f"for 0/255 pass {name} > 0"
-            )
-    return array.astype(np.bool_, copy=False)
+    # bytes that are 0 or 1 already are what a bool is made of
+    whole = array.view(np.uint8) if array.dtype.itemsize == 1 and array.flags.c_contiguous else array
+    if array.dtype.kind != "b" and (whole.max() > 1 or whole.min() < 0):
+        raise UsageError(
+            f"{name} hold values from {array.min()} to {array.max()}, expected only 0 (normal) and 1 (anomalous); "
+            f"for 0/255 pass {name} > 0"
+        )
+    return whole.view(np.bool_) if whole.dtype == np.uint8 else array.astype(np.bool_, copy=False)
 
 
-def _refuse_nan(what: str, scores: Array | None) -> None:
+def refuse_nan(what: str, scores: Array | None, before: int = 0) -> None:
+    """Raise ScoreError if `scores` ([N] or [N, H, W], or None) hold NaN, naming the first image that does.
+
+    Args:
+        what: what a score is, for the message.
+        scores: any real dtype.
+        before: images of the class that came before these.
+    """
     if scores is None or scores.dtype.kind != "f" or scores.size == 0:
         return
     with np.errstate(invalid="ignore"):
-        peaks = scores.reshape(len(scores), -1).max(axis=1)  # a maximum is NaN as soon as one value is
-    bad = np.flatnonzero(np.isnan(peaks))
+        # a maximum is NaN as soon as one value is
+        peaks = np.array([part.max() for part in scores])
+    bad = np.flatnonzero(np.isnan(peaks)) + before
     if bad.size:
         raise ScoreError(
-            f"{what} of image {bad[0]} holds NaN ({bad.size} of {len(scores)} images do), expected numbers only: "
-            "check the training loss, and reduced precision, of the model that made it",
+            f"{what} of image {bad[0]} holds NaN ({bad.size} of {before + len(scores)} images do), expected numbers "
+            "only: check the training loss, and reduced precision, of the model that made it",
             image=int(bad[0]),
         )

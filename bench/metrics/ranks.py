@@ -14,19 +14,31 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from bench.metrics.pieces import ArrayPieces, Pieces
+from bench.metrics.workers import each, spans, thread_count
+
+Array = npt.NDArray[Any]
 Unit = Literal["image", "pixel"]
+
+_BATCH = 1 << 20
+BLOCK = 1 << 16
+"""Positives in one NumPy expression: what it makes on the way stays in the cache, and threads share the blocks."""
 
 
 class Undefined(Exception):
     """A metric has no value on these data; the text is the reason that goes beside the missing number."""
 
 
+class NanScore(ValueError):
+    """A score is NaN; who knows the images turns this into a ScoreError that names one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ranks:
     """Where the positives stand among the negatives. Arrays are [P], by ascending score."""
 
-    order: npt.NDArray[np.intp]
-    """Index of each positive in the order in which positives were given."""
+    order: npt.NDArray[np.signedinteger[Any]]
+    """Index of each positive in the order in which positives were given; tied ones in that order."""
     above: npt.NDArray[np.int64]
     """G: negatives with a higher score."""
     at_least: npt.NDArray[np.int64]
@@ -46,35 +58,72 @@ def require(positives: int, negatives: int | None, unit: Unit) -> None:
         raise Undefined(f"no normal {unit}")
 
 
-def rank(scores: npt.NDArray[Any], positive: npt.NDArray[np.bool_], unit: Unit) -> Ranks:
-    """Rank the positives of `scores` (any real dtype [M], no NaN) marked by `positive` (bool [M]).
+def rank(scores: Array, positive: npt.NDArray[np.bool_], unit: Unit) -> Ranks:
+    """Rank the positives of `scores` (any real dtype [M]) marked by `positive` (bool [M]).
+
+    Raises:
+        NanScore: a score is NaN.
+    """
+    return rank_pieces(scores[positive], ArrayPieces(scores), unit)
+
+
+def rank_pieces(chosen: Array, pieces: Pieces, unit: Unit) -> Ranks:
+    """Rank positives among all scores, in the way that is fastest for these; all ways give the same integers.
 
     Scores are compared in their own dtype: float64 and int64 are not narrowed, -0.0 equals +0.0, infinities are
     ordinary extremes.
+
+    Args:
+        chosen: scores of the positives [P], any real dtype.
+        pieces: all scores, those of the positives too, in the same dtype.
+        unit: what a score belongs to.
+
+    Raises:
+        NanScore: a score is NaN.
     """
-    chosen = scores[positive]
-    order = np.argsort(chosen)
+    from bench.metrics.buckets import rank_by_counting  # made of the classes above
+
+    return rank_by_counting(chosen, pieces, unit) or rank_by_sorting(chosen, pieces, unit)
+
+
+def rank_by_sorting(chosen: Array, pieces: Pieces, unit: Unit) -> Ranks:
+    """Do what `rank_pieces` does by sorting all scores but those below every positive: for little data, and float64."""
+    order = np.argsort(chosen, kind="stable")
     ascending = chosen[order]
     count = len(ascending)
-    total = len(scores) - count
-    if count == 0:
-        none = np.zeros(0, dtype=np.int64)
-        return Ranks(order, none, none, none, 0, total, unit)
-    # negatives below every positive are counted by no threshold that matters: leave them out of the sort
-    negatives = scores[~positive & (scores >= ascending[0])]
-    negatives.sort(kind="stable" if negatives.dtype.itemsize <= 2 else None)  # stable is a radix sort for 16 bits
-    starts = np.flatnonzero(np.concatenate(([True], ascending[1:] != ascending[:-1])))
+    starts = np.flatnonzero(np.concatenate(([True], ascending[1:] != ascending[:-1]))) if count else np.zeros(0, int)
     ties = np.diff(starts, append=count)
     distinct = ascending[starts]
-    above = len(negatives) - np.searchsorted(negatives, distinct, side="right")
-    at_least = len(negatives) - np.searchsorted(negatives, distinct, side="left")
+    hits = count - starts
+    threads = min(thread_count(), max(1, len(pieces.sizes)))
+
+    def passed(thread: int) -> npt.NDArray[np.int64]:
+        """Return how many scores of every so many pieces are above, and at least, each distinct positive score."""
+        found = np.zeros((2, len(distinct)), dtype=np.int64)
+        waiting: list[Array] = []
+        mine = range(thread, len(pieces.sizes), threads)
+        for number in mine:
+            scores = pieces.read(number)
+            if scores.dtype.kind == "f" and np.isnan(scores.max()):
+                raise NanScore
+            # scores below every positive are counted by no threshold that matters: leave them out of the sort
+            waiting.append(scores[scores >= distinct[0]] if count else scores[:0])
+            if number == mine[-1] or sum(map(len, waiting)) >= max(_BATCH, 2 * count):
+                batch = np.concatenate(waiting)
+                batch.sort(kind="stable" if batch.dtype.itemsize <= 2 else None)  # a radix sort for 16 bits
+                found[0] += len(batch) - np.searchsorted(batch, distinct, side="right")
+                found[1] += len(batch) - np.searchsorted(batch, distinct, side="left")
+                waiting = []
+        return found
+
+    above, at_least = np.stack(each(passed, range(threads))).sum(axis=0)
     return Ranks(
         order=order,
-        above=np.repeat(above, ties).astype(np.int64, copy=False),
-        at_least=np.repeat(at_least, ties).astype(np.int64, copy=False),
-        hits=np.repeat(count - starts, ties).astype(np.int64, copy=False),
+        above=np.repeat(above - (hits - ties), ties),
+        at_least=np.repeat(at_least - hits, ties),
+        hits=np.repeat(hits, ties).astype(np.int64, copy=False),
         positives=count,
-        negatives=total,
+        negatives=sum(pieces.sizes) - count,
         unit=unit,
     )
 
@@ -87,8 +136,9 @@ def auroc(ranks: Ranks) -> float:
     """
     require(ranks.positives, ranks.negatives, ranks.unit)
     # all in integers: twice the number of pairs in the right order, ties counted once
-    twice = int(np.sum(2 * ranks.negatives - ranks.at_least - ranks.above, dtype=np.int64))
-    return twice / (2 * ranks.positives * ranks.negatives)
+    passed = sum(each(lambda part: int(np.sum(ranks.at_least[part] + ranks.above[part])), _blocks(ranks)))
+    pairs = 2 * ranks.positives * ranks.negatives
+    return (pairs - passed) / pairs
 
 
 def average_precision(ranks: Ranks) -> float:
@@ -100,7 +150,11 @@ def average_precision(ranks: Ranks) -> float:
         Undefined: no positive.
     """
     require(ranks.positives, None, ranks.unit)
-    return float(np.mean(ranks.hits / (ranks.hits + ranks.at_least)))
+
+    def precision(part: slice) -> float:
+        return float(np.sum(ranks.hits[part] / (ranks.hits[part] + ranks.at_least[part])))
+
+    return sum(each(precision, _blocks(ranks))) / ranks.positives
 
 
 def f1_max(ranks: Ranks) -> float:
@@ -110,4 +164,13 @@ def f1_max(ranks: Ranks) -> float:
         Undefined: no positive.
     """
     require(ranks.positives, None, ranks.unit)
-    return float(np.max(2 * ranks.hits / (ranks.hits + ranks.at_least + ranks.positives)))
+
+    def best(part: slice) -> float:
+        hits = ranks.hits[part]
+        return float(np.max(2 * hits / (hits + ranks.at_least[part] + ranks.positives)))
+
+    return max(each(best, _blocks(ranks)))
+
+
+def _blocks(ranks: Ranks) -> list[slice]:
+    return spans(ranks.positives, BLOCK)

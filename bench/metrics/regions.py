@@ -9,36 +9,108 @@ curve is built, nothing accumulates, and the value of each single region falls o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from bench.metrics.ranks import Ranks, require
+from bench.metrics.pieces import PIECE
+from bench.metrics.ranks import BLOCK, Ranks, require
+from bench.metrics.workers import each, spans
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=np.bool_)
+_WORTH = 1 << 20
+"""Fewer pixels than this are labelled sooner than the kernels are loaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Regions:
     """The 8-connected components of each image's mask, numbered through the class."""
 
-    index: npt.NDArray[np.int64]
+    index: npt.NDArray[np.signedinteger[Any]]
     """Region of each anomalous pixel, [P], pixels in the masks' C order."""
     areas: npt.NDArray[np.int64]
     """Pixels in each region, [R], all >= 1."""
 
 
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """The anomalous pixels of a class."""
+
+    where: npt.NDArray[np.int64]
+    """Index of each in the flattened masks, ascending, [P]."""
+    regions: Regions
+
+
 def find_regions(masks: npt.NDArray[np.bool_]) -> Regions:
     """Return the regions of `masks` (bool [N, H, W]); regions never reach across images."""
-    found: list[npt.NDArray[np.int64]] = []
-    count = 0
+    return find_marked(masks).regions
+
+
+def find_marked(masks: npt.NDArray[np.bool_]) -> Marked:
+    """Return the anomalous pixels of `masks` (bool [N, H, W]) and their regions, in order of their first pixel."""
+    images = spans(len(masks), max(1, PIECE // (masks[0].size if len(masks) else 1)))
+    # as bytes: a bool array made from 0/255 is counted wrongly, and the kernel fills exactly what is counted here
+    counts = each(lambda part: int(np.count_nonzero(masks[part].view(np.uint8))), images)
+    ends = np.cumsum(counts, dtype=np.int64)
+    where = np.empty(sum(counts), dtype=np.int64)
+    index = np.empty(sum(counts), dtype=np.int32)
+    label = _label_by_scipy if masks.size < _WORTH else _label_by_kernel
+
+    def mark(number: int) -> npt.NDArray[np.int64]:
+        """Mark a piece; return the areas of its regions, which are numbered from 0."""
+        part = slice(ends[number] - counts[number], ends[number])
+        label(masks[images[number]], images[number].start * masks[0].size, where[part], index[part])
+        return np.bincount(index[part]).astype(np.int64, copy=False)
+
+    marked = [number for number, count in enumerate(counts) if count]
+    areas = each(mark, marked)
+    before = 0
+    for number, found in zip(marked, areas, strict=True):
+        index[ends[number] - counts[number] : ends[number]] += before
+        before += len(found)
+    return Marked(where, Regions(index, np.concatenate(areas) if areas else np.zeros(0, dtype=np.int64)))
+
+
+def gather(maps: npt.NDArray[Any], marked: Marked) -> npt.NDArray[Any]:
+    """Return the scores of the anomalous pixels, [P], from `maps` [N, H, W]."""
+    chosen = np.empty(len(marked.where), dtype=maps.dtype)
+    images = spans(len(maps), max(1, PIECE // (maps[0].size if len(maps) else 1)))
+
+    def take(part: slice) -> None:
+        ends = np.array([part.start, part.stop]) * maps[0].size
+        first, last = np.searchsorted(marked.where, ends)
+        if last > first:
+            chosen[first:last] = maps[part].reshape(-1)[marked.where[first:last] - ends[0]]
+
+    each(take, images)
+    return chosen
+
+
+def _label_by_kernel(
+    masks: npt.NDArray[np.bool_], origin: int, where: npt.NDArray[np.int64], index: npt.NDArray[np.int32]
+) -> None:
+    from bench.metrics import kernels
+
+    marks = np.ascontiguousarray(masks).reshape(-1).view(np.uint8)
+    if marks.ctypes.data % 8:
+        marks = marks.copy()
+    images, height, width = masks.shape
+    kernels.label(marks, marks[: marks.size // 8 * 8].view(np.uint64), images, height, width, origin, where, index)
+
+
+def _label_by_scipy(
+    masks: npt.NDArray[np.bool_], origin: int, where: npt.NDArray[np.int64], index: npt.NDArray[np.int32]
+) -> None:
+    where[:] = np.flatnonzero(masks) + origin
+    count = done = 0
     for mask in masks[masks.any(axis=(1, 2))]:
         labelled, new = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
-        found.append(labelled[mask].astype(np.int64) + (count - 1))
+        found = labelled[mask]
+        index[done : done + len(found)] = found + (count - 1)
         count += new
-    index = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
-    return Regions(index, np.bincount(index, minlength=count).astype(np.int64, copy=False))
+        done += len(found)
 
 
 def region_aupro(ranks: Ranks, regions: Regions, limit: float) -> npt.NDArray[np.float64]:
@@ -49,15 +121,22 @@ def region_aupro(ranks: Ranks, regions: Regions, limit: float) -> npt.NDArray[np
     """
     require(ranks.positives, ranks.negatives, ranks.unit)
     cut = limit * ranks.negatives
-    above, at_least = ranks.above, ranks.at_least
-    with np.errstate(over="ignore"):  # a limit near the smallest float; what overflows is replaced below
-        share = 1 - (above + at_least) / (2 * cut)
-    # a pixel whose ramp the limit cuts keeps the triangle to the left of the cut
-    inside = (above < cut) & (cut < at_least)
-    room = cut - above[inside]
-    share[inside] = (room / cut) * (room / (2 * (at_least[inside] - above[inside])))
-    share[above >= cut] = 0
-    return np.bincount(regions.index[ranks.order], weights=share, minlength=len(regions.areas)) / regions.areas
+    shares = np.empty(ranks.positives, dtype=np.float64)
+
+    def fill(part: slice) -> None:
+        above, at_least = ranks.above[part], ranks.at_least[part]
+        with np.errstate(over="ignore"):  # a limit near the smallest float; what overflows is replaced below
+            share = 1 - (above + at_least) / (2 * cut)
+        # a pixel whose ramp the limit cuts keeps the triangle to the left of the cut
+        inside = (above < cut) & (cut < at_least)
+        room = cut - above[inside]
+        share[inside] = (room / cut) * (room / (2 * (at_least[inside] - above[inside])))
+        share[above >= cut] = 0
+        # back in the order of the pixels, in which those of a region are close together
+        shares[ranks.order[part]] = share
+
+    each(fill, spans(ranks.positives, BLOCK))
+    return np.bincount(regions.index, weights=shares, minlength=len(regions.areas)) / regions.areas
 
 
 def aupro(ranks: Ranks, regions: Regions, limit: float) -> float:

@@ -1,7 +1,7 @@
 """Approximations that published tables were computed with, each equal to what the named code returns.
 
 They are for putting a number beside a published one. They move with the range of the scores, so one outlier changes
-them, and they have no value on cases where the exact metric does.
+them, and they have no value on cases where the exact metric does. `ids.VARIANTS` says what each one is.
 """
 
 from __future__ import annotations
@@ -11,73 +11,62 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.metrics.ranks import Undefined, require
+from bench.metrics.grids import aupro_equal_ranks, aupro_grid, aupro_grid_per_image, f1_grid
+from bench.metrics.histogram import Strips, strips
+from bench.metrics.ids import MetricId
 from bench.metrics.regions import Regions
 
-_CHUNK = 1 << 14  # sorted within the first-level cache
 
+class Variants:
+    """The variants of one class's pixel metrics; strips that several of them share are counted once."""
 
-def uniform_thresholds(scores: npt.NDArray[Any], steps: int) -> npt.NDArray[np.float64]:
-    """Return thresholds from the lowest score up to one step below the highest: float64, about `steps` of them.
+    def __init__(
+        self,
+        maps: npt.NDArray[Any],
+        masks: npt.NDArray[np.bool_],
+        labels: npt.NDArray[np.bool_],
+        regions: Regions,
+    ) -> None:
+        """Take checked inputs.
 
-    The range is divided in the scores' own float type and walked with numpy.arange, as the published code does;
-    rounding of the step can therefore add a last threshold just below the highest score.
+        Args:
+            maps: float32, float64 or integer [N, H, W] without NaN.
+            masks: bool [N, H, W].
+            labels: bool [N], True = anomalous; only RD4AD's per-image rule looks at them.
+            regions: of the masks.
+        """
+        self._maps, self._masks, self._labels, self._regions = maps, masks, labels, regions
+        self._scores, self._positive = maps.ravel(), masks.ravel()
+        self._strips: dict[str, Strips] = {}
 
-    Raises:
-        Undefined: the scores are constant, or their range or step is not a finite positive number.
-    """
-    dtype = scores.dtype if scores.dtype.kind == "f" else np.dtype(np.float64)
-    low, high = scores.min().astype(dtype), scores.max().astype(dtype)
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        step = (high - low) / dtype.type(steps)
-    if not np.isfinite(step) or step <= 0:
-        raise Undefined(f"no {steps} uniform thresholds fit between the scores {low} and {high}")
-    return np.arange(low, high, step).astype(np.float64, copy=False)
+    def value(self, metric: MetricId) -> float:
+        """Return the value of a pixel metric that has a variant.
 
+        Raises:
+            Undefined: the rule has no value on these scores; the text says why.
+        """
+        pooled = self._scores, self._positive
+        match metric.metric, metric.variant, metric.limit:
+            case "f1max", "grid21", None:
+                return f1_grid(*pooled, points=21)
+            case "aupro", "grid200", float(limit):
+                return aupro_grid(*pooled, self._regions, limit, steps=200)
+            case "aupro", "grid100", float(limit):
+                return aupro_grid(*pooled, self._regions, limit, steps=100, rescale=True)
+            case "aupro", "image200", float(limit):
+                return aupro_grid_per_image(self._maps, self._masks, self._labels, limit, steps=200)
+            case "aupro", "ranks100", float(limit):
+                return aupro_equal_ranks(*pooled, self._regions, limit, thresholds=100)
+            case "auroc", "adeval" | "adeval200" | "adeval50" as rule, None:
+                return self._counted(rule).auroc()
+            case "ap", "adeval" | "adeval200" | "adeval50" as rule, None:
+                return self._counted(rule).ap()
+            case "aupro", "adeval" | "adeval200" | "adeval50" as rule, float(limit):
+                return self._counted(rule).aupro(limit)
+        raise AssertionError(f"{metric} is parsed but not computed")
 
-def aupro_grid(
-    scores: npt.NDArray[Any],
-    positive: npt.NDArray[np.bool_],
-    regions: Regions,
-    limit: float,
-    steps: int = 200,
-) -> float:
-    """Return AUPRO by the rule of RD4AD's `compute_pro`, all images of a class pooled as in Dinomaly.
-
-    The rule is score > threshold. Of the curve, the points with FPR < `limit` are kept and their FPR is divided by the
-    largest one kept (not by the limit); there is no origin and no interpolation; trapezoids.
-
-    Args:
-        scores: real [M], pixels of all images in C order.
-        positive: bool [M].
-        regions: as `find_regions` returns.
-        limit: false-positive rate in (0, 1].
-        steps: number of thresholds.
-
-    Raises:
-        Undefined: no anomalous or no normal pixel, no usable grid, or no two points between FPR 0 and the limit.
-    """
-    chosen = scores[positive]
-    negatives = len(scores) - len(chosen)
-    require(len(chosen), negatives, "pixel")
-    thresholds = uniform_thresholds(scores, steps)
-    exceeding = np.zeros(len(thresholds), dtype=np.int64)
-    for start in range(0, len(scores), _CHUNK):
-        exceeding += _count_above(scores[start : start + _CHUNK], thresholds)
-    fpr = (exceeding - _count_above(chosen, thresholds)) / negatives
-    # a positive pixel counts 1 / area at each threshold it exceeds, which are the first ones
-    exceeded = np.searchsorted(thresholds, chosen, side="left")
-    weights = 1 / regions.areas[regions.index]
-    covered = np.bincount(exceeded, weights=weights, minlength=len(thresholds) + 1)
-    overlap = np.cumsum(covered[::-1])[::-1][1:] / len(regions.areas)
-    kept = fpr < limit
-    fpr, overlap = fpr[kept], overlap[kept]
-    if len(fpr) < 2 or fpr.max() == 0:
-        raise Undefined(f"no two points of the {steps}-threshold curve lie between FPR 0 and {limit:g}")
-    fpr = fpr / fpr.max()
-    return float(np.sum((fpr[:-1] - fpr[1:]) * (overlap[:-1] + overlap[1:])) / 2)
-
-
-def _count_above(scores: npt.NDArray[Any], thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Return how many scores exceed each threshold; sorting a cached piece beats looking each score up."""
-    return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="right").astype(np.int64, copy=False)
+    def _counted(self, rule: str) -> Strips:
+        if rule not in self._strips:
+            count, accumulator = {"adeval": (1000, False), "adeval200": (200, True), "adeval50": (50, True)}[rule]
+            self._strips[rule] = strips(self._scores, self._positive, self._regions, count, accumulator=accumulator)
+        return self._strips[rule]

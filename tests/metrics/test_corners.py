@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bench.metrics import SEVEN, evaluate_class, reference
+from bench.metrics import SEVEN, buckets, evaluate_class, pieces, reference, regions
 
 Maps = npt.NDArray[Any]
 SHAPE = (5, 9, 11)
 METRICS = (*SEVEN, "pixel/aupro@0.3:grid200")
+
+
+@pytest.fixture(scope="module", autouse=True, params=["sorting", "counting"])
+def engine(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test runs on both ways of ranking; the second in several pieces and rounds, as large data are."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "counting":
+            patch.setattr(buckets, "_WORTH", 0)
+            patch.setattr(buckets, "ROUND", 60)
+            patch.setattr(regions, "_WORTH", 0)
+            patch.setattr(regions, "PIECE", 50)
+            patch.setattr(pieces, "PIECE", 20)
+        yield
 
 
 def blobs() -> npt.NDArray[np.bool_]:
@@ -43,6 +56,11 @@ def with_infinities() -> Maps:
     return scores
 
 
+def frozen(scores: Maps) -> Maps:
+    scores.flags.writeable = False
+    return scores
+
+
 SCORES: dict[str, Callable[[], Maps]] = {
     "constant": lambda: np.full(SHAPE, 0.25, dtype=np.float32),
     "uint8": lambda: (noise() * 20).astype(np.uint8),
@@ -59,6 +77,16 @@ SCORES: dict[str, Callable[[], Maps]] = {
     "int64 that float64 merges": lambda: 2**62 + (noise() * 20).astype(np.int64),
     "uint64 above int64": lambda: np.uint64(2**63) + (noise() * 20).astype(np.uint64),
     "infinities": with_infinities,
+    "positives in the first image only": lambda: noise() + (np.arange(5) == 0)[:, None, None] * 3.0,
+    "one huge positive": lambda: np.where(np.arange(495).reshape(SHAPE) == 14, 1e30, noise()),
+    "one lowest int64": lambda: np.where(noise() > 6, np.iinfo(np.int64).min, (noise() * 20).astype(np.int64)),
+    "int64 from end to end": lambda: np.where(noise() > 2, np.iinfo(np.int64).max, np.iinfo(np.int64).min),
+    "uint64 from end to end": lambda: np.where(noise() > 2, np.uint64(2**64 - 1), (noise() * 9).astype(np.uint64)),
+    "int32 from end to end": lambda: np.where(noise() > 2, 2**31 - 1, -(2**31)).astype(np.int32),
+    "uint32 above int32": lambda: np.uint32(2**31 - 30) + (noise() * 20).astype(np.uint32),
+    "float64 of float32 values": lambda: noise().astype(np.float32).astype(np.float64),
+    "float64 beyond float32": lambda: noise() * 1e200,
+    "read-only": lambda: frozen(noise().astype(np.float32)),
     "signed zeros": lambda: np.where(noise() > 2, 0.0, -0.0) * 1.0,
     "big-endian float16": lambda: (noise() * 6000 - 20000).astype(">f2"),
     "big-endian": lambda: noise().astype(">f8"),

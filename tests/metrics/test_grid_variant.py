@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.metrics import evaluate_class, reference
-from bench.metrics.variants import uniform_thresholds
+from bench.metrics.grids import uniform_thresholds
 
 GRID = "pixel/aupro@0.3:grid200"
 EXACT = "pixel/aupro@0.3"

@@ -75,6 +75,22 @@ def test_nan_image_score_names_the_image() -> None:
         evaluate_class(None, None, [0.1, 0.2, 0.3, float("nan")], [0, 1, 0, 1])
 
 
+@pytest.mark.parametrize(
+    "metrics", [SEVEN, SEVEN[:3], ["pixel/aupro@0.3:grid200"], ["pixel/aupro@0.3:grid200", *SEVEN]]
+)
+@pytest.mark.parametrize("masks", [MASKS, None, np.zeros_like(MASKS)])
+def test_nan_is_found_whatever_is_asked_for(metrics: list[str], masks: Any) -> None:
+    maps = MAPS.copy()
+    maps[2, 0, 0] = np.nan
+    with pytest.raises(ScoreError, match="the map of image 2"):
+        evaluate_class(maps, masks, IMAGES, [0, 1, 0, 1], metrics=metrics)
+
+
+def test_a_bool_array_made_of_other_bytes_counts_as_true() -> None:
+    odd = (MASKS.astype(np.uint8) * 255).view(np.bool_)
+    assert dict(evaluate_class(MAPS, odd, IMAGES)) == dict(evaluate_class(MAPS, MASKS, IMAGES))
+
+
 def test_mask_and_label_types_do_not_matter() -> None:
     expected = dict(evaluate_class(MAPS, MASKS, IMAGES))
     for dtype in (np.uint8, np.int8, np.int64, np.uint32):

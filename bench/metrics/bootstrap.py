@@ -1,0 +1,273 @@
+"""Bootstrap intervals over images: how far a score would move had other images of the same kind been tested.
+
+Anomalous and normal images are drawn with replacement separately, as many as there are (stratified, so no resample
+loses a kind). A resample is nothing but a multiplicity for each image, and every metric of it follows from counting
+pixels with their image's multiplicity: how many weighted negatives lie above each positive. So the pixels are sorted
+once, the counts kept by (distinct positive score, image) in a sparse matrix, and each resample is one column of that
+matrix times the multiplicities, summed from the highest score down. All counts are integers in float64, hence exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from bench.errors import UsageError
+from bench.metrics.evaluate import Scores, evaluate_class
+from bench.metrics.hardest import image_of_region
+from bench.metrics.ids import MetricId, parse_all
+from bench.metrics.inputs import check
+from bench.metrics.regions import find_regions
+
+Array = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+_CELLS = 1 << 18  # thresholds x resamples at once: some arrays of this size stay in the second-level cache
+_COLUMNS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A percentile interval: the plain quantiles of the resampled values, not corrected for bias (not BCa)."""
+
+    low: float
+    high: float
+    level: float
+    """Share of the resampled values inside, such as 0.95."""
+    resamples: int
+    """Resamples that had a value; fewer than were drawn where some lost every anomalous or normal pixel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """The scores of one class, and of its resamples."""
+
+    scores: Scores
+    """Of the images as given."""
+    samples: Mapping[str, Floats]
+    """Metric id -> one value a resample, float64 [R], NaN where a resample leaves the metric undefined. A place is the
+    same resample in every metric, so that means over metrics can be taken resample by resample."""
+
+    def interval(self, metric: str, level: float = 0.95) -> Interval | None:
+        """Return the percentile interval of `metric`, None where the metric has no value.
+
+        Raises:
+            UsageError: the metric was not resampled, or `level` is outside (0, 1).
+        """
+        if metric not in self.samples:
+            raise UsageError(f"'{metric}' was not resampled, only: {', '.join(self.samples)}")
+        if not 0 < level < 1:
+            raise UsageError(f"level is {level}, expected a share in (0, 1) such as 0.95")
+        values = self.samples[metric]
+        values = values[~np.isnan(values)]
+        if self.scores[metric] is None or len(values) == 0:
+            return None
+        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+        return Interval(float(low), float(high), level, len(values))
+
+
+def bootstrap_class(
+    maps: npt.ArrayLike | None,
+    masks: npt.ArrayLike | None,
+    image_scores: npt.ArrayLike | None = None,
+    labels: npt.ArrayLike | None = None,
+    *,
+    metrics: Iterable[str] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Bootstrap:
+    """Return the metrics of one class and of `resamples` stratified bootstrap samples of its images.
+
+    Each resampled value is that of `evaluate_class` on the drawn images, to rounding. Memory: up to about 24 bytes a
+    normal pixel that scores above the lowest anomalous one.
+
+    Args:
+        maps: as in `evaluate_class`.
+        masks: as in `evaluate_class`.
+        image_scores: as in `evaluate_class`.
+        labels: as in `evaluate_class`; they are the strata.
+        metrics: exact metrics, without a variant; None stands for the field's seven.
+        resamples: how many samples are drawn.
+        seed: the same seed draws the same images (under one version of NumPy).
+
+    Raises:
+        UsageError: as in `evaluate_class`; a metric with a variant; no labels and no masks; `resamples` below 1.
+        ScoreError: a score is NaN.
+    """
+    wanted = parse_all(metrics)
+    approximate = [str(metric) for metric in wanted if metric.variant is not None]
+    if approximate:
+        raise UsageError(f"only exact metrics can be resampled, found {', '.join(approximate)}: drop the variant")
+    if resamples < 1:
+        raise UsageError(f"resamples is {resamples}, expected at least 1")
+    scores = evaluate_class(maps, masks, image_scores, labels, metrics=[str(metric) for metric in wanted])
+    given = check(maps, masks, image_scores, labels)
+    if given.labels is None:
+        raise UsageError("found neither labels nor masks, expected labels: they say which images are drawn together")
+    drawn = multiplicities(given.labels, resamples, seed)
+    samples = {str(metric): np.full(resamples, np.nan) for metric in wanted}
+    for level in ("image", "pixel"):
+        defined = [metric for metric in wanted if metric.level == level and scores[str(metric)] is not None]
+        if not defined:
+            continue
+        if level == "image":
+            assert given.image_scores is not None
+            counts = _count(given.image_scores[:, None, None], given.labels[:, None, None])
+        else:
+            assert given.maps is not None and given.masks is not None
+            counts = _count(given.maps, given.masks)
+        for start in range(0, resamples, _COLUMNS):
+            part = slice(start, start + _COLUMNS)
+            for metric, values in _resampled(counts, drawn[:, part], defined).items():
+                samples[metric][part] = values
+    return Bootstrap(scores, samples)
+
+
+def multiplicities(labels: Bools, resamples: int, seed: int) -> Floats:
+    """Return how often each image is in each resample: whole numbers, float64 [N, R].
+
+    Args:
+        labels: bool [N], the strata; each is drawn from with replacement, as often as it has images.
+        resamples: R.
+        seed: of NumPy's default generator; the normal images are drawn first.
+    """
+    generator = np.random.default_rng(seed)
+    drawn = np.zeros((len(labels), resamples), dtype=np.float64)
+    for stratum in (np.flatnonzero(~labels), np.flatnonzero(labels)):
+        if len(stratum) == 0:
+            continue
+        picks = generator.integers(0, len(stratum), (resamples, len(stratum)))
+        cells = picks + np.arange(resamples)[:, None] * len(stratum)
+        drawn[stratum] = np.bincount(cells.ravel(), minlength=resamples * len(stratum)).reshape(resamples, -1).T
+    return drawn
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """Pixels by distinct score of a positive, descending (T of them), and image (N); sparse float64 [T, N]."""
+
+    positives: Any
+    covered: Any
+    """Positives, each worth 1 / area of its region."""
+    negatives: Any
+    """Negatives with this score or one above it and below the next."""
+    ties: Any
+    """Negatives with exactly this score."""
+    positives_of: Floats
+    negatives_of: Floats
+    regions_of: Floats
+    """Totals of each image, [N]."""
+
+
+def _count(maps: Array, masks: Bools) -> _Counts:
+    images = len(maps)
+    regions = find_regions(masks)
+    of_image = np.count_nonzero(masks, axis=(1, 2))
+    thresholds, place = np.unique(maps[masks], return_inverse=True)
+    shape = (len(thresholds), images)
+    rows = len(thresholds) - 1 - place
+    columns = np.repeat(np.arange(images), of_image)
+    negatives, ties = [], []
+    for one, mask in zip(maps, masks, strict=True):
+        scores = np.sort(one[~mask])
+        scores = scores[np.searchsorted(scores, thresholds[0]) :]
+        # the highest threshold that each score reaches
+        reached = np.searchsorted(thresholds, scores, side="right") - 1
+        negatives.append(len(thresholds) - 1 - reached)
+        ties.append(len(thresholds) - 1 - reached[thresholds[reached] == scores])
+    return _Counts(
+        positives=sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=shape),
+        covered=sparse.csr_array((1 / regions.areas[regions.index], (rows, columns)), shape=shape),
+        negatives=_by_image(negatives, shape),
+        ties=_by_image(ties, shape),
+        positives_of=of_image.astype(np.float64),
+        negatives_of=(masks[0].size - of_image).astype(np.float64),
+        regions_of=np.bincount(image_of_region(masks, regions), minlength=images).astype(np.float64),
+    )
+
+
+def _by_image(rows: list[Array], shape: tuple[int, int]) -> Any:
+    """Count descending `rows` of each image in a sparse [T, N] matrix."""
+    indices, counts, ends = [], [], [0]
+    for descending in rows:
+        ascending = descending[::-1]
+        starts = np.flatnonzero(np.diff(ascending, prepend=-1))
+        indices.append(ascending[starts].astype(np.int32))
+        counts.append(np.diff(starts, append=len(ascending)).astype(np.float64))
+        ends.append(ends[-1] + len(starts))
+    columns = sparse.csc_array((np.concatenate(counts), np.concatenate(indices), np.array(ends)), shape=shape)
+    return columns.tocsr()
+
+
+def _resampled(counts: _Counts, drawn: Floats, metrics: Iterable[MetricId]) -> dict[str, Floats]:
+    """Return each metric's value in each resample: metric id -> float64 [R], NaN where it is undefined.
+
+    Args:
+        counts: of the images as given.
+        drawn: multiplicity of each image in each resample, [N, R].
+        metrics: exact metrics of one level.
+    """
+    positives, negatives = counts.positives_of @ drawn, counts.negatives_of @ drawn
+    regions = counts.regions_of @ drawn
+    sums = {metric: np.zeros(drawn.shape[1]) for metric in metrics}
+    hits, at_least = np.zeros(drawn.shape[1]), np.zeros(drawn.shape[1])
+    rows = max(1, _CELLS // drawn.shape[1])
+    total = counts.positives.shape[0]
+    for start in range(0, total, rows):
+        block = slice(start, min(start + rows, total))
+        new = counts.positives[block] @ drawn
+        tp = _sum_down(new.copy(), hits)
+        fp = _sum_down(counts.negatives[block] @ drawn, at_least)
+        tied = counts.ties[block] @ drawn
+        hits, at_least = tp[-1], fp[-1]
+        predicted = np.maximum(tp + fp, 1)
+        for metric, value in sums.items():
+            match metric.metric:
+                case "auroc":
+                    # pairs in the wrong order, twice, to be taken from all pairs
+                    value -= 2 * np.einsum("tr,tr->r", new, fp) - np.einsum("tr,tr->r", new, tied)
+                case "ap":
+                    value += np.einsum("tr,tr->r", new, tp / predicted)
+                case "f1max":
+                    np.maximum(value, 2 * np.max(tp / (predicted + positives), axis=0), out=value)
+                case "aupro":
+                    assert metric.limit is not None
+                    cut = metric.limit * negatives
+                    if np.any(fp[0] - tied[0] < cut):
+                        value += np.einsum("tr,tr->r", counts.covered[block] @ drawn, _ramps(fp, tied, cut))
+    values = {}
+    for metric, value in sums.items():
+        pairs = 2 * positives * negatives
+        divisor = {"auroc": pairs, "ap": positives, "f1max": np.ones_like(positives), "aupro": regions}[metric.metric]
+        missing = (pairs if metric.metric in ("auroc", "aupro") else positives) == 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            whole = (value + pairs if metric.metric == "auroc" else value) / divisor
+        values[str(metric)] = np.where(missing, np.nan, whole)
+    return values
+
+
+def _sum_down(rows: Floats, before: Floats) -> Floats:
+    """Add to each row all rows above it and `before`, in place; for wide rows many times faster than numpy.cumsum."""
+    rows[0] += before
+    for upper, lower in pairwise(rows):
+        lower += upper
+    return rows
+
+
+def _ramps(at_least: Floats, tied: Floats, cut: Floats) -> Floats:
+    """Return the share of the area left of the cut that each positive's ramp from G to E leaves under it, [T, R]."""
+    above = at_least - tied
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = 1 - (at_least - tied / 2) / cut
+        inside = at_least > cut
+        if inside.any():
+            room = np.maximum(cut - above, 0)
+            share = np.where(inside, room / cut * (room / (2 * np.maximum(tied, 1))), share)
+    return share
