@@ -13,11 +13,13 @@ import torch
 from bench.api import Sample
 from bench.encoders import catalog
 from bench.errors import BenchError
-from bench.metrics import METRIC_VERSION
+from bench.metrics import METRIC_VERSION, parse
+from bench.protocol import Protocol
 from bench.run import timing
 from bench.run.complexity import complexity
 from bench.run.plan import Cell
 from bench.run.scoring import Scored
+from bench.run.task import Task
 from bench.run.training import TrainingLog
 from bench.store.provenance import environment
 from bench.store.record import (
@@ -35,30 +37,17 @@ from bench.store.rows import mean
 
 def facts(cell: Cell, device: torch.device, command: Sequence[str], vanished: Mapping[str, int]) -> dict[str, Any]:
     """Return the fields that a done and a failed record share."""
-    task, protocol = cell.task, cell.protocol
     info = catalog.describe(cell.encoder.name, cell.encoder.input_size, cell.encoder.blocks)
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": tuple(command),
         "cell": cell.key,
-        "protocol": ProtocolFacts(
-            name=protocol.name, version=protocol.version, hash=protocol.hash(), fields=protocol.fields()
-        ),
+        "protocol": rules(cell.protocol),
         "metric_version": METRIC_VERSION,
+        "variant_versions": {m: parse(m).version for m in cell.protocol.metrics if parse(m).variant},
         "config": cell.method.config.model_dump(mode="json"),
         "changed": cell.changed,
-        "dataset": DatasetFacts(
-            fingerprint=task.fingerprint,
-            kind=task.dataset.card.kind,
-            classes_known=task.classes_known,
-            parts_known=task.parts_known,
-            normal=task.normal,
-            chosen=tuple(sample.id for sample in task.train) if task.shots else (),
-            train=_count(task.train, task.classes),
-            test_good=_count([sample for sample in task.test if sample.label == 0], task.classes),
-            test_bad=_count([sample for sample in task.test if sample.label == 1], task.classes),
-            masks_vanished={cls: count for cls, count in vanished.items() if count},
-        ),
+        "dataset": dataset(cell.task, vanished),
         "encoder": EncoderFacts(
             name=cell.encoder.name,
             weights_sha256=cell.weights_sha256,
@@ -69,6 +58,27 @@ def facts(cell: Cell, device: torch.device, command: Sequence[str], vanished: Ma
         ),
         "environment": environment(timing.describe(device), cell.precision, torch.get_num_threads()),
     }
+
+
+def rules(protocol: Protocol) -> ProtocolFacts:
+    """Return the protocol as records carry it."""
+    return ProtocolFacts(name=protocol.name, version=protocol.version, hash=protocol.hash(), fields=protocol.fields())
+
+
+def dataset(task: Task, vanished: Mapping[str, int]) -> DatasetFacts:
+    """Return which images were used; `vanished`: masks that are empty at the evaluation size, by class."""
+    return DatasetFacts(
+        fingerprint=task.fingerprint,
+        kind=task.dataset.card.kind,
+        classes_known=task.classes_known,
+        parts_known=task.parts_known,
+        normal=task.normal,
+        chosen=tuple(sample.id for sample in task.train) if task.shots else (),
+        train=_count(task.train, task.classes),
+        test_good=_count([sample for sample in task.test if sample.label == 0], task.classes),
+        test_bad=_count([sample for sample in task.test if sample.label == 1], task.classes),
+        masks_vanished={cls: count for cls, count in vanished.items() if count},
+    )
 
 
 def scores(found: Scored, metrics: Sequence[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bench.errors import StoreError
-from bench.store.files import atomic
+from bench.store.files import atomic, file_name
 
 SCHEMA_VERSION = 1
 
@@ -47,6 +47,12 @@ class CellKey(_Part):
     shots: int | None = None
     """Training images a class (`few-shot`)."""
     fingerprint: str
+
+    @property
+    def file(self) -> Path:
+        """Where the record lies below a results folder: <dataset>/<method>/<setting>/[<part>-]s<seed>-<fingerprint>."""
+        part = f"{file_name(self.part)}-" if self.part else ""
+        return Path(self.dataset, self.method, self.setting, f"{part}s{self.seed}-{self.fingerprint}.json")
 
     @property
     def title(self) -> str:
@@ -93,6 +99,25 @@ class EncoderFacts(_Part):
     position: str
     input_size: int
     grid: tuple[int, int]
+
+
+class ExternalFacts(_Part):
+    """Of a cell whose maps and scores another program wrote: bench scored them and saw nothing of how they were made.
+
+    In such a record `cell.method`, `config` and `encoder.name` are the user's own words, the encoder's other fields are
+    empty or those of the maps as scored, and training and efficiency are null.
+    """
+
+    files_sha256: str
+    """Over the id and the content of every map and score that was used."""
+    maps: str
+    """Where the maps came from: `files`, `npz`, or empty for image scores alone."""
+    map_sizes: tuple[str, ...] = ()
+    """Sizes as they came, WxH."""
+    resized: str = ""
+    """How maps were brought to the evaluation size; empty where all had it."""
+    image_score: str
+    """`given`, or the rule that took it from the map, see `bench.metrics.IMAGE_SCORES`."""
 
 
 class ClassScores(_Part):
@@ -171,6 +196,8 @@ class Record(_Part):
     cell: CellKey
     protocol: ProtocolFacts
     metric_version: int
+    variant_versions: dict[str, int] = {}
+    """Version of each metric variant among the scores (see `bench.metrics.ids.VARIANTS`); exact metrics have none."""
     config: dict[str, Any]
     """The method's whole configuration."""
     changed: tuple[str, ...]
@@ -185,6 +212,8 @@ class Record(_Part):
     training: TrainingFacts | None = None
     efficiency: Efficiency | None = None
     environment: Environment
+    """Of an external cell: where it was scored, not where its maps were made."""
+    external: ExternalFacts | None = None
     error: Failure | None = None
     predictions: str | None = Field(default=None, description="file of per-image scores beside the record (Parquet)")
     maps: str | None = Field(default=None, description="folder of anomaly maps beside the record, if kept")

@@ -130,7 +130,10 @@ def test_records_without_what_came_later_still_load() -> None:
 def later_fields() -> dict[str, dict[str, Any]]:
     """Optional fields by part of the record ("" for the record itself) that the first records do not have."""
     return {
-        "": {"pooled": {"values": {"image/auroc": 0.5}, "undefined": {"image/ap": "why"}}},
+        "": {
+            "pooled": {"values": {"image/auroc": 0.5}, "undefined": {"image/ap": "why"}},
+            "variant_versions": {"pixel/aupro@0.3:grid200": 1},
+        },
         "cell": {"part": "A", "shots": 4},
         "dataset": {"parts_known": 4, "normal": ["a"], "chosen": ["a/train/1"]},
     }
