@@ -10,9 +10,9 @@ import hashlib
 import json
 import reprlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from bench import suites
 from bench.errors import UsageError
@@ -25,19 +25,48 @@ Overrides = dict[str, dict[str, Any]]
 """Method name -> config key -> raw value."""
 
 
+class Variant(BaseModel):
+    """A named configuration of a method, a row of an ablation table."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    method: str
+    set: dict[str, Any] = {}
+    published: str | None = None
+    """Which published rows are of this configuration, see `bench.published.Score.variant`; None for no row."""
+
+
 class Suite(BaseModel):
-    """A named run definition, read from `bench/suites/<name>.toml`."""
+    """A named run definition, read from `bench/suites/<name>.toml`, and how `bench report` tables it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: str
-    methods: tuple[str, ...]
+    methods: tuple[str, ...] = ()
+    """Each as published; empty where `variants` say what runs."""
+    variants: tuple[Variant, ...] = ()
     datasets: tuple[str, ...]
     settings: tuple[str, ...] = ("multi",)
     seeds: tuple[int, ...] = (0,)
     protocol: str = "common"
     encoder: str | None = None
     set: dict[str, dict[str, Any]] = {}
+    layout: Literal["overview", "classes", "splits", "datasets"] = "overview"
+    """Shape of its table, see bench.report.layouts."""
+    published: tuple[str, ...] = ()
+    """Tables of papers that stand beside: `dinomaly_cvpr2025 1`."""
+
+    @model_validator(mode="after")
+    def _runs_something(self) -> Self:
+        if bool(self.methods) == bool(self.variants):
+            raise ValueError("expected either methods or variants")
+        return self
+
+    @property
+    def every_method(self) -> tuple[str, ...]:
+        """Return the methods, those of variants included."""
+        return self.methods or tuple(dict.fromkeys(variant.method for variant in self.variants))
 
 
 def load_suite(name: str) -> Suite:

@@ -132,7 +132,7 @@ def run(
         if not (_names(methods) and _names(datasets)):
             raise UsageError("nothing to run: give --methods and --datasets, or --suite. See: bench run --help")
         base = Suite(title="", methods=_names(methods), datasets=_names(datasets))
-    chosen = _names(methods) or base.methods
+    chosen = _names(methods) or base.every_method
     given = parse_set(pairs)
     for method in given:
         if method not in chosen:
@@ -153,6 +153,7 @@ def run(
         shots=shots,
         encoder=encoder or base.encoder,
         set=overrides,
+        variants=tuple((variant.method, variant.set) for variant in base.variants if variant.method in chosen),
         data_roots=data_roots,
         weights=weights,
         precision=precision,
@@ -207,11 +208,12 @@ def _print_plan(planned: list[Planned], out: Console, options: Options) -> None:
     for column in ("cell", "classes", "train", "test", "steps", "encoder", "state", "time"):
         table.add_column(column, justify="right" if column in ("classes", "train", "test", "steps", "time") else "left")
     total = 0.0
-    for item, expected in zip(planned, estimates(planned, options.results, options.device), strict=True):
+    expectations = estimates(planned, options.results, options.device)
+    for item, name, expected in zip(planned, _told_apart(planned), expectations, strict=True):
         cell = item.cell
         total += expected.seconds if expected else 0.0
         table.add_row(
-            cell.name,
+            name,
             str(len(cell.task.classes)),
             str(len(cell.task.train)),
             str(len(cell.task.test)),
@@ -224,6 +226,19 @@ def _print_plan(planned: list[Planned], out: Console, options: Options) -> None:
     left = sum(item.state != "done" for item in planned)
     guess = f", about {duration(total)} on {options.device} (~ is counted from MACs, not measured)" if left else ""
     out.print(f"{len(planned)} cells: {left} to do, {len(planned) - left} done{guess}", highlight=False)
+
+
+def _told_apart(planned: list[Planned]) -> list[str]:
+    """Return the cells' names, of variants of one method with the settings in which they differ."""
+    configs: dict[str, list[dict[str, object]]] = {}
+    for item in planned:
+        configs.setdefault(item.cell.name, []).append(item.cell.method.config.model_dump(mode="json"))
+    names = []
+    for item in planned:
+        own, every = item.cell.method.config.model_dump(mode="json"), configs[item.cell.name]
+        apart = [f"{key}={value}" for key, value in own.items() if any(other[key] != value for other in every)]
+        names.append(", ".join([item.cell.name, *apart]))
+    return names
 
 
 def _print_record(record: Record, item: Planned, results: Path, out: Console) -> None:

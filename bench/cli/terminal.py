@@ -11,22 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from bench.report.names import heading
 from bench.run.progress import Advance
 from bench.store.record import Record
 from bench.store.rows import Row, value
 
-HEADINGS = {
-    "image/auroc": "I-AUROC",
-    "image/ap": "I-AP",
-    "image/f1max": "I-F1max",
-    "pixel/auroc": "P-AUROC",
-    "pixel/ap": "P-AP",
-    "pixel/f1max": "P-F1max",
-    "pixel/aupro@0.3": "AUPRO",
-    "sample/auroc": "S-AUROC",
-    "sample/ap": "S-AP",
-    "sample/f1max": "S-F1max",
-}
 PLAIN_EVERY_SECONDS = 10.0
 PIPED_WIDTH = 10_000
 """Columns; wider than any line, since what reads a pipe wants lines whole."""
@@ -145,6 +134,12 @@ def footnotes(row: Row) -> list[str]:
     if row.head.changed:
         changes = ", ".join(f"{key} = {row.head.config[key]}" for key in row.head.changed)
         notes.append(f"not the paper's settings: {changes}")
+    if row.head.external is not None:
+        taken = row.head.external.image_score
+        how = "image scores as given" if taken == "given" else f"image scores: {taken} of the map"
+        notes.append(
+            f"another program's output, scored here; {', '.join(filter(None, (how, row.head.external.resized)))}"
+        )
     lines = {name: scores.undefined for name, scores in row.lines.items()}
     if row.head.pooled is not None:
         lines["pooled"] = row.head.pooled.undefined
@@ -167,9 +162,3 @@ def footnotes(row: Row) -> list[str]:
 def percent(value: float | None) -> str:
     """Return a fraction as percent with one decimal, or a dash."""
     return "–" if value is None else f"{100 * value:.1f}"
-
-
-def heading(metric: str) -> str:
-    """Return a metric's column heading: I-AUROC for image/auroc, AUPRO:grid200 for a variant."""
-    base, colon, variant = metric.partition(":")
-    return f"{HEADINGS.get(base, base)}{colon}{variant}"

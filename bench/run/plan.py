@@ -5,11 +5,11 @@ Everything that can be refused is refused here, before any work: names, settings
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bench.api import EncoderRequest, Method
 from bench.config import Overrides, configure, fingerprint
@@ -22,7 +22,6 @@ from bench.run import settings
 from bench.run.progress import Progress
 from bench.run.task import Source, Task, data_root, read
 from bench.store import record as records
-from bench.store.files import file_name
 from bench.store.record import CellKey, Record
 
 
@@ -42,9 +41,17 @@ class Request:
     """Training images a class in setting few-shot."""
     encoder: str | None = None
     set: Overrides = field(default_factory=dict)
+    variants: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    """Methods with values under those of `set`, one after another; empty for each of `methods` once."""
     data_roots: tuple[str, ...] = ()
     weights: Path | None = None
     precision: str = "fp32"
+
+    @property
+    def arms(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+        """Return what is run on each dataset: a method and the values given for it."""
+        bare: tuple[tuple[str, Mapping[str, Any]], ...] = tuple((name, {}) for name in self.methods)
+        return tuple((name, {**values, **self.set.get(name, {})}) for name, values in self.variants or bare)
 
 
 @dataclass(frozen=True)
@@ -108,9 +115,7 @@ class Cell:
 
     def path(self, results: Path) -> Path:
         """Return where the record goes: <dataset>/<method>/<setting>/[<part>-]s<seed>-<fingerprint>.json."""
-        part = f"{file_name(self.task.part)}-" if self.task.part else ""
-        stem = f"{part}s{self.seed}-{self.fingerprint}"
-        return results / self.task.name / self.method.name / self.task.setting / f"{stem}.json"
+        return results / self.key.file
 
 
 @dataclass(frozen=True)
@@ -138,9 +143,9 @@ def expand(request: Request, progress: Progress) -> list[Cell]:
     settings.check(cards, request.settings, request.classes, request.splits, request.shots)
     protocols = {name: resolve(request.protocol, kind) for name, kind in kinds.items()}
     methods = {
-        (dataset, name): _configured(kind, dataset, request)
+        (dataset, arm): _configured(kinds[name], dataset, given, request.encoder)
         for dataset in request.datasets
-        for name, kind in kinds.items()
+        for arm, (name, given) in enumerate(request.arms)
     }
     encoders = {key: method.encoder() for key, (method, _) in methods.items()}
     for wanted in encoders.values():
@@ -154,9 +159,9 @@ def expand(request: Request, progress: Progress) -> list[Cell]:
         source = read(dataset, data_root(dataset, request.data_roots), request.classes, progress)
         for setting in request.settings:
             for tasks in _parts(source, setting, request):
-                for name in request.methods:
-                    method, changed = methods[dataset, name]
-                    encoder = encoders[dataset, name]
+                for arm, (name, _) in enumerate(request.arms):
+                    method, changed = methods[dataset, arm]
+                    encoder = encoders[dataset, arm]
                     # seeds innermost: they share the features
                     for seed, task in tasks.items():
                         cells.append(
@@ -175,12 +180,13 @@ def expand(request: Request, progress: Progress) -> list[Cell]:
     return cells
 
 
-def _configured(kind: type[Method], dataset: str, request: Request) -> tuple[Method, tuple[str, ...]]:
+def _configured(
+    kind: type[Method], dataset: str, given: Mapping[str, Any], encoder: str | None
+) -> tuple[Method, tuple[str, ...]]:
     """Return the method as asked for, and which of its values are not the published ones for the dataset."""
     published = config = configure(kind, dataset, {}, None)
-    given = request.set.get(kind.name, {})
-    if given or request.encoder is not None:
-        config = configure(kind, dataset, given, request.encoder)
+    if given or encoder is not None:
+        config = configure(kind, dataset, given, encoder)
     changed = tuple(key for key in kind.Config.model_fields if getattr(config, key) != getattr(published, key))
     return kind(config), changed
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from bench.store.record import ClassScores, Record
 
@@ -20,7 +21,7 @@ def mean(values: Iterable[float | None]) -> float | None:
     return sum(numbers) / len(numbers) if numbers and len(numbers) == len(found) else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Row:
     """Records of one row, at least one, all done and all of the same configuration."""
 
@@ -36,7 +37,7 @@ class Row:
         """Return a short name without part and seed: `dinomaly on fmnist, multi`."""
         return self.head.cell.model_copy(update={"part": ""}).title
 
-    @property
+    @cached_property
     def lines(self) -> dict[str, ClassScores]:
         """Return the scores by class or part."""
         return {name: scores for record in self.records for name, scores in record.scores.items()}
@@ -53,7 +54,7 @@ class Row:
         found, known = len(self.records), self.head.dataset.parts_known
         return f"{found}/{known} {self.unit}" if found < known else ""
 
-    @property
+    @cached_property
     def metrics(self) -> tuple[str, ...]:
         """Return the protocol's metrics and then the extra ones that any line has."""
         extra = dict.fromkeys(metric for scores in self.lines.values() for metric in scores.extra)
@@ -85,13 +86,18 @@ def rows(records: Iterable[Record]) -> list[Row]:
     return [Row(tuple(parts.values())) for parts in found.values()]
 
 
-def _row_of(record: Record) -> Hashable:
-    """Return what is equal for two records exactly when they are parts of one row, or the same cell run twice."""
+def configuration(record: Record) -> Hashable:
+    """Return what is equal for two records exactly when they are to differ in nothing but seed, part and data."""
     cell = record.cell
-    shared = (
-        *(cell.dataset, cell.method, cell.setting, cell.shots, cell.seed),
+    return (
+        *(cell.dataset, cell.method, cell.setting, cell.shots),
         *(record.protocol.hash, record.metric_version, json.dumps(record.config, sort_keys=True)),
         *(record.encoder.weights_sha256, record.environment.precision),
     )
+
+
+def _row_of(record: Record) -> Hashable:
+    """Return what is equal for two records exactly when they are parts of one row, or the same cell run twice."""
+    cell, shared = record.cell, (configuration(record), record.cell.seed)
     # each part has images of its own, so their fingerprint tells rows apart only where there are no parts
     return (*shared, "parts") if cell.part else (*shared, cell.classes, record.dataset.fingerprint)

@@ -195,17 +195,27 @@ HEAD = 'title = "T"\nmethods = ["m"]\ndatasets = ["d"]\n'
     [
         (b"title =", "suite 's' is malformed"),
         (b"\xff\xfe", "suite 's' is malformed"),
-        (b'title = "T"', "methods = .*field required"),
+        (b'title = "T"', "datasets = .*field required"),
         (HEAD.encode() + b"seads = [1]", r"no key 'seads'\. Did you mean 'seeds'\?"),
         (HEAD.encode() + b'seeds = ["one"]', r"seeds\.0 = 'one': input should be a valid integer"),
         (HEAD.encode() + b"set = 3", "set = 3: "),
         (HEAD.encode().replace(b'["m"]', b'"m"'), "methods = 'm': input should be a valid tuple"),
+        (b'title = "T"\ndatasets = ["d"]', "expected either methods or variants"),
+        (HEAD.encode() + b'[[variants]]\nname = "v"\nmethod = "m"', "expected either methods or variants"),
     ],
 )
 def test_a_malformed_suite_is_refused_with_the_place(folder: Path, content: bytes, message: str) -> None:
     (folder / "s.toml").write_bytes(content)
     with pytest.raises(UsageError, match=message):
         load_suite("s")
+
+
+def test_a_suite_of_variants_names_their_methods(folder: Path) -> None:
+    variants = "".join(f'[[variants]]\nname = "{name}"\nmethod = "{name[0]}"\n' for name in ("a1", "b1", "a2"))
+    (folder / "s.toml").write_text(f'title = "T"\ndatasets = ["d"]\n{variants}set = {{ x = 1 }}\n')
+    suite = load_suite("s")
+    assert suite.every_method == ("a", "b") and suite.methods == ()
+    assert [(one.name, one.set) for one in suite.variants] == [("a1", {}), ("b1", {}), ("a2", {"x": 1})]
 
 
 keys = st.sampled_from(sorted(Dinomaly.Config.model_fields)) | st.text(max_size=8)

@@ -1,0 +1,139 @@
+"""`bench report`: records and published scores as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from bench.errors import UsageError
+from bench.registry import did_you_mean
+
+EPILOG = """\b
+Examples:
+  bench report
+  bench report --suite dinomaly-table1 --format latex,markdown
+  bench report --methods dinomaly,vitad --datasets mvtec --out paper/tables
+  bench report --results results/baselines --no-published --format csv
+
+Nothing is run: what has no record is a dash. Best is bold and second best underlined among comparable rows alone.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option(
+    "--results",
+    "folders",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    default=(Path("results/runs"),),
+    help="Where records are looked for, subfolders included; may be repeated. [default: results/runs]",
+)
+@click.option("--suite", "suite_name", metavar="NAME", help="The table of a suite alone; see bench ls suites.")
+@click.option("--format", "formats", metavar="F,..", help="Some of html, figures, latex, markdown, csv, parquet.")
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    default=Path("reports"),
+    show_default=True,
+    help="Where the files go; those of a suite into a folder of its name.",
+)
+@click.option(
+    "--data-root",
+    "data_roots",
+    metavar="DIR",
+    multiple=True,
+    help="Folder of images for the gallery; name=DIR for one.",
+)
+@click.option("--methods", metavar="M,..", help="Only these methods, published ones included.")
+@click.option("--datasets", metavar="D,..", help="Only these datasets.")
+@click.option("--published/--no-published", default=True, show_default=True, help="Rows that papers print.")
+@click.option(
+    "--decimals",
+    metavar="N",
+    type=click.IntRange(0, 6),
+    help="Decimals of percentages (default: 1, of a suite as many as its paper prints).",
+)
+def report(
+    folders: tuple[Path, ...],
+    suite_name: str | None,
+    formats: str | None,
+    out: Path,
+    data_roots: tuple[str, ...],
+    methods: str | None,
+    datasets: str | None,
+    published: bool,
+    decimals: int | None,
+) -> None:
+    """Make tables of the recorded scores, with what papers print beside them.
+
+    Datasets by methods, classes, half-splits, seeds and costs: whatever the records fill, as LaTeX for papers, as
+    Markdown and CSV, and one file of all numbers for your own plots.
+    """
+    from bench.config import load_suite
+    from bench.report import build, collect, suite, tidy
+    from bench.report.write import FORMATS, Report, write
+
+    wanted = _known(formats, FORMATS, "format") or tuple(FORMATS)
+    chosen = load_suite(suite_name) if suite_name else None
+    only_methods, only_datasets = _names(methods), _names(datasets)
+    if chosen is not None and only_datasets:
+        chosen = chosen.model_copy(update={"datasets": _known(datasets, chosen.datasets, "dataset of the suite")})
+    found = collect.read(_folders(folders, chosen is not None), _say, only_methods, only_datasets)
+    records = tuple(record for record in found if chosen is None or suite.belongs(record, chosen))
+    if chosen is None:
+        if not records:
+            where = ", ".join(map(str, folders))
+            raise UsageError(f"no finished record to report in {where}. Make some with: bench run --suite demo")
+        places = 1 if decimals is None else decimals
+        tables = build.tables(records, methods=only_methods, published=published, decimals=places, say=_say)
+    else:
+        tables = suite.tables(
+            str(suite_name),
+            chosen,
+            records,
+            methods=only_methods,
+            published=published,
+            decimals=decimals,
+            say=_say,
+        )
+        out = out / str(suite_name)
+    sets = only_datasets or (chosen.datasets if chosen else tuple(dict.fromkeys(one.cell.dataset for one in records)))
+    made = Report(
+        title=chosen.title if chosen else "bench report",
+        tables=tuple(tables),
+        records=records,
+        published=tidy.chosen(only_methods, sets) if published else (),
+        folders=folders,
+        data_roots=data_roots,
+    )
+    files = write(made, wanted, out)
+    click.echo(f"{len(records)} records, {len(tables)} tables, {len(files)} files in {out}")
+
+
+def _folders(folders: Iterable[Path], may_be_absent: bool) -> list[Path]:
+    """Return the folders that exist; a suite's table may be made before anything was run."""
+    found = [folder for folder in folders if folder.is_dir()]
+    if not found and not may_be_absent:
+        raise UsageError(
+            f"no folder {', '.join(map(str, folders))} with records. Expected --results as bench run has it"
+        )
+    return found
+
+
+def _known(text: str | None, known: Iterable[str], kind: str) -> tuple[str, ...]:
+    for name in _names(text):
+        if name not in known:
+            raise UsageError(f"unknown {kind} '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
+    return _names(text)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,70 @@
+"""Which tables there are: all that some records fill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from bench.registry import DATASETS, METHODS
+from bench.report import layouts, ours, theirs
+from bench.report.line import Line
+from bench.report.names import dataset_title
+from bench.report.table import Table
+from bench.store.record import Record
+
+SETTINGS = {"multi": "one model for all classes", "single": "one model a class"}
+
+
+def tables(
+    records: Iterable[Record],
+    *,
+    methods: Collection[str] = (),
+    published: bool = True,
+    decimals: int = 1,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[Table]:
+    """Return every table that the records fill, setting by setting; published rows stand before ours.
+
+    Args:
+        records: done ones, in any order.
+        methods: of which published rows may be shown; empty for all methods that bench has.
+        published: whether they are shown at all.
+        decimals: of percentages.
+        say: told of records that another of the same configuration replaces.
+    """
+    entries = ours.group(records)
+    made: list[Table] = []
+    for setting, shots in dict.fromkeys((entry.head.cell.setting, entry.head.cell.shots) for entry in entries):
+        chosen = [entry for entry in entries if (entry.head.cell.setting, entry.head.cell.shots) == (setting, shots)]
+        mine = ours.lines(chosen, say)
+        datasets = in_order(DATASETS.names(), (name for line in mine for name in line.datasets))
+        named = in_order(METHODS.names(), sorted({*(line.method for line in mine), *(methods or METHODS.names())}))
+        # papers' few-shot numbers are of images that are not known
+        printed = theirs.beside(named, datasets, setting) if published and shots is None else []
+        both: list[Line] = [line for name in named for line in (*printed, *mine) if line.method == name]
+        where = f"{setting}-{shots}" if shots else setting
+        title = f"{setting}, {shots} images a class" if shots else SETTINGS.get(setting, setting)
+        halves = {record.cell.dataset for line in mine for record in line.heads if _by_halves(record)}
+        semantic = [name for name in datasets if name in halves]
+        if rest := [name for name in datasets if name not in halves]:
+            made.append(layouts.overview(f"overview-{where}", f"Overview, {title}", both, rest, decimals=decimals))
+        if semantic:
+            made.append(
+                layouts.overview(f"semantic-{where}", f"Semantic sets, {title}", both, semantic, decimals=decimals)
+            )
+            known = [line for line in both if set(line.datasets) & halves]
+            made.append(layouts.splits(f"splits-{where}", f"Half-splits, {title}", known, semantic, decimals=decimals))
+        for name in datasets:
+            by_class = f"{dataset_title(name)} by {'half-split' if name in halves else 'class'}, {title}"
+            made.append(layouts.classes(f"classes-{name}-{where}", by_class, both, name, decimals))
+        made.append(layouts.seeds(f"seeds-{where}", f"Seeds, {title}", mine, decimals + 1))
+        made.append(layouts.efficiency(f"efficiency-{where}", f"Cost, {title}", both, datasets))
+    return [table for table in made if table.columns]
+
+
+def in_order(order: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Return names without repeats, those that bench has in its order, others after them as they come."""
+    return sorted(dict.fromkeys(names), key=lambda name: order.index(name) if name in order else len(order))
+
+
+def _by_halves(record: Record) -> bool:
+    return record.dataset.kind == "semantic" and record.cell.setting != "single"

@@ -1,0 +1,40 @@
+"""Records for a report: read one after another, unreadable ones said and skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+
+from bench.errors import StoreError
+from bench.store import record as records
+from bench.store.record import Record
+
+
+def read(
+    folders: Sequence[Path],
+    say: Callable[[str], None],
+    methods: Collection[str] = (),
+    datasets: Collection[str] = (),
+) -> Iterator[Record]:
+    """Yield the done records of some folders in the order of their paths, and say what is left out.
+
+    Args:
+        folders: searched with their subfolders.
+        say: told of records that cannot be read and of failed cells.
+        methods: only these; empty for all.
+        datasets: only these; empty for all.
+    """
+    for folder in folders:
+        for path in sorted(folder.rglob("*.json")):
+            try:
+                record = records.read(path)
+            except StoreError as error:
+                say(f"skipped: {error}")
+                continue
+            cell = record.cell
+            if (methods and cell.method not in methods) or (datasets and cell.dataset not in datasets):
+                continue
+            if record.error is not None:
+                say(f"skipped: {cell.title}, seed {cell.seed} failed: {record.error.type}")
+                continue
+            yield record

@@ -1,0 +1,153 @@
+"""The shapes of tables: datasets by methods, classes by methods, half-splits, seeds, costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from bench.protocol import SEVEN
+from bench.report.costs import COSTS
+from bench.report.grid import BY_MACHINE, BY_ROW, cells, finished, metric_column, rows, usual
+from bench.report.line import Line
+from bench.report.names import COLUMNS, MAD, dataset_title, heading
+from bench.report.ours import Entry, OurLine
+from bench.report.table import Block, Cell, Column, Row, Table, ranked
+
+COSTS_NOTE = (
+    "Training is feature extraction, fitting and training. MACs are of convolutions and linear layers for one image. "
+    "Memory is the highest of the device, or of the process where there is none. Published costs are of the papers' "
+    "own machines and training sets."
+)
+
+
+def overview(
+    name: str,
+    title: str,
+    lines: Sequence[Line],
+    datasets: Iterable[str],
+    metrics: Iterable[str] = COLUMNS,
+    decimals: int = 1,
+) -> Table:
+    """Return datasets as blocks, methods as rows, metrics as columns."""
+    columns = tuple(metric_column(metric) for metric in metrics)
+    datasets = tuple(datasets)
+    rules = usual(lines, datasets)
+    blocks = []
+    for dataset in datasets:
+        own = [line for line in lines if dataset in line.datasets]
+        notes = [line.notes(dataset, rules) for line in own]
+        blocks.append(Block(dataset_title(dataset), rows(own, columns, decimals, notes, dataset), dataset))
+    return finished(Table(name, title, "method", columns, tuple(blocks), "dataset", decimals=decimals), lines, rules)
+
+
+def splits(
+    name: str,
+    title: str,
+    lines: Sequence[Line],
+    datasets: Iterable[str],
+    metric: str = "image/auroc",
+    decimals: int = 1,
+) -> Table:
+    """Return semantic sets: methods as rows, the half-splits of each set and their mean as columns."""
+    columns = [
+        Column(cls or "mean", dataset_title(dataset), metric, dataset, cls)
+        for dataset in datasets
+        for cls in (*_classes(lines, dataset), "")
+    ]
+    return _matrix(name, title, lines, columns, decimals)
+
+
+def by_dataset(
+    name: str,
+    title: str,
+    lines: Sequence[Line],
+    datasets: Iterable[str],
+    metric: str = "image/auroc",
+    decimals: int = 1,
+) -> Table:
+    """Return methods as rows and one metric on each dataset as columns."""
+    columns = [Column(dataset_title(dataset), "", metric, dataset) for dataset in datasets]
+    return _matrix(name, title, lines, columns, decimals)
+
+
+def _matrix(name: str, title: str, lines: Sequence[Line], columns: Sequence[Column], decimals: int) -> Table:
+    datasets = list(dict.fromkeys(column.dataset for column in columns))
+    rules = usual(lines, datasets)
+    title = f"{title}, {heading(columns[0].metric)}" if columns else title
+    notes = [tuple(dict.fromkeys(note for one in datasets for note in line.notes(one, rules))) for line in lines]
+    body = rows(lines, columns, decimals, notes)
+    return finished(Table(name, title, "method", tuple(columns), (Block("", body),), decimals=decimals), lines, rules)
+
+
+def classes(name: str, title: str, lines: Sequence[Line], dataset: str, decimals: int = 1) -> Table:
+    """Return classes as rows and methods as columns, grouped by metric; of one line alone, metrics as columns."""
+    rules = usual(lines, [dataset])
+    own = [line for line in lines if line.classes(dataset)]
+    found = _classes(own, dataset)
+    extra = dict.fromkeys(metric for line in own for metric in line.extra(dataset))
+    metrics = (*SEVEN, MAD, *extra)
+    alone = len(own) == 1
+    columns = []
+    for metric in metrics:
+        for line in own:
+            notes = () if alone else line.notes(dataset, rules)
+            named = replace(metric_column(metric), method=line.method, source=line.source, notes=notes)
+            columns.append(named if alone else replace(named, title=line.title, group=heading(metric)))
+    body = []
+    for cls in (*found, ""):
+        across = cells(own * len(metrics), columns, dataset, cls)
+        marked: list[Cell] = []
+        # methods are compared along the row, metric by metric
+        for place, metric in enumerate(metrics):
+            first = place * len(own)
+            keys = [line.comparable(dataset, metric) for line in own]
+            marked += ranked(across[first : first + len(own)], keys, columns[first], decimals)
+        body.append(Row(cls or f"mean of {len(found)}", tuple(marked), dataset=dataset, cls=cls, summary=not cls))
+    title = f"{title}, {own[0].title}" if alone else title
+    stub = "split" if found and set(found) <= set("ABCD") else "class"
+    table = Table(name, title, stub, tuple(columns), (Block("", tuple(body), dataset),), decimals=decimals)
+    if alone:
+        # what is true of every column is no footnote
+        table = replace(table, notes=tuple(f"{note[0].upper()}{note[1:]}." for note in own[0].notes(dataset, rules)))
+    return finished(table, own, rules, BY_ROW)
+
+
+def seeds(name: str, title: str, lines: Sequence[OurLine], decimals: int = 2) -> Table:
+    """Return each seed's means, and their mean and sample standard deviation, a block an entry of several seeds."""
+    columns = tuple(metric_column(metric) for metric in COLUMNS)
+    rules = usual(lines, {dataset for line in lines for dataset in line.datasets})
+    blocks = []
+    for line in lines:
+        for dataset, entry in line.entries.items():
+            if len(entry.rows) > 1:
+                each = [(f"seed {row.head.cell.seed}", Entry((row,))) for row in entry.rows]
+                body = [
+                    Row(label, tuple(one.cell("", column.metric) for column in columns), "ours", line.method, dataset)
+                    for label, one in (*each, ("mean ± std", entry))
+                ]
+                body[-1] = replace(body[-1], summary=True, notes=entry.notes(rules))
+                blocks.append(Block(f"{dataset_title(dataset)}, {line.title}", tuple(body), dataset))
+    table = Table(name, title, "seed", columns, tuple(blocks), "dataset, method", decimals=decimals)
+    return finished(table, lines, rules)
+
+
+def efficiency(name: str, title: str, lines: Sequence[Line], datasets: Iterable[str]) -> Table:
+    """Return what the methods cost, a block a dataset."""
+    columns = tuple(replace(metric_column(cost.metric), group="") for cost in COSTS)
+    blocks = []
+    for dataset in datasets:
+        own = [
+            line
+            for line in lines
+            if dataset in line.datasets and any(line.cell(dataset, "", cost.metric).value is not None for cost in COSTS)
+        ]
+        notes = [line.machine(dataset) for line in own]
+        blocks.append(Block(dataset_title(dataset), rows(own, columns, 0, notes, dataset), dataset))
+    table = Table(name, title, "method", columns, tuple(blocks), "dataset", notes=(COSTS_NOTE,))
+    return finished(table, lines, None, BY_MACHINE)
+
+
+def _classes(lines: Sequence[Line], dataset: str) -> tuple[str, ...]:
+    """Return the classes or half-splits that any line has, in the order of ours where there are some."""
+    first = sorted(lines, key=lambda line: line.source)
+    return tuple(dict.fromkeys(cls for line in first for cls in line.classes(dataset)))

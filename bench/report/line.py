@@ -1,0 +1,68 @@
+"""A line: all that is known of one method under one configuration, or as one paper prints it. Tables are made of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+
+from bench.report.table import Cell, Source
+from bench.store.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What the rows of a table have that carry no mark."""
+
+    protocol: str
+    """Its hash."""
+    metric_version: int
+    data: Mapping[str, str]
+    """Dataset -> fingerprint of its images."""
+
+
+class Line(ABC):
+    """What ours and published lines have in common. Classes may be half-splits; empty stands for the mean."""
+
+    method: str
+    title: str
+    source: Source
+
+    @abstractmethod
+    def cell(self, dataset: str, cls: str, metric: str) -> Cell:
+        """Return a number; an empty cell where it is not known."""
+
+    @abstractmethod
+    def notes(self, dataset: str, usual: Usual) -> tuple[str, ...]:
+        """Return what a reader has to know of the line's numbers.
+
+        Args:
+            dataset: of which dataset.
+            usual: what is not noted.
+        """
+
+    @abstractmethod
+    def comparable(self, dataset: str, metric: str) -> Hashable:
+        """Return a key that is equal for two lines exactly when their numbers compare; None for none that does."""
+
+    @property
+    @abstractmethod
+    def datasets(self) -> tuple[str, ...]:
+        """Return the datasets of which something is known."""
+
+    @abstractmethod
+    def classes(self, dataset: str) -> tuple[str, ...]:
+        """Return the classes or half-splits of which something is known."""
+
+    def extra(self, dataset: str) -> tuple[str, ...]:
+        """Return metrics beside the seven that the dataset is also scored by."""
+        return ()
+
+    def machine(self, dataset: str) -> tuple[str, ...]:
+        """Return what a reader has to know of the costs."""
+        return ()
+
+    @property
+    def heads(self) -> tuple[Record, ...]:
+        """Return a record for each dataset; none for published lines."""
+        return ()

@@ -1,0 +1,172 @@
+"""What papers print, as lines of tables: a line is a method as one paper has it, on any number of datasets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from bench.errors import UsageError
+from bench.protocol import SEVEN
+from bench.published import MEAN, Score, papers, protocols, scores
+from bench.registry import did_you_mean
+from bench.report.line import Line, Usual
+from bench.report.names import MAD, heading, method_title
+from bench.report.table import Cell, Source
+
+Place = tuple[str, str, str]
+"""Dataset, class (empty for a printed mean) and metric."""
+
+
+@dataclass
+class PrintedLine(Line):
+    """A method as a paper prints it."""
+
+    method: str
+    title: str
+    variant: str = ""
+    """What differs from the method's default, see bench.published.Score."""
+    setting: str = "multi"
+    scores: dict[Place, Score] = field(default_factory=dict)
+    source: Source = field(default="published", init=False)
+
+    def cell(self, dataset: str, cls: str, metric: str) -> Cell:
+        """Return a printed number; mAD is computed where it is not printed and all seven metrics are."""
+        found = self.scores.get((dataset, cls, metric)) or self.scores.get(("", "", metric))
+        if found is not None:
+            notes = (found.note,) if found.note else ()
+            number = float(found.number) if found.is_cost else found.fraction
+            spread = float(found.std) / (1 if found.is_cost else 100) if found.std else None
+            return Cell(number, std=spread, printed=found.value, notes=notes, where=found.where)
+        seven = [self.scores.get((dataset, cls, one)) for one in SEVEN] if metric == MAD else [None]
+        known = [score.fraction for score in seven if score is not None]
+        if len(known) < len(seven):
+            return Cell()
+        where = ", ".join(dict.fromkeys(score.where for score in seven if score is not None))
+        return Cell(fmean(known), where=where)
+
+    def notes(self, dataset: str, usual: Usual) -> tuple[str, ...]:
+        """Return how the numbers were computed, protocol by protocol."""
+        chosen = [score for (name, _, _), score in self.scores.items() if name == dataset]
+        tags = dict.fromkeys(score.protocol for score in chosen if not score.is_cost)
+        return tuple(_computed(tag) for tag in tags)
+
+    def comparable(self, dataset: str, metric: str) -> Hashable:
+        """Return the key of numbers that a paper itself compares: those of its tables."""
+        wanted = (MAD, *SEVEN) if metric == MAD else (metric,)
+        found = {
+            score.paper for (name, _, one), score in self.scores.items() if name in (dataset, "") and one in wanted
+        }
+        return ("published", *sorted(found))
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Return the datasets with a printed number."""
+        return tuple(dict.fromkeys(dataset for dataset, _, _ in self.scores if dataset))
+
+    def classes(self, dataset: str) -> tuple[str, ...]:
+        """Return the classes or splits with a printed number."""
+        return tuple(dict.fromkeys(cls for name, cls, _ in self.scores if name == dataset and cls))
+
+
+def _computed(tag: str) -> str:
+    known = protocols()[tag]
+    rules = [
+        f"{heading(metric)} by the rule {exact.partition(':')[2]}"
+        for metric, exact in known.metrics.items()
+        if ":" in exact
+    ]
+    return " ".join([known.summary, *([f"{', '.join(rules)}."] if rules else [])])
+
+
+def of_tables(names: Sequence[str]) -> list[PrintedLine]:
+    """Return the lines of some papers' tables in the paper's order; lines of one method and variant are joined.
+
+    Args:
+        names: `dinomaly_cvpr2025 1` and the like.
+
+    Raises:
+        UsageError: no such paper or table.
+    """
+    found: dict[Hashable, PrintedLine] = {}
+    for name in names:
+        for score in _table(name):
+            key = (score.method, score.variant, score.setting)
+            _add(
+                found.setdefault(key, PrintedLine(score.method, _plain(score.label), score.variant, score.setting)),
+                score,
+            )
+    _entitle(list(found.values()))
+    return list(found.values())
+
+
+def beside(methods: Iterable[str], datasets: Collection[str], setting: str) -> list[PrintedLine]:
+    """Return a line a method with what papers print of it on some datasets and of its costs, for a table of our own.
+
+    All numbers of one dataset come from one paper and protocol: the one that prints most of them, a stated protocol
+    before an unstated one, then the paper that stands first in papers.toml.
+    """
+    by_method: dict[str, dict[str, dict[tuple[str, str], list[Score]]]] = {}
+    for score in scores():
+        # costs are of no dataset
+        if score.setting == setting and not score.variant and score.dataset in (*datasets, ""):
+            place = by_method.setdefault(score.method, {}).setdefault(score.dataset, {})
+            place.setdefault((score.paper, score.protocol), []).append(score)
+    order = list(papers())
+    lines = []
+    for method in methods:
+        line = PrintedLine(method, method_title(method), setting=setting)
+        for choices in by_method.get(method, {}).values():
+            chosen = max(
+                choices,
+                key=lambda of, choices=choices: (  # type: ignore[misc]
+                    len({(score.cls, score.metric) for score in choices[of]}),
+                    of[1] != "unstated",
+                    -order.index(of[0]),
+                ),
+            )
+            for score in choices[chosen]:
+                _add(line, score)
+        if line.scores:
+            lines.append(line)
+    return lines
+
+
+def metrics_of(lines: Iterable[PrintedLine]) -> tuple[str, ...]:
+    """Return the metrics of some lines in the order of their first appearance."""
+    return tuple(dict.fromkeys(metric for line in lines for _, _, metric in line.scores))
+
+
+def _add(line: PrintedLine, score: Score) -> None:
+    cls = "" if score.cls == MEAN else score.cls
+    # of several tables that print a number, the first counts
+    line.scores.setdefault((score.dataset, cls, score.metric), score)
+
+
+def _table(name: str) -> list[Score]:
+    paper, _, number = name.partition(" ")
+    known = papers()
+    if paper not in known:
+        raise UsageError(f"published '{name}': unknown paper.{did_you_mean(paper, known)} Known: {', '.join(known)}")
+    if number not in known[paper].tables:
+        raise UsageError(
+            f"published '{name}': {paper} has no table '{number}'. It has: {', '.join(known[paper].tables)}"
+        )
+    return [score for score in scores() if score.paper == paper and score.table == number]
+
+
+def _plain(label: str) -> str:
+    """Return a paper's label without the marks that only its own caption explains."""
+    return label.removesuffix("(Ours)").rstrip(" †∗")
+
+
+def _entitle(lines: Sequence[PrintedLine]) -> None:
+    """Name lines as a reader of one table tells them apart: by method, by label, or by both where labels repeat."""
+    of_method = Counter(line.method for line in lines)
+    shared = len({line.title for line in lines}) < len(lines)
+    for line in lines:
+        if shared:
+            line.title = f"{method_title(line.method)}, {line.title}"
+        elif len(of_method) > 1 and of_method[line.method] == 1:
+            line.title = method_title(line.method)

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import pytest
+from made_records import PAPER, made, scores
+
+from bench.protocol import SEVEN
+from bench.report import build, ours
+from bench.report.table import Cell, Row, Table
+from bench.store.record import ClassScores, Record
+
+CLASSES = {"bottle": 0.9, "metal_nut": 0.8}
+MVTEC = {f"class{number}": 0.9 for number in range(15)}
+
+
+def tables(*records: Record, published: bool = False, **options: object) -> dict[str, Table]:
+    found = build.tables(records, published=published, **options)  # type: ignore[arg-type]
+    assert len({table.name for table in found}) == len(found)
+    return {table.name: table for table in found}
+
+
+def overview(*records: Record, published: bool = False) -> list[Row]:
+    return list(tables(*records, published=published)["overview-multi"].rows)
+
+
+def cell(row: Row, table: Table, metric: str) -> Cell:
+    return next(cell for cell, column in zip(row.cells, table.columns, strict=True) if column.metric == metric)
+
+
+# ---------------------------------------------------------------------------------------------------- numbers
+def test_means_are_over_classes_and_mad_over_the_seven() -> None:
+    table = tables(made(levels=CLASSES))["overview-multi"]
+    (row,) = table.rows
+    assert [column.metric for column in table.columns] == [*SEVEN, "mad"]
+    want = [0.85 - place / 100 for place in range(7)]
+    assert [one.value for one in row.cells] == pytest.approx([*want, sum(want) / 7])
+    assert all(one.records == ("dinomaly-mvtec-multi-0-common",) for one in row.cells)
+
+
+def test_seeds_are_one_row_with_their_spread_and_a_table_of_their_own() -> None:
+    found = tables(*(made(levels={"a": level}, seed=seed) for seed, level in ((2, 0.95), (0, 0.85), (1, 0.9))))
+    (row,) = found["overview-multi"].rows
+    assert row.cells[0].value == pytest.approx(0.9) and row.cells[0].std == pytest.approx(0.05)
+    assert row.notes == ("mean ± standard deviation over 3 seeds (0, 1, 2)",)
+    titles = [one.title for one in found["seeds-multi"].rows]
+    assert titles == ["seed 0", "seed 1", "seed 2", "mean ± std"]
+    assert [one.cells[0].value for one in found["seeds-multi"].rows] == pytest.approx([0.85, 0.9, 0.95, 0.9])
+    assert "seeds-multi" not in tables(made())
+
+
+def test_a_missing_class_takes_the_mean_away_and_the_rank_too() -> None:
+    some = made("vitad", levels={"a": 0.99}, known=2)
+    first, second, third = overview(
+        made("rd4ad", levels=CLASSES), made("knn", levels={"bottle": 0.7, "metal_nut": 0.7}), some
+    )
+    assert (first.method, second.method, third.method) == ("vitad", "rd4ad", "knn")
+    assert {(one.value, one.text, one.rank) for one in first.cells} == {(None, "1/2", 0)}
+    assert first.notes == ("1/2 classes; no mean over fewer is given",)
+    assert second.cells[0].rank == 1 and third.cells[0].rank == 2
+
+
+def test_undefined_in_some_classes_is_counted_and_in_all_is_a_dash_with_its_reason() -> None:
+    table = tables(
+        made(
+            values={
+                "a": ClassScores(values=scores(0.9)),
+                "b": ClassScores(
+                    values={**scores(0.8), "pixel/ap": None, "image/ap": None}, undefined={"pixel/ap": "no masks"}
+                ),
+                "c": ClassScores(values={**scores(0.8), "image/ap": None}, undefined={"image/ap": "one label"}),
+            }
+        ),
+    )["overview-multi"]
+    (row,) = table.rows
+    assert cell(row, table, "pixel/ap") == Cell(text="2/3", notes=("no masks (b)",))
+    assert cell(row, table, "image/ap") == Cell(text="1/3", notes=("no value; one label (b, c)",))
+    assert "mad" not in [column.metric for column in table.columns]
+
+
+def test_image_level_datasets_have_no_pixel_columns_and_a_dash_beside_others() -> None:
+    labels = made(dataset="own", metrics=SEVEN[:3])
+    (table,) = [one for name, one in tables(labels).items() if name.startswith("overview")]
+    assert [column.metric for column in table.columns] == list(SEVEN[:3])
+    beside = tables(labels, made())["overview-multi"]
+    row = next(one for one in beside.rows if one.dataset == "own")
+    assert beside.shown(cell(row, beside, "pixel/ap"), beside.columns[4]) == "–"
+    assert cell(row, beside, "pixel/ap").notes == ("no masks",)
+
+
+# --------------------------------------------------------------------------------------------- what compares
+def test_protocols_are_rows_of_their_own_and_marked() -> None:
+    common, paper, other = overview(made(), made(protocol=PAPER), made("rd4ad"))
+    assert common.notes == () and other.notes == ()
+    assert paper.notes[0].startswith("protocol paper:dinomaly v1 (")
+    assert paper.notes[1].startswith("AUPRO by the rule grid200: ")
+    assert [one.rank for one in paper.cells] == [0] * 8
+
+
+def test_a_variant_of_a_metric_stands_in_the_metrics_column() -> None:
+    table = tables(made(protocol=PAPER))["overview-multi"]
+    assert [column.metric for column in table.columns] == [*SEVEN, "mad"]
+    assert any(note.startswith("Ours, unless marked: protocol paper:dinomaly v1") for note in table.notes)
+    assert any(note.startswith("AUPRO by the rule grid200") for note in table.notes)
+
+
+def test_changed_settings_are_a_row_of_their_own_and_marked_encoder_first() -> None:
+    plain, changed = overview(made(), made(config={"dropout": 0.0, "encoder": "tiny"}))
+    assert plain.notes == () and changed.notes == ("not the paper's settings: encoder = tiny, dropout = 0.0",)
+
+
+@pytest.mark.parametrize("change", [{"data": "other"}, {"protocol": PAPER}])
+def test_other_images_or_rules_are_not_ranked_together(change: dict[str, object]) -> None:
+    best = made("rd4ad", levels={"bottle": 0.99, "metal_nut": 0.99}, **change)  # type: ignore[arg-type]
+    assert [row.cells[0].rank for row in overview(made(), best)] == [0, 0]
+
+
+def test_other_images_and_older_metric_code_are_marked() -> None:
+    old = made("vitad").model_copy(update={"metric_version": 0})
+    rows = overview(made(), made("knn"), made("rd4ad", data="other"), old)
+    assert {row.method: row.notes for row in rows} == {
+        "dinomaly": (),
+        "knn": (),
+        "rd4ad": ("other images than the rows without this mark (data other)",),
+        "vitad": ("version 0 of the metric code",),
+    }
+    assert [row.cells[0].rank for row in rows] == [0] * 4  # the two that compare are equal
+
+
+def test_of_two_entries_of_a_line_the_whole_one_counts_then_the_newest() -> None:
+    said: list[str] = []
+    old = made(levels={"a": 0.1, "b": 0.1}, data="before", created="2026-01-01T00:00:00+00:00")
+    new = made(levels={"a": 0.9, "b": 0.9}, data="after", created="2026-02-01T00:00:00+00:00")
+    part = made(levels={"a": 0.5}, known=2, created="2026-03-01T00:00:00+00:00")
+    for order in ([old, new, part], [part, new, old]):
+        said.clear()
+        (line,) = ours.lines(ours.group(order), said.append)
+        assert line.cell("mvtec", "", "image/auroc").value == pytest.approx(0.9)
+        assert len(said) == 2 and all(text.startswith("left out: dinomaly on mvtec, multi") for text in said)
+
+
+# ------------------------------------------------------------------------------------------------ the tables
+def test_published_rows_stand_before_ours_with_the_difference() -> None:
+    rows = overview(made("vitad", levels=MVTEC), published=True)
+    vitad = [row for row in rows if row.method == "vitad"]
+    assert [row.source for row in vitad] == ["published", "ours"]
+    printed, mine = vitad[0].cells[0], vitad[1].cells[0]
+    assert (printed.printed, printed.difference) == ("98.3", None) and printed.where.startswith("vitad table ")
+    assert mine.difference == pytest.approx(0.9 - 0.983)
+    assert vitad[0].notes and "256x256 whole image" in vitad[0].notes[0]
+    assert {row.method for row in rows} >= {"dinomaly", "rd4ad", "vitad"}
+    assert {row.source for row in overview(made(levels=MVTEC))} == {"ours"}
+
+
+def test_published_rows_only_of_the_methods_asked_for() -> None:
+    rows = list(tables(made("vitad"), published=True, methods=("vitad",))["overview-multi"].rows)
+    assert {row.method for row in rows} == {"vitad"}
+
+
+def test_few_shot_has_no_published_rows_and_its_shots_in_the_name() -> None:
+    found = tables(made(setting="few-shot", shots=4), made(setting="few-shot", shots=1), published=True)
+    assert {"overview-few-shot-4", "overview-few-shot-1"} <= set(found)
+    assert {row.source for table in found.values() for row in table.rows} == {"ours"}
+
+
+def halves(method: str, level: float, splits: str = "ABCD") -> list[Record]:
+    return [
+        made(method, "cifar10", {part: level}, part=part, parts=4, kind="semantic", metrics=SEVEN[:3])
+        for part in splits
+    ]
+
+
+def test_half_splits() -> None:
+    found = tables(*halves("dinomaly", 0.9, "DCBA"), *halves("knn", 0.8, "AB"))
+    table = found["splits-multi"]
+    assert [column.title for column in table.columns] == ["A", "B", "C", "D", "mean"]
+    dinomaly, knn = table.rows
+    assert [one.value for one in dinomaly.cells] == pytest.approx([0.9] * 5)
+    assert [one.rank for one in dinomaly.cells] == [0] * 5  # nothing compares with an incomplete row
+    assert [one.text for one in knn.cells] == ["", "", "", "", "2/4"] and knn.cells[2].value is None
+    assert "overview-multi" not in found
+    assert [column.metric for column in found["semantic-multi"].columns] == list(SEVEN[:3])
+    cost = found["efficiency-multi"]
+    whole, part = (row for row in cost.rows)
+    assert cell(whole, cost, "cost/train_hours").value == pytest.approx(4.0)
+    assert cell(part, cost, "cost/train_hours") == Cell(text="2/4")
+
+
+def test_classes_compare_methods_along_the_row() -> None:
+    table = tables(made("rd4ad"), made("dinomaly", levels={"bottle": 0.95, "metal_nut": 0.7}))["classes-mvtec-multi"]
+    assert [(column.group, column.title) for column in table.columns[:4]] == [
+        *(("I-AUROC", "Dinomaly"), ("I-AUROC", "RD4AD"), ("I-AP", "Dinomaly"), ("I-AP", "RD4AD"))
+    ]
+    bottle, nut, mean = table.rows
+    assert (mean.title, mean.summary) == ("mean of 2", True)
+    assert [one.rank for one in bottle.cells[:2]] == [1, 2] and [one.rank for one in nut.cells[:2]] == [2, 1]
+    assert mean.cells[0].value == pytest.approx(0.825)
+
+
+def test_classes_of_one_method_have_metrics_as_columns() -> None:
+    table = tables(made())["classes-mvtec-multi"]
+    assert [column.title for column in table.columns[:3]] == ["I-AUROC", "I-AP", "I-F1max"]
+    assert table.title.endswith("Dinomaly")
+
+
+def test_extra_metrics_stand_in_the_table_by_class() -> None:
+    values = {"box": ClassScores(values=scores(0.9), extra={"image/auroc:logical": 0.7, "image/auroc:mean": 0.8})}
+    table = tables(made(dataset="mvtec_loco", values=values))["classes-mvtec_loco-multi"]
+    assert [column.title for column in table.columns[-2:]] == ["I-AUROC:logical", "I-AUROC:mean"]
+    assert [row.cells[-1].value for row in table.rows] == [0.8, 0.8]
+
+
+def test_costs_compare_on_one_machine_only() -> None:
+    fast = made("rd4ad", device="gpu")
+    table = tables(made(), fast)["efficiency-multi"]
+    assert [cell(row, table, "cost/train_hours").value for row in table.rows] == [1.0, 1.0]
+    assert [cell(row, table, "cost/params_m").value for row in table.rows] == [30.0, 30.0]
+    assert [row.notes for row in table.rows] == [
+        *(("on cpu, a cpu, 1 threads, fp32",), ("on gpu, a cpu, 1 threads, fp32",))
+    ]
+    line = ours.lines(ours.group([fast]))[0]
+    other = ours.lines(ours.group([made()]))[0]
+    assert line.comparable("mvtec", "cost/macs_g") == other.comparable("mvtec", "cost/macs_g")
+    assert line.comparable("mvtec", "cost/train_hours") != other.comparable("mvtec", "cost/train_hours")
+
+
+def test_published_costs_stand_beside_and_only_counts_have_a_difference() -> None:
+    table = tables(made(), published=True)["efficiency-multi"]
+    printed, mine = (row for row in table.rows if row.method == "dinomaly")
+    assert (cell(printed, table, "cost/params_m").value, printed.source) == (148.0, "published")
+    assert cell(mine, table, "cost/params_m").difference == pytest.approx(30.0 - 148.0)
+    rate = "cost/images_per_second"
+    assert "RTX 3090, batch 16" in cell(printed, table, rate).notes
+    assert cell(mine, table, rate).value == 20.0 and cell(mine, table, rate).difference is None
+    # methods of which no paper prints a cost have no row
+    assert "knn" not in {row.method for row in table.rows}
+
+
+def test_no_records_no_tables() -> None:
+    assert tables() == {}

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import pytest
+
+from bench.report.table import Block, Cell, Column, Rank, Row, Table, letters, pieces, ranked, shown
+
+PERCENT = Column("AUROC", metric="image/auroc")
+HOURS = Column("training (h)", unit="number", decimals=2, higher_is_better=False)
+
+
+def ranks(values: list[float | None], keys: list[object], column: Column = PERCENT, decimals: int = 1) -> list[Rank]:
+    return [cell.rank for cell in ranked([Cell(value) for value in values], keys, column, decimals)]
+
+
+def table(*rows: Row, columns: tuple[Column, ...] = (PERCENT,), blocks: tuple[Block, ...] = ()) -> Table:
+    return Table("t", "T", "method", columns, blocks or (Block("", rows),))
+
+
+@pytest.mark.parametrize(
+    ("values", "want"),
+    [
+        ([0.9, 0.8, 0.7], [1, 2, 0]),
+        ([0.7, 0.8, 0.9], [0, 2, 1]),
+        ([0.9, 0.9, 0.8], [1, 1, 2]),
+        ([0.9, 0.8, 0.8, 0.7], [1, 2, 2, 0]),
+        ([0.9001, 0.9004, 0.8], [1, 1, 2]),
+        ([0.9, None, 0.8], [1, 0, 2]),
+        ([0.9, 0.9], [0, 0]),
+        ([0.9], [0]),
+        ([None, None], [0, 0]),
+        ([], []),
+    ],
+)
+def test_best_and_second_by_the_digits_that_are_shown(values: list[float | None], want: list[Rank]) -> None:
+    assert ranks(values, ["same"] * len(values)) == want
+
+
+def test_what_does_not_compare_is_ranked_apart_or_not_at_all() -> None:
+    assert ranks([0.9, 0.8, 0.99, 0.98, 1.0], ["a", "a", "b", "b", None]) == [1, 2, 1, 2, 0]
+
+
+def test_less_is_better_for_costs() -> None:
+    assert ranks([3.0, 1.0, 2.0], ["same"] * 3, HOURS) == [0, 1, 2]
+
+
+def test_more_decimals_tell_more_apart() -> None:
+    assert ranks([0.9001, 0.9004], ["same"] * 2, decimals=2) == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("cell", "column", "decimals", "text"),
+    [
+        (Cell(0.98765), PERCENT, 1, "98.8"),
+        (Cell(0.98765), PERCENT, 3, "98.765"),
+        (Cell(0.98765), PERCENT, 0, "99"),
+        (Cell(1.0), PERCENT, 1, "100.0"),
+        (Cell(0.0), PERCENT, 1, "0.0"),
+        (Cell(1e-9), PERCENT, 1, "0.0"),
+        (Cell(0.9841, printed="98.41"), PERCENT, 1, "98.4"),
+        (Cell(0.9841, printed="98.41"), PERCENT, 2, "98.41"),
+        (Cell(0.9841, printed="98.41"), PERCENT, 4, "98.41"),
+        (Cell(0.996, printed="99.6"), PERCENT, 2, "99.6"),
+        (Cell(1.0, printed="100"), PERCENT, 1, "100"),
+        (Cell(1234.5, printed="1,234.5"), HOURS, 1, "1234.5"),
+        (Cell(1.005), HOURS, 0, "1.00"),
+        (Cell(), PERCENT, 1, "–"),
+        (Cell(text="14/15"), PERCENT, 1, "14/15"),
+    ],
+)
+def test_numbers_as_text(cell: Cell, column: Column, decimals: int, text: str) -> None:
+    assert shown(cell, column, decimals) == text
+
+
+@pytest.mark.parametrize(
+    ("difference", "text"), [(0.012, "+1.2"), (-0.012, "−1.2"), (0.0, "±0.0"), (-0.0001, "±0.0"), (None, "")]
+)
+def test_differences_carry_their_sign(difference: float | None, text: str) -> None:
+    assert table().shown_difference(Cell(0.5, difference=difference), PERCENT) == text
+
+
+def test_standard_deviation_as_text() -> None:
+    assert table().shown_std(Cell(0.5, std=0.0123), PERCENT) == "1.2"
+    assert table().shown_std(Cell(0.5), PERCENT) == ""
+
+
+def test_footnotes_come_once_and_in_reading_order() -> None:
+    rows = (
+        Row("x", (Cell(0.1, notes=("cell",)),), notes=("row", "both")),
+        Row("y", (Cell(0.2, notes=("both",)),), notes=("last",)),
+    )
+    made = table(*rows, columns=(Column("c", notes=("column",)),))
+    assert made.footnotes == ("column", "row", "both", "cell", "last")
+    assert made.marks(("last", "column")) == ("a", "e")
+
+
+def test_marks_do_not_end_with_z() -> None:
+    assert [letters(place) for place in (0, 25, 26, 27, 51, 52, 701, 702)] == [
+        *("a", "z", "aa", "ab", "az", "ba", "zz", "aaa")
+    ]
+
+
+def test_a_row_has_one_cell_a_column() -> None:
+    with pytest.raises(ValueError, match="row 'x' has 2 cells, not one a column"):
+        table(Row("x", (Cell(), Cell())))
+
+
+def test_headings_and_stubs() -> None:
+    columns = (
+        Column("Dinomaly", "I-AUROC", source="published"),
+        Column("Dinomaly", "I-AUROC", source="ours"),
+        Column("Dinomaly", "AUPRO", source="ours"),
+    )
+    made = table(Row("x", (Cell(), Cell(), Cell())), columns=columns)
+    assert made.groups == (("I-AUROC", 2), ("AUPRO", 1)) and made.repeats
+    assert [made.heading(column) for column in columns] == ["Dinomaly, published", "Dinomaly, ours", "Dinomaly, ours"]
+    assert made.stubs == ("method",)
+    both = table(Row("x", (Cell(),)), Row("x", (Cell(),), "published"))
+    assert both.stubs == ("method", "source") and not both.repeats
+    assert both.heading(PERCENT) == "AUROC"
+
+
+def test_a_wide_table_is_cut_between_groups() -> None:
+    columns = tuple(Column(str(place), f"group {place // 2}") for place in range(6))
+    made = table(Row("x", tuple(Cell(place / 10) for place in range(6))), columns=columns)
+    parts = pieces(made, lambda part: len(part.columns) <= 4)
+    assert [len(part.columns) for part in parts] == [4, 2]
+    assert [(part.name, part.title) for part in parts] == [("t-1", "T (1/2)"), ("t-2", "T (2/2)")]
+    assert [cell.value for part in parts for row in part.rows for cell in row.cells] == [0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    assert pieces(made, lambda part: True) == [made]
+    assert [len(part.columns) for part in pieces(made, lambda part: len(part.columns) < 2)] == [2, 2, 2]
