@@ -20,6 +20,18 @@ SHARED = REPO.parent / "shared"
 ENCODER = "vit_tiny_patch8_128.bench"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--plugin", action="append", default=[], help="file with a method to put to the contract tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # before collection, since the contract tests are collected by the names that are registered
+    from bench import plugins
+
+    for path in config.getoption("--plugin"):
+        plugins.load(Path(path))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def few_threads() -> None:
     """Small tensors gain nothing from threads, and on a busy machine threads wait for each other."""

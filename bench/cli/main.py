@@ -16,14 +16,22 @@ from typing import Any
 import click
 
 import bench
+from bench import plugins
 from bench.errors import BenchError, UsageError
 from bench.registry import did_you_mean
 
 COMMANDS = {
     "run": ("bench.cli.run:run", "Run methods on datasets and record the scores."),
+    "check": ("bench.cli.check:check", "Fail where a score or a speed is worse than the recorded one."),
+    "score": ("bench.cli.score:score", "Score anomaly maps that another program wrote."),
+    "compare": ("bench.cli.compare:compare", "Put two methods or runs side by side, with paired intervals."),
+    "report": ("bench.cli.report:report", "Make tables of the scores, published ones beside them."),
     "ls": ("bench.cli.ls:ls", "List methods, datasets, protocols or suites."),
     "show": ("bench.cli.show:show", "Show a method's configuration and cost, or a dataset's card."),
     "data": ("bench.cli.data:data", "Get a dataset, verify it, or draw a contact sheet of it."),
+    "new": ("bench.cli.new:new", "Begin a method of your own from a template."),
+    "doctor": ("bench.cli.doctor:doctor", "Look for what is wrong here, and say how to mend it."),
+    "cache": ("bench.cli.cache:cache", "Show what bench keeps on this machine, or remove it."),
 }
 
 EPILOG = """\b
@@ -31,6 +39,7 @@ Examples:
   bench run --suite demo
   bench run --methods dinomaly --datasets mvtec --data-root /data
   bench show dinomaly
+  bench --plugin my_method.py run --methods my_method --datasets demo
 """
 
 
@@ -79,18 +88,22 @@ def _reader_may_leave() -> Iterator[None]:
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(bench.__version__, prog_name="bench")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--plugin", metavar="FILE", multiple=True, help="Execute a Python file that defines methods or datasets.")
 @click.pass_context
-def cli(ctx: click.Context, debug: bool) -> None:
+def cli(ctx: click.Context, debug: bool, plugin: tuple[str, ...]) -> None:
     """Compare multi-class anomaly-detection methods under one protocol."""
     ctx.obj = debug
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; nothing but `--debug` shows a traceback."""
-    # read here, not from click's context: an error may come before the context exists
+    # both options are read here, so that they may stand anywhere, and before click asks for a context
     debug = "--debug" in arguments
     try:
-        result = cli.main(args=[a for a in arguments if a != "--debug"], prog_name="bench", standalone_mode=False)
+        rest, files = plugins.split([argument for argument in arguments if argument != "--debug"])
+        for path in files:
+            plugins.load(path)
+        result = cli.main(args=rest, prog_name="bench", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code

@@ -119,7 +119,7 @@ def bootstrap_class(
             continue
         if level == "image":
             assert given.image_scores is not None
-            counts = _count(given.image_scores[:, None, None], given.labels[:, None, None])
+            counts = _count_images(given.image_scores, given.labels)
         else:
             assert given.maps is not None and given.masks is not None
             counts = _count(given.maps, given.masks)
@@ -190,6 +190,30 @@ def _count(maps: Array, masks: Bools) -> _Counts:
         positives_of=of_image.astype(np.float64),
         negatives_of=(masks[0].size - of_image).astype(np.float64),
         regions_of=np.bincount(image_of_region(masks, regions), minlength=images).astype(np.float64),
+    )
+
+
+def _count_images(scores: Array, labels: Bools) -> _Counts:
+    """Do what `_count` does where each image has one score [N], without a step an image."""
+    positive, negative = np.flatnonzero(labels), np.flatnonzero(~labels)
+    thresholds, place = np.unique(scores[labels], return_inverse=True)
+    reached = np.searchsorted(thresholds, scores[negative], side="right") - 1
+    negative, reached = negative[reached >= 0], reached[reached >= 0]
+    tied = thresholds[reached] == scores[negative]
+
+    def matrix(places: Array, images: Array) -> Any:
+        shape = (len(thresholds), len(labels))
+        return sparse.csr_array((np.ones(len(images)), (len(thresholds) - 1 - places, images)), shape=shape)
+
+    hits = matrix(place, positive)
+    return _Counts(
+        positives=hits,
+        covered=hits,
+        negatives=matrix(reached, negative),
+        ties=matrix(reached[tied], negative[tied]),
+        positives_of=labels.astype(np.float64),
+        negatives_of=(~labels).astype(np.float64),
+        regions_of=labels.astype(np.float64),
     )
 
 

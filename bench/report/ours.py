@@ -6,8 +6,7 @@ records -> rows (bench.store.rows) -> Entry: all seeds of a row -> Line: the ent
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
@@ -17,6 +16,7 @@ from bench.report.costs import COUNTS, cost
 from bench.report.line import Line, Usual
 from bench.report.names import MAD, base, heading, method_title
 from bench.report.table import Cell, Source
+from bench.stats import spread
 from bench.store.record import Record
 from bench.store.rows import Row, configuration, rows, value
 
@@ -79,9 +79,9 @@ class Entry:
         numbers = [number for number in found if number is not None]
         if len(numbers) < len(found):
             return self._lacking(cls, metric)
-        cost = metric.startswith("cost/")
-        spread = _deviation(numbers) if len(numbers) > 1 and not cost else None
-        return Cell(fmean(numbers), std=spread, records=self._fingerprints)
+        seeds = spread(numbers)
+        std = None if metric.startswith("cost/") else seeds.std
+        return Cell(seeds.mean, std=std, records=self._fingerprints)
 
     @cached_property
     def _fingerprints(self) -> tuple[str, ...]:
@@ -295,12 +295,6 @@ def _number(entry: Entry, row: Row, cls: str, metric: str) -> float | None:
     if not exact:
         return None
     return row.mean(exact) if not cls else value(row.lines[cls], exact) if cls in row.lines else None
-
-
-def _deviation(numbers: Sequence[float]) -> float:
-    """Return the sample standard deviation; statistics.stdev is exact and a hundred times slower."""
-    middle = fmean(numbers)
-    return math.sqrt(sum((number - middle) ** 2 for number in numbers) / (len(numbers) - 1))
 
 
 def _spelt(setting: object) -> str:

@@ -40,6 +40,20 @@ LIGHT = (
     "bench.cli.main",
     "bench.cli.ls",
     "bench.cli.show",
+    "bench.cli.check",
+    "bench.cli.compare",
+    "bench.cli.score",
+    "bench.cli.new",
+    "bench.cli.doctor",
+    "bench.cli.cache",
+    "bench.plugins",
+    "bench.cache",
+    "bench.doctor",
+    "bench.store.folder",
+    "bench.checks.verdicts",
+    "bench.checks.output",
+    "bench.checks.speed",
+    "bench.checks.paired",
 )
 
 # runs at the start of a Python process and tells at its end what it loaded and where plain names would come from

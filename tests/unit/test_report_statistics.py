@@ -9,7 +9,7 @@ import pytest
 from made_records import PAPER, made
 
 from bench.metrics import SEVEN, bootstrap_class, evaluate_class
-from bench.report import build, ours
+from bench.report import build, ours, statistics
 from bench.report.evidence import Evidence
 from bench.report.figures.series import series
 from bench.report.statistics import pairs, rankings, with_intervals
@@ -84,6 +84,16 @@ def test_without_scores_beside_the_records_there_is_no_interval(tmp_path: Path) 
     assert all(cell.interval is None for cell in cells(found, tmp_path / "elsewhere").values())
     tables = with_intervals(build.tables(found, published=False), found, Evidence([]))
     assert not any("bootstrap" in note for table in tables for note in table.notes)
+
+
+def test_a_report_of_very_many_records_says_that_it_has_no_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "MOST_INTERVALS", 1)
+    found = [with_predictions(tmp_path, "vitad", 1.0)]
+    assert all(cell.interval is None for cell in cells(found, tmp_path).values())
+    (table, *_) = with_intervals(build.tables(found, published=False), found, Evidence([tmp_path]))
+    assert "No intervals: more than 1" in table.notes[-1]
 
 
 def test_pairs_are_those_of_delong_over_classes(tmp_path: Path) -> None:

@@ -1,0 +1,176 @@
+"""The look of every figure, and how one becomes SVG or PDF. matplotlib is imported when something is drawn."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.store.files import atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure as Canvas
+
+INK = "#1b1d22"
+"""Text and axes; the page's own text colour stands for it in SVG, so that figures follow dark and light."""
+FAINT = "#8b909a"
+"""Grid and notes: readable on white and on near-black alike."""
+COLOURS = ("#2f6fb3", "#d9822b", "#3a9a6b", "#c0476d", "#7a5cc0", "#1f9aa8", "#93a113", "#6b7280")
+"""Of methods, in their order; told apart by most colour-blind readers, and by line style beyond eight."""
+STYLES = ("-", "--", ":", "-.")
+
+_LOOK: Any = {
+    "font.family": ["sans-serif"],
+    "font.size": 9.0,
+    "axes.titlesize": 9.0,
+    "axes.labelsize": 9.0,
+    "legend.fontsize": 8.5,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.linewidth": 0.7,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": FAINT,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    # a class called a$b$c is a name and no formula
+    "text.parse_math": False,
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a report, or the reason why it cannot be drawn."""
+
+    name: str
+    """Short and unique within a report: `roc-demo`. Files are named by it."""
+    title: str
+    caption: str = ""
+    """What is seen and what is left out, in sentences."""
+    draw: Callable[[], Canvas] | None = None
+    """Called once, within the look."""
+    absent: str = ""
+    """Why there is nothing to draw; empty where there is."""
+    dataset: str = ""
+
+    @cached_property
+    def _drawn(self) -> Canvas:
+        assert self.draw is not None
+        # most of the look is read when axes are made, not when they are saved
+        with _look({}):
+            drawn = self.draw()
+            # laid out once, not anew for each format
+            drawn.draw_without_rendering()
+            drawn.set_layout_engine("none")
+            return drawn
+
+    def svg(self) -> str:
+        """Return an `<svg>` element for a page: no fixed size, no ids of its own but those it refers to."""
+        out = io.StringIO()
+        # ids are hashes; the salt keeps those of two figures on one page apart
+        with _look({"svg.hashsalt": self.name}):
+            self._drawn.savefig(
+                out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+            )
+        return _for_page(out.getvalue(), self.title)
+
+    def write_pdf(self, path: Path) -> None:
+        """Write the figure as PDF, its text as text. Raises StoreError when the file cannot be written."""
+        with atomic(path) as file, _look({}):
+            self._drawn.savefig(file, format="pdf", metadata={"CreationDate": None, "Creator": "bench"})
+
+
+def canvas(width: float, height: float) -> Canvas:
+    """Return an empty canvas of so many inches; to be called within `Figure.draw`."""
+    from matplotlib.figure import Figure as Canvas
+
+    return Canvas(figsize=(width, height), layout="constrained")
+
+
+def panels(count: int, width: float = 2.1, height: float = 1.9, columns: int = 4) -> tuple[Canvas, list[Axes]]:
+    """Return a canvas with small axes side by side, at most `columns` in a row, each so many inches wide and high."""
+    across = min(columns, count)
+    down = -(-count // across)
+    whole = canvas(max(across * width, 3.4), down * height + 0.35)
+    grid = whole.subplots(down, across, squeeze=False)
+    axes: list[Axes] = [one for row in grid for one in row]
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    return whole, axes[:count]
+
+
+def label_edges(axes: Sequence[Axes], x: str, y: str) -> None:
+    """Name the axes of panels once a row and once a column, and leave the numbers of inner ones out."""
+    spec = axes[0].get_subplotspec()
+    columns = spec.get_gridspec().ncols if spec else len(axes)
+    for place, ax in enumerate(axes):
+        if place + columns >= len(axes):
+            ax.set_xlabel(x)
+        if place % columns == 0:
+            ax.set_ylabel(y)
+        else:
+            ax.tick_params(labelleft=False)
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Write the ticks of a logarithmic axis as plain numbers: 0.02, 5, 1000."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def line_style(place: int) -> dict[str, Any]:
+    """Return colour and line style of the method at this place."""
+    return {"color": COLOURS[place % len(COLOURS)], "linestyle": STYLES[place // len(COLOURS) % len(STYLES)]}
+
+
+def legend(whole: Canvas, handles: Sequence[Any], labels: Sequence[str], columns: int = 3) -> None:
+    """Put one legend below all axes; a name is shown as it is, also one that begins with an underscore."""
+    # matplotlib leaves out labels that begin so
+    shown = [f"\u200b{label}" if label.startswith("_") else label for label in labels]
+    whole.legend(handles, shown, loc="outside lower center", ncols=min(columns, len(shown)))
+
+
+def _look(more: Any) -> Any:
+    import matplotlib as mpl
+
+    return mpl.rc_context({**_LOOK, **more})
+
+
+def _for_page(text: str, title: str) -> str:
+    svg = text[text.index("<svg") :].strip()
+    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    referred = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    svg = re.sub(r'\sid="([^"]*)"', lambda found: found[0] if found[1] in referred else "", svg)
+    opening = svg[: svg.index(">")]
+    plain = re.sub(r'\s(width|height|version|xmlns:xlink)="[^"]*"', "", opening)
+    named = f'xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{escape(title)}"'
+    svg = f"{plain} {named}{svg[len(opening) :]}"
+    return svg.replace(INK, "currentColor")

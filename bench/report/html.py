@@ -1,0 +1,293 @@
+"""The HTML page: one file that needs no network. Names are escaped by the template, and no script but ours may run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup
+from PIL import Image
+
+import bench
+from bench.report.figures.drawing import Figure
+from bench.report.figures.gallery import TILES, Gallery, Pixels
+from bench.report.illustrate import Illustrations
+from bench.report.names import dataset_title
+from bench.report.table import Block, Cell, Column, Row, Table, letters
+from bench.store.files import file_name
+from bench.store.record import Record
+
+if TYPE_CHECKING:
+    from bench.report.write import Report
+
+FOLDER = Path(__file__).parent
+LARGE = 2000
+"""Cells."""
+GROUPS = {"image": "Image level", "pixel": "Pixel level", "sample": "Object level", "mad": "mAD", "cost": "Cost"}
+"""Groups of metrics that can be switched off, as metric ids begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A cell as the template writes it."""
+
+    text: str
+    spread: str
+    difference: str
+    marks: str
+    key: str
+    """Full value to sort by; empty where there is none."""
+    css: str
+    detail: str
+    """Records by place in the page, and what else a click shows, as JSON; empty where a click shows nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row as the template writes it."""
+
+    row: Row
+    marks: str
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table as the template writes it."""
+
+    table: Table
+    columns: tuple[tuple[Column, str, str], ...]
+    """Column, class names and footnote marks."""
+    spans: tuple[tuple[str, int, int, str], ...]
+    """Group heading, columns, published ones among them, and class names."""
+    blocks: tuple[tuple[Block, tuple[Line, ...]], ...]
+    footnotes: tuple[tuple[str, str], ...]
+    datasets: str
+
+    @property
+    def large(self) -> bool:
+        """Return whether the table is only laid out when it is scrolled to."""
+        return len(self.columns) * sum(len(lines) for _, lines in self.blocks) > LARGE
+
+
+def page(title: str, tables: Sequence[Table], records: Sequence[Record], extras: Illustrations | None = None) -> str:
+    """Return the page.
+
+    Args:
+        title: of the report.
+        tables: of scores, in the order in which they are shown.
+        records: those that cells name by fingerprint; details are shown of these.
+        extras: figures and statistics.
+    """
+    extras = extras or Illustrations()
+    places = {record.cell.fingerprint: place for place, record in enumerate(records)}
+    everything = [*tables, *extras.tables]
+    groups = dict.fromkeys(_group(column) for table in everything for column in table.columns if column.metric)
+    sources = {source for table in everything for source in _sources(table)}
+    script, style = (FOLDER / f"page.{kind}" for kind in ("js", "css"))
+    code = script.read_text(encoding="utf-8")
+    figures = [figure for figure in extras.figures if not figure.absent]
+    galleries = [gallery for gallery in extras.galleries if not gallery.absent]
+    values = {
+        "title": title,
+        "version": bench.__version__,
+        "count": len(records),
+        "methods": len({record.cell.method for record in records}),
+        "newest": max((record.created[:10] for record in records), default=""),
+        "script": Markup(code),
+        "script_hash": base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
+        "style": Markup(style.read_text(encoding="utf-8")),
+        "sheets": [_sheet(table, places) for table in tables],
+        "statistics": [_sheet(table, places) for table in extras.tables],
+        "figures": [(figure, _svg(figure)) for figure in figures],
+        "galleries": galleries,
+        "absent": _reasons([*extras.figures, *extras.galleries]),
+        "left_out": extras.left_out,
+        "tiles": TILES,
+        "datasets": _datasets(everything),
+        "named": {name: dataset_title(name) for name in dict.fromkeys(record.cell.dataset for record in records)},
+        "groups": [(name, GROUPS[name]) for name in GROUPS if name in groups] if len(groups) > 1 else [],
+        "mixed": len(sources) > 1,
+        "data": Markup(_json(_details(records))),
+    }
+    environment = jinja2.Environment(
+        autoescape=True,
+        loader=jinja2.FileSystemLoader(FOLDER),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["jpeg"] = _jpeg
+    return environment.get_template("page.html.jinja").render(values)
+
+
+def html(report: Report, out: Path) -> list[Path]:
+    """Write the report as one page, report.html."""
+    from bench.report.evidence import Evidence
+    from bench.report.illustrate import illustrate
+    from bench.report.statistics import with_intervals
+    from bench.store.files import atomic
+
+    evidence = Evidence(report.folders, report.data_roots)
+    tables = with_intervals(report.tables, report.records, evidence)
+    text = page(report.title, tables, report.records, illustrate(report.records, evidence))
+    path = out / "report.html"
+    with atomic(path, durable=False) as file:
+        # a name from a file system may hold what is no text; it is spelt out
+        file.write(text.encode("utf-8", "backslashreplace"))
+    return [path]
+
+
+def _sheet(table: Table, places: dict[str, int]) -> Sheet:
+    footnotes = {note: letters(place) for place, note in enumerate(table.footnotes)}
+
+    def marks(notes: Iterable[str]) -> str:
+        return ",".join(sorted((footnotes[note] for note in notes), key=lambda mark: (len(mark), mark)))
+
+    columns = tuple((column, _css(column), marks(column.notes)) for column in table.columns)
+    spans = []
+    start = 0
+    for heading, count in table.groups:
+        within = table.columns[start : start + count]
+        shared = {_css(column).partition(" ")[0] for column in within}
+        published = sum(column.source == "published" for column in within)
+        spans.append((heading, count, published, shared.pop() if len(shared) == 1 else ""))
+        start += count
+    blocks = tuple(
+        (
+            block,
+            tuple(
+                Line(
+                    row,
+                    marks(row.notes),
+                    tuple(
+                        _place(table, cell, column, css, marks(cell.notes), places)
+                        for cell, (column, css, _) in zip(row.cells, columns, strict=True)
+                    ),
+                )
+                for row in block.rows
+            ),
+        )
+        for block in table.blocks
+    )
+    return Sheet(
+        table, columns, tuple(spans), blocks, tuple((mark, note) for note, mark in footnotes.items()), _about(table)
+    )
+
+
+def _place(table: Table, cell: Cell, column: Column, css: str, marks: str, places: dict[str, int]) -> Place:
+    detail: dict[str, Any] = {}
+    if records := [places[name] for name in cell.records if name in places]:
+        detail["r"] = records
+    if cell.where:
+        detail["w"] = cell.where
+    if cell.interval:
+        scale = 100 if column.unit == "percent" else 1
+        detail["i"] = [f"{scale * end:.{table.places(column) + 1}f}" for end in cell.interval]
+    if cell.notes:
+        detail["n"] = list(cell.notes)
+    rank = {0: "", 1: " best", 2: " second"}[cell.rank]
+    return Place(
+        text=table.shown(cell, column),
+        spread=table.shown_std(cell, column),
+        difference=table.shown_difference(cell, column),
+        marks=marks,
+        key="" if cell.value is None else f"{cell.value:.9g}",
+        css=f"{css}{rank}",
+        detail=json.dumps(detail, separators=(",", ":")) if detail else "",
+    )
+
+
+def _css(column: Column) -> str:
+    """Return class names by which the page's switches hide a column."""
+    return f"g-{_group(column)}{' published' if column.source == 'published' else ''}"
+
+
+def _group(column: Column) -> str:
+    name = column.metric.partition("/")[0]
+    return name if name in GROUPS else "other"
+
+
+def _sources(table: Table) -> set[str]:
+    columns = {str(column.source) for column in table.columns if column.source}
+    return columns or {str(row.source) for row in table.rows}
+
+
+def _about(table: Table) -> str:
+    named = [block.dataset for block in table.blocks] + [column.dataset for column in table.columns]
+    return json.dumps(list(dict.fromkeys(name for name in named if name)))
+
+
+def _datasets(tables: Iterable[Table]) -> list[tuple[str, str]]:
+    """Return name and title of every dataset that a table is about."""
+    found = dict.fromkeys(name for table in tables for name in json.loads(_about(table)))
+    return [(name, dataset_title(name)) for name in found]
+
+
+def _svg(figure: Figure) -> Markup:
+    # made by matplotlib, which escapes what it is given
+    return Markup(figure.svg())
+
+
+def _reasons(items: Iterable[Figure | Gallery]) -> list[tuple[str, list[str]]]:
+    """Return each reason why figures are absent with their titles."""
+    found: dict[str, list[str]] = {}
+    for item in items:
+        if item.absent:
+            found.setdefault(item.absent, []).append(f"{item.title} ({item.dataset})" if item.dataset else item.title)
+    return list(found.items())
+
+
+def _jpeg(tile: Pixels) -> str:
+    out = io.BytesIO()
+    Image.fromarray(tile).save(out, "JPEG", quality=84)
+    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def _details(records: Sequence[Record]) -> dict[str, Any]:
+    """Return what clicks show of records; what many share (machines, configurations) is kept once."""
+    shared: list[Any] = []
+    known: dict[str, int] = {}
+
+    def once(value: Any) -> int:
+        key = json.dumps(value, sort_keys=True, default=str)
+        if key not in known:
+            known[key] = len(shared)
+            shared.append(value)
+        return known[key]
+
+    found = []
+    for record in records:
+        cell, made = record.cell, record.efficiency
+        part = f"{file_name(cell.part)}-" if cell.part else ""
+        where = f"{cell.dataset}/{cell.method}/{cell.setting}/{part}s{cell.seed}-{cell.fingerprint}.json"
+        found.append(
+            {
+                "title": f"{cell.title}, seed {cell.seed}",
+                "file": where,
+                "command": shlex.join(record.command),
+                "created": record.created,
+                "protocol": once(record.protocol.model_dump(mode="json")),
+                "metrics": record.metric_version,
+                "config": once(record.config),
+                "changed": list(record.changed),
+                "encoder": once(record.encoder.model_dump(mode="json")),
+                "environment": once(record.environment.model_dump(mode="json")),
+                "dataset": once(record.dataset.model_dump(mode="json", exclude={"chosen"})),
+                "seconds": once({phase: round(spent, 2) for phase, spent in made.seconds.items()}) if made else None,
+            }
+        )
+    return {"shared": shared, "records": found}
+
+
+def _json(value: Any) -> str:
+    """Return JSON that cannot end the script element it stands in."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c").replace(">", "\\u003e")

@@ -1,0 +1,97 @@
+"""A whole report and its formats: each is a function that writes files into a folder and returns them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.published import Score
+from bench.report.table import Table
+from bench.store.files import atomic, file_name
+from bench.store.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that a format may show."""
+
+    title: str
+    tables: tuple[Table, ...]
+    records: tuple[Record, ...]
+    """What the numbers are from; a cell names its own by fingerprint."""
+    published: tuple[Score, ...]
+    """Every published number of the report's methods and datasets."""
+    folders: tuple[Path, ...] = ()
+    """Where the records were read from; per-image scores and maps lie beside them."""
+    data_roots: tuple[str, ...] = ()
+    """Where images for the gallery are, as `bench run --data-root` takes them."""
+
+
+Writer = Callable[[Report, Path], list[Path]]
+
+
+def markdown(report: Report, out: Path) -> list[Path]:
+    """Write all tables into one tables.md."""
+    from bench.report.markdown import document
+
+    return [_text(out / "tables.md", document(report.title, report.tables))]
+
+
+def csv(report: Report, out: Path) -> list[Path]:
+    """Write each table as it is read, and numbers.csv with every number in a row of its own."""
+    from bench.report import tidy
+    from bench.report.delimited import delimited
+
+    files = [_text(out / "csv" / f"{file_name(table.name)}.csv", delimited(table)) for table in report.tables]
+    return [*files, _text(out / "numbers.csv", tidy.text(tidy.numbers(report.records, report.published)))]
+
+
+def parquet(report: Report, out: Path) -> list[Path]:
+    """Write numbers.parquet, the same rows as numbers.csv."""
+    from bench.report import tidy
+
+    path = out / "numbers.parquet"
+    tidy.write_parquet(path, tidy.numbers(report.records, report.published))
+    return [path]
+
+
+def latex(report: Report, out: Path) -> list[Path]:
+    r"""Write each table for \input, and as a document of its own under standalone/."""
+    from bench.report.latex import latex as code
+    from bench.report.latex import standalone
+
+    files = []
+    for table in report.tables:
+        name = f"{file_name(table.name)}.tex"
+        files.append(_text(out / "latex" / name, code(table)))
+        files.append(_text(out / "latex" / "standalone" / name, standalone(table)))
+    return files
+
+
+FORMATS: Mapping[str, str] = {
+    "html": "bench.report.html:html",
+    "figures": "bench.report.illustrate:pdf",
+    "latex": "bench.report.write:latex",
+    "markdown": "bench.report.write:markdown",
+    "csv": "bench.report.write:csv",
+    "parquet": "bench.report.write:parquet",
+}
+"""Format -> `module:function` of its writer, imported when it is asked for."""
+
+
+def write(report: Report, formats: Sequence[str], out: Path) -> list[Path]:
+    """Write a report in some formats and return the files in the order in which they were written."""
+    files = []
+    for name in formats:
+        module, _, attribute = FORMATS[name].partition(":")
+        writer: Writer = getattr(importlib.import_module(module), attribute)
+        files += writer(report, out)
+    return files
+
+
+def _text(path: Path, text: str) -> Path:
+    with atomic(path, durable=False) as file:
+        file.write(text.encode())
+    return path

@@ -1,0 +1,256 @@
+"""Figures: that what is drawn is what was scored, that names are text, and why some are absent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from made_records import PAPER, made
+
+from bench.report import evidence as evidence_module
+from bench.report import ours
+from bench.report.evidence import Evidence, Lacking
+from bench.report.figures import gallery as galleries
+from bench.report.figures.critical import critical
+from bench.report.figures.curves import overlap, precision_recall, roc
+from bench.report.figures.drawing import Figure
+from bench.report.figures.gallery import gallery, uncropped
+from bench.report.figures.histograms import histograms
+from bench.report.figures.series import labels, series
+from bench.report.figures.tradeoffs import scaling, throughput
+from bench.report.figures.training import training
+from bench.stats import Ranking
+from bench.store import record as records
+from bench.store.record import EncoderFacts, Record, TrainingFacts
+
+
+def lines(*found: Record) -> list[ours.OurLine]:
+    return ours.lines(ours.group(found))
+
+
+def texts(figure: Figure) -> list[str]:
+    root = ElementTree.fromstring(figure.svg())
+    return [found.text or "" for found in root.iter() if found.tag.endswith("text")]
+
+
+def at(record: Record, size: int, encoder: str = "vit_small") -> Record:
+    facts = EncoderFacts(**{**record.encoder.model_dump(), "input_size": size, "name": encoder})
+    return record.model_copy(update={"encoder": facts})
+
+
+# ------------------------------------------------------------------------------------------------- a real run
+@pytest.fixture(scope="module")
+def ran(
+    tmp_path_factory: pytest.TempPathFactory, write_tree: Callable[..., Path], small: Callable[..., list[str]]
+) -> Any:
+    """Record, results folder and data of a small run that kept its maps."""
+    from bench.cli.main import run
+
+    folder = tmp_path_factory.mktemp("ran")
+    tree = write_tree(folder / "tree")
+    done = run([*small(), "--data-root", str(tree), "--results", str(folder / "out"), "--keep-maps"])
+    assert done == 0
+    (path,) = (folder / "out").rglob("s*.json")
+    return records.read(path), folder / "out", tree
+
+
+def evidence_of(ran: Any) -> Evidence:
+    return Evidence([ran[1]], [f"folder={ran[2]}"])
+
+
+def test_the_evidence_is_that_of_the_record(ran: Any) -> None:
+    record, evidence = ran[0], evidence_of(ran)
+    images = evidence.images(record)
+    assert set(images) == {"dots", "lines"}
+    from bench.metrics import evaluate_class
+
+    for cls, found in images.items():
+        maps, masks = evidence.maps(record, cls), evidence.masks(record, cls)
+        scores = evaluate_class(maps, masks, found.scores, found.labels)
+        assert dict(scores) == pytest.approx(dict(record.scores[cls].values))
+
+
+def test_scores_of_another_run_are_not_taken_for_the_records(ran: Any) -> None:
+    record = ran[0]
+    other = {
+        cls: scores.model_copy(update={"values": {**scores.values, "image/auroc": 0.123}})
+        for cls, scores in record.scores.items()
+    }
+    with pytest.raises(Lacking, match="holds other scores"):
+        evidence_of(ran).images(record.model_copy(update={"scores": other}))
+
+
+def test_what_is_missing_is_said(ran: Any) -> None:
+    record = ran[0]
+    with pytest.raises(Lacking, match=r"\.parquet"):
+        Evidence([]).images(record)
+    with pytest.raises(Lacking, match="not beside the record"):
+        Evidence([]).maps(record, "dots")
+    with pytest.raises(Lacking, match="--keep-maps"):
+        evidence_of(ran).maps(record.model_copy(update={"maps": None}), "dots")
+    with pytest.raises(Lacking, match="may score images alone"):
+        evidence_of(ran).maps(record, "no such class")
+    with pytest.raises(Lacking, match="--data-root"):
+        Evidence([ran[1]], ["folder=/nowhere"]).masks(record, "dots")
+
+
+def test_masks_are_read_once_and_never_of_very_many_images(ran: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = evidence_of(ran)
+    first = evidence.masks(ran[0], "dots")
+    assert first.any() and np.array_equal(evidence.masks(ran[0], "dots"), first)
+    with monkeypatch.context() as patch:
+        patch.setattr(Evidence, "_read_masks", None)
+        assert np.array_equal(evidence.masks(ran[0], "dots"), first)
+    monkeypatch.setattr(evidence_module, "MOST_MASKS", 3)
+    with pytest.raises(Lacking, match="more than 3 test images"):
+        evidence.masks(ran[0], "lines")
+    (one,) = series(lines(ran[0]))
+    assert "more than 3" in overlap([one], "folder", evidence).absent
+    assert not gallery(one, "folder", evidence).absent, "the scores alone say what is missed"
+
+
+def test_every_figure_of_a_real_run_is_drawn(ran: Any) -> None:
+    (one,) = series(lines(ran[0]))
+    evidence = evidence_of(ran)
+    for figure in (
+        *(draw([one], "folder", evidence) for draw in (roc, precision_recall, overlap)),
+        *(histograms(one, "folder", evidence), training([one], "folder"), throughput([one], "folder")),
+    ):
+        if figure.name.startswith("training"):
+            # six steps make too few points of a curve, or a curve
+            assert figure.absent or figure.svg()
+            continue
+        assert not figure.absent, figure.absent
+        shown = texts(figure)
+        if figure.name.split("-")[0] in ("roc", "pr", "pro", "scores"):
+            assert {"dots", "lines"} <= set(shown)
+
+
+def test_the_overlap_curve_holds_the_recorded_aupro(ran: Any) -> None:
+    from bench.report.figures import curves
+
+    (one,) = series(lines(ran[0]))
+    for cls in ("dots", "lines"):
+        curve = curves._pro(one, "folder", cls, evidence_of(ran))
+        assert curve is not None
+        assert curve.area / 0.3 == pytest.approx(ran[0].scores[cls].values["pixel/aupro@0.3"], abs=1e-9)
+
+
+def test_the_gallery_shows_the_worst_first_on_the_scale_of_normal_images(ran: Any) -> None:
+    (one,) = series(lines(ran[0]))
+    evidence = evidence_of(ran)
+    found = gallery(one, "folder", evidence)
+    assert not found.absent, found.absent
+    images = evidence.images(ran[0])
+    shares = []
+    for shot in found.shots[: galleries.MISSES]:
+        cls = shot.title.split(",")[0]
+        place = images[cls].ids.index(shot.id)
+        assert images[cls].labels[place], "misses come first"
+        normal = images[cls].scores[~images[cls].labels]
+        shares.append(float(np.mean(normal >= images[cls].scores[place])))
+    assert shares == sorted(shares, reverse=True)
+    pixels = np.concatenate([evidence.maps(ran[0], cls)[~images[cls].labels].ravel() for cls in images])
+    low, high = galleries._scale(dict(images), {cls: np.asarray(evidence.maps(ran[0], cls)) for cls in images})
+    assert low == pytest.approx(np.median(pixels), rel=0.02)
+    assert (low + high) / 2 == pytest.approx(np.quantile(pixels, 0.999), rel=0.02)
+    for shot in found.shots:
+        assert all(tile.shape == shot.tiles[0].shape and tile.dtype == np.uint8 for tile in shot.tiles)
+    assert found.figure().svg().startswith("<svg")
+
+
+def test_without_maps_or_data_the_gallery_says_why(ran: Any) -> None:
+    (one,) = series(lines(ran[0].model_copy(update={"maps": None})))
+    assert "--keep-maps" in gallery(one, "folder", evidence_of(ran)).absent
+    (one,) = series(lines(ran[0]))
+    assert "--data-root" in gallery(one, "folder", Evidence([ran[1]], ["folder=/nowhere"])).absent
+
+
+def test_a_crop_is_undone() -> None:
+    record = at(made(protocol=PAPER), 392)
+    # of 448 pixels the crop keeps 28 to 420: an eighth of the side is cut away, half of it at each end
+    whole = uncropped(np.full((256, 256), 3.0, np.float32), (160, 80), record)
+    assert whole.shape == (80, 160)
+    seen = ~np.isnan(whole)
+    assert seen[5:75, 10:150].all() and seen.sum() == 70 * 140
+    assert np.unique(whole[seen]).tolist() == [3.0]
+    assert not np.isnan(uncropped(np.zeros((256, 256), np.float32), (160, 80), made())).any()
+
+
+# ------------------------------------------------------------------------------------------- made-up records
+def test_labels_tell_lines_apart_by_what_differs() -> None:
+    found = lines(
+        made("dinomaly", config={"dropout": 0.1}),
+        made("dinomaly", config={"dropout": 0.4}),
+        made("dinomaly", protocol=PAPER, config={"dropout": 0.4}),
+        made("vitad"),
+    )
+    assert labels(found) == [
+        "Dinomaly (common, dropout 0.1)",
+        "Dinomaly (common, dropout 0.4)",
+        "Dinomaly (paper:dinomaly, dropout 0.4)",
+        "ViTAD",
+    ]
+
+
+def test_labels_are_unique_even_where_only_weights_differ() -> None:
+    first = made("dinomaly")
+    weights = EncoderFacts(**{**first.encoder.model_dump(), "weights_sha256": "1" * 64})
+    assert labels(lines(first, first.model_copy(update={"encoder": weights}))) == ["Dinomaly #1", "Dinomaly #2"]
+
+
+def test_throughput_has_the_machine_of_most_records_and_says_what_is_left_out() -> None:
+    chosen = series(lines(made("dinomaly"), made("vitad"), made("rd4ad", device="cuda")))
+    figure = throughput(chosen, "mvtec")
+    assert "here cpu, a cpu, 1 threads" in figure.caption and "other machines: 1" in figure.caption
+    assert {"Dinomaly", "ViTAD"} <= set(texts(figure)) and "RD4AD" not in texts(figure)
+
+
+def test_scaling_needs_two_sizes_or_encoders() -> None:
+    alone = series(lines(made("dinomaly"), made("vitad")))
+    assert scaling(alone, "mvtec").absent
+    several = series(lines(at(made("dinomaly"), 128), at(made("dinomaly", config={"steps": 5}), 256), made("vitad")))
+    figure = scaling(several, "mvtec")
+    assert {"128", "256", "Dinomaly, vit_small"} <= set(texts(figure)) and "ViTAD, vit_small" not in texts(figure)
+
+
+def test_training_draws_what_trained() -> None:
+    curve = tuple((step, 1 / step) for step in range(1, 50))
+    trained = made("dinomaly").model_copy(
+        update={"training": TrainingFacts(steps=50, batch_size=2, store="memory", loss_curve=curve)}
+    )
+    shown = texts(training(series(lines(trained, made("vitad"))), "mvtec"))
+    assert "iteration" in shown and not any("$" in text for text in shown)
+    assert training(series(lines(made("vitad"))), "mvtec").absent
+
+
+def test_names_are_text_and_no_markup_nor_formula() -> None:
+    names = ("<script>alert(1)</script>", "a$x^2$b", "_hidden", "a&b")
+    ranking = Ranking(names, (1.0, 2.0, 3.0, 4.0), 9, (), 9.0, 0.01, 1.2, 0.05)
+    figure = critical(ranking, "cd", "t", "c")
+    shown = " ".join(texts(figure))
+    assert all(name in shown for name in names)
+    chosen = [
+        replace(one, label=name)
+        for one, name in zip(series(lines(made("vitad"), made("rd4ad"))), names[1:3], strict=True)
+    ]
+    shown = " ".join(texts(throughput(chosen, "mvtec")))
+    assert "a$x^2$b" in shown and "_hidden" in shown
+
+
+def test_svg_has_no_ids_of_its_own_and_follows_the_page() -> None:
+    chosen = series(lines(made("vitad"), made("rd4ad")))
+    first = throughput(chosen, "mvtec").svg()
+    second = replace(throughput(chosen, "mvtec"), name="other").svg()
+    ids = [set(re.findall(r'\sid="([^"]+)"', text)) for text in (first, second)]
+    assert not ids[0] & ids[1], "two figures on one page share no id"
+    assert all(f"#{name}" in first for name in ids[0]), "an id that nothing refers to"
+    assert "currentColor" in first and "#1b1d22" not in first
+    assert "http" not in first.replace("http://www.w3.org/", "")
+    assert throughput(chosen, "mvtec").svg() == first, "the same bytes each time"
