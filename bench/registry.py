@@ -1,7 +1,7 @@
 """One lazy registry: names to `module:attribute` strings and entry points, resolved on first use.
 
 Listing imports nothing: the one-line summaries are read from the modules' source. A third party adds a method or a
-dataset with an entry point in the group `bench.methods` or `bench.datasets`.
+dataset with an entry point in the group `bench.methods` or `bench.datasets`, or from one file, see `bench.plugins`.
 """
 
 from __future__ import annotations
@@ -52,6 +52,17 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """Return all names, built-in ones first."""
         return [*self.builtin, *sorted(set(self.targets) - set(self.builtin))]
+
+    def add(self, name: str, target: str) -> None:
+        """Register a class for as long as the process runs, see `bench.plugins`.
+
+        Raises:
+            UsageError: the name is taken by something else.
+        """
+        known = self.targets.get(name)
+        if known not in (None, target):
+            raise UsageError(f"{self.kind} '{name}' is there already ({known}). Expected another name")
+        self.targets[name] = target
 
     def load(self, name: str) -> type[T]:
         """Import and return the class called `name`.
@@ -105,6 +116,8 @@ class Registry(Generic[T]):
 
 def _origin(module: str) -> str:
     """Return the file that a module would be loaded from; `importlib.util.find_spec` would import its package."""
+    if (loaded := getattr(sys.modules.get(module), "__file__", None)) is not None:
+        return str(loaded)
     path: Sequence[str] | None = None
     origin = None
     parts = module.split(".")

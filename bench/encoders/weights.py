@@ -39,11 +39,26 @@ def locate(name: str, folder: Path | None = None) -> Path:
         UsageError: unknown name.
         WeightsError: no file anywhere, and the hub does not have it or does not answer within 6 seconds.
     """
+    return at_hand(name, folder) or _from_hub(name, _folder(folder))
+
+
+def at_hand(name: str, folder: Path | None = None) -> Path | None:
+    """Return the local file that `locate` would take; None where it would have to ask the hub.
+
+    Raises:
+        UsageError: unknown name.
+        WeightsError: the folder does not exist, or holds several files that could be meant.
+    """
     catalog.check(name)
-    if folder is None and os.environ.get(ENVIRONMENT):
-        folder = Path(os.environ[ENVIRONMENT])
+    folder = _folder(folder)
     found = _in_folder(name, folder) if folder is not None else None
-    return found or catalog.embedded_file(name) or _from_hub(name, folder)
+    return found or catalog.embedded_file(name) or _cached(name)
+
+
+def hub_trouble(name: str) -> str | None:
+    """Ask the hub for an encoder without downloading it: why it would not come, None if it would. Takes up to 6 s."""
+    repo = _repo(name)
+    return _hub_trouble(repo) if repo else "timm names no hub repository for it"
 
 
 def fingerprint(path: Path) -> str:
@@ -135,14 +150,25 @@ def _in_folder(name: str, folder: Path) -> Path | None:
     return begun[0] if begun else None
 
 
-def _from_hub(name: str, folder: Path | None) -> Path:
+def _folder(given: Path | None) -> Path | None:
+    return Path(os.environ[ENVIRONMENT]) if given is None and os.environ.get(ENVIRONMENT) else given
+
+
+def _repo(name: str) -> str | None:
     settings = timm.get_pretrained_cfg(name, allow_unregistered=False)
-    repo = settings.hf_hub_id if settings is not None else None
+    return settings.hf_hub_id or None if settings is not None else None
+
+
+def _cached(name: str) -> Path | None:
+    repo = _repo(name)
+    found = try_to_load_from_cache(repo, FILENAME) if repo else None
+    return Path(found) if isinstance(found, str) else None
+
+
+def _from_hub(name: str, folder: Path | None) -> Path:
+    repo = _repo(name)
     if not repo:
         raise WeightsError(_not_found(name, folder, "timm names no hub repository for it", ""))
-    cached = try_to_load_from_cache(repo, FILENAME)
-    if isinstance(cached, str):
-        return Path(cached)
     trouble = _hub_trouble(repo)
     if trouble is None:
         try:

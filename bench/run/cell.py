@@ -72,7 +72,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     pixels = PixelCache(task.dataset, task.hashes, cell.protocol.resize_for(size), size)
     images = (*task.train, *task.test)
     with watch.phase("decode"), progress.phase("decode", len(images)) as advance:
-        masks = scoring.read_masks(cell)
+        masks = scoring.read_masks(task, cell.protocol, size)
         pixels.decode(images, lambda done: advance(done, ""))
 
     encoder = frozen.build(cell.encoder, cell.weights).to(device)
@@ -105,14 +105,13 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
 
     maps = path.with_suffix(".maps") if options.keep_maps else None
     module.eval()
-    scored = scoring.score(
-        cell, extract, module, masks, watch, progress, batch_size=options.inference_batch, keep_maps=maps
-    )
+    predict = scoring.predictor(cell, extract, module, options.inference_batch)
+    scored = scoring.score(task, cell.protocol, predict, masks, watch, progress, keep_maps=maps)
     predictions = path.with_suffix(".parquet")
     records.write_predictions(predictions, scored.rows)
     return Record(
         status="done",
-        **recording.facts(cell, device, options.command, scoring.vanished(cell, masks)),
+        **recording.facts(cell, device, options.command, scoring.vanished(task, masks)),
         **recording.scores(scored, cell.protocol.metrics),
         training=recording.training(cell, log, store.place if store else "none"),
         efficiency=recording.efficiency(cell, log, watch.seconds, device),

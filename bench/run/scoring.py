@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,25 @@ import torch
 from bench.api import Sample, by_class
 from bench.loading.masks import to_evaluation
 from bench.metrics import Scores, evaluate_class
+from bench.protocol import Protocol
 from bench.run.extras import extra_scores
 from bench.run.feature_store import Extractor
 from bench.run.plan import Cell
 from bench.run.pooled import Pool
 from bench.run.progress import Advance, Progress
+from bench.run.task import Task
 from bench.run.timing import Stopwatch
 from bench.run.training import autocast
 from bench.store.files import atomic, file_name
 
 PackedMasks = Mapping[str, npt.NDArray[np.uint8]]
 """Class -> masks at the evaluation size S, one image a row, as packed bits uint8 [N, S*S/8]."""
+
+Predicted = tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float64]]
+"""Maps [N, S, S] (None for image-level methods, or where not wanted) and image scores [N] of some samples."""
+
+Predict = Callable[[Sequence[Sample], bool, Advance], Predicted]
+"""From samples of one class, and whether maps are wanted, to what a method says of them."""
 
 COLUMNS = ("id", "class", "defect", "label", "score")
 
@@ -43,7 +51,7 @@ class Scored:
     """Columns as in COLUMNS."""
 
 
-def read_masks(cell: Cell) -> PackedMasks:
+def read_masks(task: Task, protocol: Protocol, input_size: int) -> PackedMasks:
     """Read and reduce every test mask; classes without masks are left out.
 
     They are read before the training, so that a broken mask costs no training, and kept as bits: Real-IAD's 114,585
@@ -53,24 +61,24 @@ def read_masks(cell: Cell) -> PackedMasks:
         DatasetError: a mask is unreadable or of another size than its image.
     """
     packed = {}
-    has_masks = cell.task.has_masks
-    size = cell.protocol.eval_size
-    for cls, samples in by_class(cell.task.test).items():
+    has_masks = task.has_masks
+    size = protocol.eval_size
+    for cls, samples in by_class(task.test).items():
         if not has_masks[cls]:
             continue
         rows = np.zeros((len(samples), (size * size + 7) // 8), dtype=np.uint8)
         for row, sample in zip(rows, samples, strict=True):
             if sample.label:
-                mask = cell.task.dataset.read_mask(sample)
-                row[:] = np.packbits(to_evaluation(mask, cell.protocol, cell.encoder.input_size))
+                mask = task.dataset.read_mask(sample)
+                row[:] = np.packbits(to_evaluation(mask, protocol, input_size))
         packed[cls] = rows
     return packed
 
 
-def vanished(cell: Cell, masks: PackedMasks) -> dict[str, int]:
+def vanished(task: Task, masks: PackedMasks) -> dict[str, int]:
     """Count anomalous images whose mask is empty at the evaluation size, by class."""
     counts = {}
-    for cls, samples in by_class(cell.task.test).items():
+    for cls, samples in by_class(task.test).items():
         if cls in masks:
             pairs = zip(samples, masks[cls], strict=True)
             counts[cls] = sum(sample.label == 1 and not bits.any() for sample, bits in pairs)
@@ -78,26 +86,24 @@ def vanished(cell: Cell, masks: PackedMasks) -> dict[str, int]:
 
 
 def score(
-    cell: Cell,
-    extract: Extractor,
-    module: torch.nn.Module,
+    task: Task,
+    protocol: Protocol,
+    predict: Predict,
     masks: PackedMasks,
     watch: Stopwatch,
     progress: Progress,
     *,
-    batch_size: int,
     keep_maps: Path | None,
 ) -> Scored:
     """Predict and measure class by class, so that memory is bounded by one class's maps.
 
     Args:
-        cell: gives test images, protocol and method.
-        extract: from samples to features.
-        module: the trained part, in evaluation mode.
+        task: gives the test images.
+        protocol: how they are scored.
+        predict: what a method, or another program, says of them.
         masks: as `read_masks` gives them.
         watch: gets the phases `inference` and `metrics`.
         progress: told of the images done.
-        batch_size: images through the networks at once.
         keep_maps: folder for the maps, one float32 [N, S, S] npy file a class in the order of the per-image table.
     """
     if keep_maps is not None:
@@ -106,17 +112,17 @@ def score(
     scores: dict[str, Scores] = {}
     extra: dict[str, Scores] = {}
     rows: dict[str, list[Any]] = {column: [] for column in COLUMNS}
-    pool = _pool(cell, masks)
-    with progress.phase("score", len(cell.task.test)) as advance:
-        for cls, samples in by_class(cell.task.test).items():
+    pool = _pool(task, protocol, masks)
+    with progress.phase("score", len(task.test)) as advance:
+        for cls, samples in by_class(task.test).items():
             # 10,000 maps of a semantic set would take 2.4 GiB, and be measured against nothing
             map_wanted = cls in masks or keep_maps is not None
             with watch.phase("inference"):
-                maps, image_scores = _predict(cell, extract, module, samples, batch_size, map_wanted, advance)
+                maps, image_scores = predict(samples, map_wanted, advance)
             with watch.phase("metrics"):
-                truth = _unpack(masks[cls], cell.protocol.eval_size) if cls in masks else None
+                truth = _unpack(masks[cls], protocol.eval_size) if cls in masks else None
                 labels = [sample.label for sample in samples]
-                scores[cls] = _measure(cell, maps, truth, image_scores, labels)
+                scores[cls] = _measure(protocol, maps, truth, image_scores, labels)
                 extra[cls] = extra_scores(samples, image_scores)
                 if pool is not None:
                     pool.add(maps, truth, image_scores, labels)
@@ -132,42 +138,46 @@ def score(
     return Scored(scores, extra, pooled, rows)
 
 
-def _predict(
-    cell: Cell,
-    extract: Extractor,
-    module: torch.nn.Module,
-    samples: Sequence[Sample],
-    batch_size: int,
-    map_wanted: bool,
-    advance: Advance,
-) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float64]]:
-    """Return float32 maps [N, S, S] (None for image-level methods, or not wanted) and float64 image scores [N]."""
+def predictor(cell: Cell, extract: Extractor, module: torch.nn.Module, batch_size: int) -> Predict:
+    """Return how a trained module predicts: through the encoder, `batch_size` images at a time.
+
+    Args:
+        cell: gives method, precision and protocol.
+        extract: from samples to features.
+        module: the trained part, in evaluation mode.
+        batch_size: images through the networks at once.
+    """
     size = cell.protocol.eval_size
-    maps: npt.NDArray[np.float32] | None = None
-    scores = np.empty(len(samples), dtype=np.float64)
-    for start in range(0, len(samples), batch_size):
-        chunk = samples[start : start + batch_size]
-        # features as in training, in full precision: an encoder in bf16 here would see other targets than were learnt
-        features = extract(chunk)
-        with torch.no_grad(), autocast(extract.device, cell.precision):
-            prediction = cell.method.anomaly(module, features, extract.encoder.info, size)
-        scores[start : start + len(chunk)] = prediction.scores.float().cpu().numpy()
-        if map_wanted and prediction.maps is not None:
-            if maps is None:
-                maps = np.empty((len(samples), size, size), dtype=np.float32)
-            maps[start : start + len(chunk)] = prediction.maps.float().cpu().numpy()
-        advance(len(chunk), chunk[0].cls)
-    return maps, scores
+
+    def predict(samples: Sequence[Sample], map_wanted: bool, advance: Advance) -> Predicted:
+        maps: npt.NDArray[np.float32] | None = None
+        scores = np.empty(len(samples), dtype=np.float64)
+        for start in range(0, len(samples), batch_size):
+            chunk = samples[start : start + batch_size]
+            # features as in training, in full precision: an encoder in bf16 here would see other targets than were
+            # learnt
+            features = extract(chunk)
+            with torch.no_grad(), autocast(extract.device, cell.precision):
+                prediction = cell.method.anomaly(module, features, extract.encoder.info, size)
+            scores[start : start + len(chunk)] = prediction.scores.float().cpu().numpy()
+            if map_wanted and prediction.maps is not None:
+                if maps is None:
+                    maps = np.empty((len(samples), size, size), dtype=np.float32)
+                maps[start : start + len(chunk)] = prediction.maps.float().cpu().numpy()
+            advance(len(chunk), chunk[0].cls)
+        return maps, scores
+
+    return predict
 
 
 def _measure(
-    cell: Cell,
+    protocol: Protocol,
     maps: npt.NDArray[np.float32] | None,
     masks: npt.NDArray[np.bool_] | None,
     image_scores: npt.NDArray[np.float64],
     labels: Sequence[int],
 ) -> Scores:
-    found = evaluate_class(maps, masks, image_scores, labels, metrics=cell.protocol.metrics)
+    found = evaluate_class(maps, masks, image_scores, labels, metrics=protocol.metrics)
     if masks is not None:
         return found
     # maps are not even kept without masks, but it is the masks that are missing
@@ -175,12 +185,12 @@ def _measure(
     return Scores(found, reasons)
 
 
-def _pool(cell: Cell, masks: PackedMasks) -> Pool | None:
-    count = len(cell.task.classes)
+def _pool(task: Task, protocol: Protocol, masks: PackedMasks) -> Pool | None:
+    count = len(task.classes)
     if count < 2:
         return None
-    images, size = len(cell.task.test), cell.protocol.eval_size
-    return Pool(cell.protocol.metrics, classes=count, with_masks=len(masks), images=images, size=size)
+    images, size = len(task.test), protocol.eval_size
+    return Pool(protocol.metrics, classes=count, with_masks=len(masks), images=images, size=size)
 
 
 def _unpack(bits: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.bool_]:

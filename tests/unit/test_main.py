@@ -35,7 +35,22 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "--version") == (0, f"bench, version {bench.__version__}\n", "")
 
 
-@pytest.mark.parametrize("command", ["run", "ls", "show", "data verify", "data sheet"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run",
+        "check",
+        "score",
+        "compare",
+        "ls",
+        "show",
+        "data verify",
+        "data sheet",
+        "new method",
+        "doctor",
+        "cache clear",
+    ],
+)
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert {command.split()[0]} <= main.COMMANDS.keys()
     code, out, _ = call(capsys, *command.split(), "--help")

@@ -1,0 +1,48 @@
+"""`bench cache`: what bench keeps on this machine, and its removal."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from bench.errors import UsageError
+
+
+@click.group(epilog="Example: bench cache clear pixels --yes")
+def cache() -> None:
+    """Show what bench keeps on this machine, or remove it. Nothing of it cannot be made again."""
+
+
+@cache.command(epilog="Example: bench cache show")
+def show() -> None:
+    """Show sizes by kind."""
+    from bench.cache import kept
+    from bench.doctor import size
+    from bench.loading import cache_dir
+
+    click.echo(f"{cache_dir()}")
+    for one in kept():
+        click.echo(f"{one.name:9} {size(one.bytes):>10}  {one.what}")
+
+
+@cache.command(epilog="Example: bench cache clear pixels features --yes")
+@click.argument("kinds", nargs=-1, metavar="[KIND]..")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clear(kinds: tuple[str, ...], yes: bool) -> int:
+    """Remove some kinds, or all: pixels, features, hashes, kernels, demo.
+
+    Only these are removed from the cache folder. Records, checkpoints and downloaded weights lie elsewhere and stay.
+    """
+    from bench.cache import KINDS
+    from bench.cache import clear as remove
+    from bench.doctor import size
+    from bench.loading import cache_dir
+
+    chosen = kinds or tuple(KINDS)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("nobody is there to ask. Expected --yes")
+        click.confirm(f"Remove {', '.join(chosen)} from {cache_dir()}?", abort=True)
+    click.echo(f"freed {size(remove(chosen))} in {cache_dir()}")
+    return 0

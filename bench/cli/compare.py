@@ -1,0 +1,139 @@
+"""`bench compare`: two methods or runs side by side, and which differences hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.checks.paired import Compared, Line
+    from bench.store.record import Record
+
+EPILOG = """\b
+Examples:
+  bench compare dinomaly vitad
+  bench compare dinomaly patchcore --datasets mvtec --metrics image/auroc,pixel/aupro@0.3
+  bench compare results/runs/mvtec/dinomaly/multi/s0-1f3c.json results/runs/mvtec/dinomaly/multi/s0-77ab.json
+
+A and B are methods in --results, record files, or folders of one method's records. Intervals (95 %) are of the
+difference A - B: DeLong's for image AUROC of one seed each, else bootstrapped over the test images, which both sides
+draw alike; for pixel metrics that takes kept maps (bench run --keep-maps) and the dataset. Without them, Student's
+over the seeds. A difference holds when its interval excludes 0 with all lines of its table counted in (Bonferroni);
+alone: without.
+"""
+METRICS = "image/auroc,pixel/aupro@0.3"
+
+
+@click.command(epilog=EPILOG)
+@click.argument("a")
+@click.argument("b")
+@click.option("--datasets", metavar="D,..", help="Only these datasets.")
+@click.option("--metrics", metavar="M,..", default=METRICS, show_default=True, help="Metrics shown per class.")
+@click.option(
+    "--results",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    default=Path("results/runs"),
+    show_default=True,
+    help="Where methods are looked for.",
+)
+@click.option(
+    "--data-root", "data_roots", metavar="DIR", multiple=True, help="Folder of the data; name=DIR for one dataset."
+)
+def compare(a: str, b: str, datasets: str | None, metrics: str, results: Path, data_roots: tuple[str, ...]) -> int:
+    """Put A and B side by side: scores per class, their difference, its interval, and whether it holds."""
+    from bench.checks import paired
+    from bench.cli.terminal import console
+    from bench.metrics.ids import parse
+    from bench.report.evidence import Evidence
+
+    wanted = _names(datasets)
+    chosen = [str(parse(metric)) for metric in _names(metrics)]
+    sides = [_records(side, results, wanted) for side in (a, b)]
+    found = paired.pairs(*sides)
+    if not found:
+        has = ["; ".join(sorted({record.cell.title for record in side})) for side in sides]
+        raise UsageError(f"{a} and {b} share no dataset, setting and protocol. {a}: {has[0]}. {b}: {has[1]}")
+    folders = [place for place in (results, *map(Path, (a, b))) if place.exists()]
+    evidence = Evidence([place if place.is_dir() else place.parent for place in folders], data_roots)
+    out = console()
+    done = [paired.compare(first, second, chosen, evidence) for first, second in found]
+    for one in done:
+        _print(one, out)
+    return 1 if all(one.obstacles for one in done) else 0
+
+
+def _records(side: str, results: Path, datasets: Sequence[str]) -> list[Record]:
+    from bench.registry import did_you_mean
+    from bench.store.folder import find
+
+    place = Path(side)
+    found = list(find([place if place.exists() else results]).records.values())
+    records = [record for record in found if record.status == "done"]
+    methods = sorted({record.cell.method for record in records})
+    if not place.exists():
+        if side not in methods:
+            raise UsageError(
+                f"no record of '{side}' in {results}, and no such file.{did_you_mean(side, methods)} "
+                f"Found: {', '.join(methods) or 'nothing'}"
+            )
+        records = [record for record in records if record.cell.method == side]
+    elif len(methods) != 1:
+        raise UsageError(f"{side}: records of {', '.join(methods) or 'no method'}. Expected those of one method")
+    return [record for record in records if not datasets or record.cell.dataset in datasets]
+
+
+def _print(one: Compared, out: Console) -> None:
+    from rich.text import Text
+
+    from bench.checks.series import MEAN
+
+    first, second = one.first, one.second
+    out.print(Text(f"A  {first.title}, {_seeds(first.seeds)}", "bold"), soft_wrap=True)
+    out.print(Text(f"B  {second.title}, {_seeds(second.seeds)}", "bold"), soft_wrap=True)
+    if one.obstacles:
+        out.print(Text(f"not comparable: {'; '.join(one.obstacles)}", "bold yellow"), soft_wrap=True)
+        return
+    detailed = dict.fromkeys(line.metric for line in one.lines if line.line != MEAN)
+    for metric in detailed:
+        _table(metric, [line for line in one.lines if line.metric == metric], out)
+    _table("means", [line for line in one.lines if line.line == MEAN], out, metrics=True)
+    for note in one.notes:
+        out.print(Text(note), soft_wrap=True)
+    out.print()
+
+
+def _table(title: str, lines: Sequence[Line], out: Console, *, metrics: bool = False) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from bench.cli.terminal import percent
+
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("metric" if metrics else "line")
+    for column in ("A", "B", "A - B", "95 % interval"):
+        table.add_column(column, justify="right")
+    table.add_column("from")
+    table.add_column("holds")
+    for line in lines:
+        gap = "–" if line.difference is None else f"{100 * line.difference:+.1f}"
+        between = "–" if line.interval is None else " to ".join(f"{100 * edge:+.1f}" for edge in line.interval)
+        cells = (line.metric if metrics else line.line, percent(line.first), percent(line.second), gap, between)
+        style = "bold" if line.holds == "yes" else ""
+        table.add_row(*(Text(text, style) for text in (*cells, line.by or "–", line.holds or "–")))
+    out.print(table)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {','.join(str(seed) for seed in seeds)}"
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))

@@ -1,0 +1,43 @@
+"""`bench new`: begin something of your own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.errors import UsageError
+
+
+@click.group(epilog="Example: bench new method my_method")
+def new() -> None:
+    """Begin a method of your own from a template."""
+
+
+@new.command(epilog="Example: bench new method my_method && bench --plugin my_method.py show my_method")
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", default=Path(), help="Folder (default: here).")
+def method(name: str, out: Path) -> int:
+    """Write NAME.py, a method that works as it stands and is meant to be changed."""
+    from bench import templates
+    from bench.registry import METHODS
+
+    if not templates.is_name(name):
+        raise UsageError(f"'{name}': expected lower-case letters, digits and underscores, such as my_method")
+    if name in METHODS.targets:
+        raise UsageError(f"method '{name}' is there already. Expected another name. See: bench ls methods")
+    path = out / f"{name}.py"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(templates.method(name))
+    except FileExistsError:
+        raise UsageError(f"{path} is there already. Expected a new file: it is not overwritten") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror}). Choose a folder with --out") from error
+    click.echo(f"wrote {path}. Try it, without weights or data of your own:")
+    click.echo(
+        f"  bench --plugin {path} run --methods {name} --datasets demo --encoder vit_tiny_patch8_128.bench "
+        f"--set {name}.input_size=128 --set {name}.steps=200"
+    )
+    return 0

@@ -1,0 +1,111 @@
+"""`bench score`: other programs' anomaly maps and image scores, under the same protocol and in the same tables."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from bench.errors import UsageError
+
+EPILOG = """\b
+Examples:
+  bench score --method efficientad --datasets mvtec --data-root /data --maps results/anomaly_maps
+  bench score --method mine --datasets visa --data-root /data --maps maps.npz --scores scores.csv --set epochs=100
+  bench score --method clip --datasets fmnist --data-root /data --splits A --scores scores.csv
+
+Maps: a file an image (npy, npz, tif, tiff, png), or one npz, named by the image's id or by MVTec's submission layout
+(<class>/test/<defect>/<name>.tiff); one channel of raw scores, higher = more anomalous, covering the whole image, of
+its size, of 256x256, or of --map-size. Scores: a CSV with columns id and score. Protocol: common.
+Exit code: 0 scored and recorded, 2 something given was wrong.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("--method", metavar="NAME", required=True, help="What to call it in tables; no name of bench's own.")
+@click.option("--datasets", "dataset", metavar="D", required=True, help="The dataset; see bench ls datasets.")
+@click.option("--maps", metavar="PATH", type=click.Path(path_type=Path), help="Folder of anomaly maps, or one npz.")
+@click.option("--scores", metavar="FILE", type=click.Path(path_type=Path), help="CSV of image scores.")
+@click.option(
+    "--image-score",
+    metavar="RULE",
+    default="max",
+    show_default=True,
+    help="Without --scores: image score from the map at 256x256: max, top1% or pool16-max.",
+)
+@click.option("--map-size", metavar="N", type=click.IntRange(1, 8192), help="Maps are NxN and cover the whole image.")
+@click.option(
+    "--data-root", "data_roots", metavar="DIR", multiple=True, help="Folder of the data; name=DIR for one dataset."
+)
+@click.option("--classes", metavar="C,..", help="Only these classes (default: all).")
+@click.option("--setting", metavar="S", default="multi", show_default=True, help="How it was trained: multi or single.")
+@click.option("--splits", metavar="A", help="Half-split of a semantic set.")
+@click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Its seed.")
+@click.option("--encoder", metavar="TEXT", default="not stated", help="What it looks through, in your words.")
+@click.option("--set", "pairs", metavar="KEY=VALUE", multiple=True, help="A fact about it that the record keeps.")
+@click.option(
+    "--results",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    default=Path("results/runs"),
+    show_default=True,
+    help="Where the record goes.",
+)
+def score(
+    method: str,
+    dataset: str,
+    maps: Path | None,
+    scores: Path | None,
+    image_score: str,
+    map_size: int | None,
+    data_roots: tuple[str, ...],
+    classes: str | None,
+    setting: str,
+    splits: str | None,
+    seed: int,
+    encoder: str,
+    pairs: tuple[str, ...],
+    results: Path,
+) -> int:
+    """Score anomaly maps and image scores that another program wrote, and record them as a method of your naming."""
+    facts = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (equals and key.strip()):
+            raise UsageError(f"--set '{pair}': expected key=value, for example epochs=100")
+        facts[key.strip()] = value
+    from bench.cli.terminal import TerminalProgress, console, footnotes, score_table
+    from bench.run import external
+    from bench.store.rows import rows
+
+    request = external.Request(
+        method=method,
+        dataset=dataset,
+        maps=maps,
+        scores=scores,
+        results=results,
+        setting=setting,
+        seed=seed,
+        classes=_names(classes),
+        splits=_names(splits),
+        map_size=map_size,
+        image_score=image_score,
+        encoder=encoder,
+        facts=facts,
+        data_roots=data_roots,
+        command=("bench", *sys.argv[1:]),
+    )
+    out = console()
+    found = external.score(request, TerminalProgress(out))
+    for row in rows(found):
+        out.print(score_table(row))
+        for note in footnotes(row):
+            out.print(note, highlight=False, markup=False)
+    for record in found:
+        out.print(f"record  {results / record.cell.file}", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))

@@ -1,0 +1,48 @@
+"""Records found in folders, as every command that reads results finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import StoreError
+from bench.store import record as records
+from bench.store.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What lay in some places."""
+
+    records: dict[Path, Record]
+    """File -> record, in the order of the files' names."""
+    unreadable: tuple[str, ...]
+    """A message for each file that is no record; files named by the user raise instead."""
+
+
+def find(places: Iterable[Path], pattern: str = "**/*.json") -> Found:
+    """Read every record below some folders, and the files that are named themselves.
+
+    Args:
+        places: folders, or record files.
+        pattern: which files of a folder are looked at; `*.json` leaves out what lies deeper.
+
+    Raises:
+        StoreError: a place does not exist, or a file that was named is no record.
+    """
+    found: dict[Path, Record] = {}
+    unreadable = []
+    for place in places:
+        if place.is_file():
+            found[place] = records.read(place)
+        elif not place.is_dir():
+            raise StoreError(f"{place}: no such file or folder. Expected records, as bench run writes them")
+        else:
+            # a name that begins with a dot is a file that is being written
+            for path in sorted(path for path in place.glob(pattern) if not path.name.startswith(".")):
+                try:
+                    found[path] = records.read(path)
+                except StoreError as error:
+                    unreadable.append(str(error))
+    return Found(found, tuple(unreadable))

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from made_records import made
+
+from bench import cache, doctor
+from bench.doctor import Finding
+from bench.encoders import weights
+from bench.errors import UsageError
+from bench.store import record as records
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own with something of each kind, and something that is not ours."""
+    place = tmp_path / "cache"
+    monkeypatch.setenv("BENCH_CACHE", str(place))
+    for name, size in (
+        ("pixels/x/ab/one", 3000),
+        ("kernels/a.nbi", 10),
+        ("demo-v3-0/a/b.png", 20),
+        ("precious.txt", 7),
+    ):
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * size)
+    (place / "hashes.sqlite").write_bytes(b"y" * 100)
+    return place
+
+
+def about(found: list[Finding], name: str) -> Finding:
+    (finding,) = (finding for finding in found if finding.about == name)
+    return finding
+
+
+# --------------------------------------------------------------------------------------------------------- cache
+def test_sizes_are_shown_by_kind(folder: Path, bench: Callable) -> None:
+    found = {one.name: (one.files, one.bytes) for one in cache.kept()}
+    assert found == {"pixels": (1, 3000), "features": (0, 0), "hashes": (1, 100), "kernels": (1, 10), "demo": (1, 20)}
+    done = bench("cache", "show")
+    assert done.returncode == 0 and str(folder) in done.stdout and re.search(r"^pixels +3 KiB", done.stdout, re.M)
+
+
+def test_clearing_removes_what_is_ours_and_nothing_else(folder: Path, bench: Callable) -> None:
+    assert bench("cache", "clear", "pixels", "--yes").stdout.startswith("freed 3 KiB")
+    assert not (folder / "pixels").exists() and (folder / "kernels").exists()
+    assert bench("cache", "clear", "--yes").returncode == 0
+    assert [path.name for path in folder.iterdir()] == ["precious.txt"]
+    assert bench("cache", "clear", "--yes").returncode == 0
+
+
+def test_a_link_in_the_cache_is_removed_and_not_followed(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "data").write_text("precious")
+    (folder / "features").symlink_to(tmp_path / "mine")
+    (folder / "pixels" / "link").symlink_to(tmp_path / "mine")
+    cache.clear(("features", "pixels"))
+    assert (tmp_path / "mine" / "data").read_text() == "precious" and not (folder / "features").exists()
+
+
+def test_clearing_asks_and_takes_known_kinds_only(folder: Path, bench: Callable) -> None:
+    done = bench("cache", "clear")
+    assert done.returncode == 2 and "--yes" in done.stderr
+    done = bench("cache", "clear", "../..", "--yes")
+    assert done.returncode == 2 and "Known: pixels" in done.stderr
+    with pytest.raises(UsageError):
+        cache.clear(("pixels", "everything"))
+    assert (folder / "pixels").exists()
+
+
+# -------------------------------------------------------------------------------------------------------- doctor
+def test_versions_are_compared_with_what_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {finding.state for finding in doctor.packages()} == {"ok"}
+    wanted = ["numpy>=99.0", "not-there-at-all>=1", 'nothing>=1; extra == "dev"', "click>=8.1"]
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: wanted)
+    found = list(doctor.packages())
+    assert about(found, "numpy").mend == "pip install 'numpy>=99.0'"
+    assert about(found, "not-there-at-all").state == "problem" and about(found, "click").state == "ok"
+    assert len(found) == 4
+
+
+def test_broken_records_and_interrupted_runs_are_found(tmp_path: Path) -> None:
+    results = tmp_path / "runs"
+    assert [finding.state for finding in doctor.records(results)] == ["ok"]
+    records.write(made(), results / "a" / "good.json")
+    (results / "a" / "bad.json").write_text("{")
+    (results / "a" / "s0.ckpt").write_bytes(b"1" * 5000)
+    (results / "a" / ".s0.json.abc.part").write_bytes(b"1")
+    states = [(finding.state, finding.text) for finding in doctor.records(results)]
+    assert [state for state, _ in states] == ["ok", "problem", "note", "note"]
+    assert "1 finished cells" in states[0][1] and "bad.json" in states[1][1] and "5 KiB" in states[2][1]
+
+
+def test_folders_that_cannot_be_written_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # root may write everywhere, so the system's answer is replaced
+    monkeypatch.setattr(os, "access", lambda place, mode: False)
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "closed" / "cache"))
+    (cache_finding,) = doctor.caches()
+    assert cache_finding.state == "problem" and cache_finding.mend == "export BENCH_CACHE=DIR"
+    assert next(iter(doctor.records(tmp_path / "closed" / "runs"))).state == "problem"
+
+
+def test_datasets_are_found_counted_and_missed(write_tree: Callable, tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "mvtec", classes=("bottle",))
+    found = about(list(doctor.datasets([f"mvtec={root}"])), "mvtec")
+    assert found.state == "note" and found.text == f"10 images at {root}, published are 5354"
+    assert found.mend == f"bench data verify mvtec --root {root}"
+    (tmp_path / "empty").mkdir()
+    found = about(list(doctor.datasets([f"mvtec={tmp_path / 'empty'}"])), "mvtec")
+    assert found.state == "problem"
+    missed = about(list(doctor.datasets([])), "datasets")
+    assert "visa" in missed.text and "--data-root" in missed.mend
+
+
+def test_weights_are_looked_for_here_and_at_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_cached", lambda name: None)
+    name = "vit_base_patch14_reg4_dinov2.lvd142m"
+    assert about(list(doctor.encoders(None, online=False)), name).state == "note"
+    monkeypatch.setattr(weights, "hub_trouble", lambda name: "no route")
+    assert "no route" in about(list(doctor.encoders(None, online=True)), name).text
+    monkeypatch.setattr(weights, "hub_trouble", lambda name: None)
+    assert about(list(doctor.encoders(None, online=True)), name).state == "ok"
+    (tmp_path / f"{name}.safetensors").write_bytes(b"")
+    assert str(tmp_path) in about(list(doctor.encoders(tmp_path, online=False)), name).text
+    assert about(list(doctor.encoders(tmp_path / "none", online=False)), name).state == "problem"
+
+
+def test_the_command_ends_with_a_verdict(folder: Path, bench: Callable, tmp_path: Path) -> None:
+    done = bench("doctor", "--results", "runs")
+    assert done.returncode == 0 and done.stdout.endswith("nothing stands in the way\n"), done.stdout
+    assert "torch" in done.stdout and "cache pixels" in done.stdout and "3 KiB in 1 files" in done.stdout
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "bad.json").write_text("{")
+    done = bench("doctor", "--results", "runs")
+    assert done.returncode == 1 and "PROBLEM" in done.stdout and "problems: 1" in done.stdout
