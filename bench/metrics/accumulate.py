@@ -28,8 +28,8 @@ from bench.metrics.workers import spans
 
 Array = npt.NDArray[Any]
 
-BUFFER = 256 << 20
-"""Bytes of scores kept in memory by default: 1,024 float32 maps of 256 x 256."""
+BUFFER = 128 << 20
+"""Bytes of scores kept in memory by default: 512 float32 maps of 256 x 256."""
 
 
 class Accumulator:
