@@ -26,10 +26,13 @@ Array = npt.NDArray[Any]
 _INT64 = np.iinfo(np.int64)
 
 ROUND = 1 << 26
-"""Scores scattered before they are counted: bounds the memory, 150 MB here."""
+"""Most scores that are scattered before they are counted: bounds the memory, 150 MB here."""
 
 _WORTH = 1 << 20
 """Fewer scores than this are sorted sooner than the kernels are loaded."""
+
+_SMALL = 1 << 23
+"""Fewer scores than this are counted in one round; their memory is some 20 MB."""
 
 _BLOCK_BITS = range(3, 13)
 _WIDEST = (1 << 31) - 3
@@ -157,12 +160,15 @@ class _Counting:
         )
 
     def _rounds(self) -> list[list[int]]:
+        # two rounds at least, for the second uses the first one's memory again; not worth its time in a small class
+        total = sum(self._pieces.sizes)
+        most = min(ROUND, total if total < _SMALL else -(-total // 2))
         rounds: list[list[int]] = []
         room = 0
         for number, size in enumerate(self._pieces.sizes):
             if not rounds or size > room:
                 rounds.append([])
-                room = ROUND
+                room = most
             rounds[-1].append(number)
             room -= size
         return rounds
