@@ -101,6 +101,8 @@ class Card:
     notes: tuple[str, ...] = ()
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Semantic sets: split name (A to D) -> the classes that are normal in it; the others are anomalous."""
+    totals: Counts | None = None
+    """Expected counts over all classes, where the owners state only these."""
     downloads: tuple[Download, ...] = ()
     """What can be fetched without a form or an account; empty where `source` is the only way."""
 

@@ -20,7 +20,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bench.api import Card, Finding, Sample
+from bench.api import Card, Counts, Finding, Sample
 from bench.errors import DatasetError
 
 from ._base import FileDataset
@@ -73,6 +73,7 @@ class RealIAD(FileDataset):
         kind="industrial",
         classes=_CLASSES,
         counts={},
+        totals=Counts(36465, 63256, 51329),
         masks="pixel",
         licence="CC BY-NC-SA 4.0 (no commercial use)",
         citation=(
@@ -84,7 +85,7 @@ class RealIAD(FileDataset):
             "realiad_jsons into one folder."
         ),
         notes=(
-            "36,465 training images; 63,256 normal and 51,329 anomalous test images, all five views counted.",
+            "Counts are over all classes, all five views counted; its owners state none by class.",
             "A view is labelled by its own entry: views of a defective object that do not show the defect are normal.",
             "Of several sizes side by side 1024 is read; name the folder itself to read another.",
             "A root with only some of the classes is read as it is.",

@@ -135,3 +135,6 @@ def _print_card(card: dict[str, Any]) -> None:
         sums = (sum(counts[key] for counts in card["counts"].values()) for key in ("train", "good", "bad"))
         table.add_row("[bold]all", *(f"[bold]{total}" for total in sums))
         out.print(table)
+    elif total := card["totals"]:
+        line = f"counts    {total['train']:,} training images, {total['good']:,} normal, {total['bad']:,} anomalous"
+        out.print(Text(f"{line} test images"), soft_wrap=True)

@@ -94,9 +94,13 @@ def _count(samples: Iterable[Sample]) -> Counts:
 
 def _check_counts(dataset: Dataset, seen: dict[str, Counts]) -> list[Finding]:
     findings = []
-    test = "test images" if dataset.card.kind == "semantic" else "normal test images"
-    for cls, found in seen.items():
-        expected = dataset.card.counts.get(cls, found)
+    card = dataset.card
+    test = "test images" if card.kind == "semantic" else "normal test images"
+    pairs = [(cls, found, card.counts.get(cls, found)) for cls, found in seen.items()]
+    # some of the classes have no stated total
+    if card.totals is not None and set(card.classes) <= set(seen):
+        pairs.append(("all classes", _sum(seen.values()), card.totals))
+    for cls, found, expected in pairs:
         for what, have, want in (
             ("training images", found.train, expected.train),
             (test, found.good, expected.good),
@@ -106,6 +110,11 @@ def _check_counts(dataset: Dataset, seen: dict[str, Counts]) -> list[Finding]:
             if have != want:
                 findings.append(Finding(cls, "count", cls, f"{cls}: {have} {what}. Expected {want}, as published"))
     return findings
+
+
+def _sum(counts: Iterable[Counts]) -> Counts:
+    columns = zip(*((one.train, one.good, one.bad, one.val) for one in counts), strict=True)
+    return Counts(*(sum(column) for column in columns))
 
 
 def _look(dataset: Dataset, sample: Sample) -> _Look:

@@ -295,3 +295,15 @@ def test_outline_shows_a_single_native_pixel_and_leaves_the_rest() -> None:
     changed = np.argwhere((marked != (10, 20, 30)).any(axis=2))
     assert changed.min() >= 46
     assert changed.max() <= 54
+
+
+def test_totals_are_compared_where_all_classes_are_there(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = replace(Folder.card, classes=("dots", "lines"), totals=Counts(10, 4, 7))
+    monkeypatch.setattr(Folder, "card", whole)
+    finding = one(tree)
+    assert (finding.kind, finding.cls) == ("count", "all classes")
+    assert finding.text == "all classes: 6 anomalous test images. Expected 7, as published"
+    monkeypatch.setattr(Folder, "card", replace(whole, totals=Counts(10, 4, 6)))
+    assert verify(Folder(tree), workers=2).findings == ()
+    monkeypatch.setattr(Folder, "card", replace(whole, classes=("dots", "lines", "rings")))
+    assert one(tree).kind == "layout"
