@@ -1,8 +1,9 @@
 """Print how fast and how exact the metrics are, beside what else computes them: make speed
 
 Each size of a class is measured in one process, bench's engine again after every other one, and the best time of each
-is shown: on a busy machine only ratios from such a run can be compared. scikit-learn is always there; ADEval and
-torchmetrics take part where they are installed (pip install --no-deps ADEval torchmetrics lightning-utilities).
+is shown: on a busy machine only ratios from such a run can be compared. scikit-learn is always there; ADEval,
+torchmetrics and anomalib take part where they are installed (pip install --no-deps ADEval torchmetrics
+lightning-utilities; anomalib brings many packages and is better tried in a virtual environment of its own).
 """
 
 from __future__ import annotations
@@ -139,6 +140,20 @@ def torchmetrics(given: Class) -> Values:
     }
 
 
+def anomalib(given: Class) -> Values:
+    import torch
+    from anomalib.metrics.aupro import _AUPRO
+    from anomalib.metrics.auroc import _AUROC
+    from anomalib.metrics.f1_score import _F1Max
+
+    maps, masks = torch.from_numpy(given.maps), torch.from_numpy(given.masks).long()
+    values: Values = {}
+    for name, metric in (("pixel/auroc", _AUROC()), ("pixel/f1max", _F1Max()), ("pixel/aupro@0.3", _AUPRO())):
+        metric.update(maps, masks)
+        values[name] = float(metric.compute())
+    return values
+
+
 ENGINES: Mapping[str, Callable[[Class], Values]] = {
     "bench, all seven": bench,
     "bench, in chunks": bench_in_chunks,
@@ -146,8 +161,9 @@ ENGINES: Mapping[str, Callable[[Class], Values]] = {
     "exact AUPRO by sorting": exact_aupro,
     "scikit-learn, 3 calls": scikit_learn,
     "torchmetrics, 3 exact": torchmetrics,
+    "anomalib, 3 of the seven": anomalib,
 }
-NEEDS = {adeval: "adeval", torchmetrics: "torchmetrics"}
+NEEDS = {adeval: "adeval", torchmetrics: "torchmetrics", anomalib: "anomalib"}
 
 
 @dataclass
