@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bench.metrics import SEVEN, buckets, evaluate_class, pieces, reference, regions
+from bench.metrics import SEVEN, evaluate_class, reference
 
 Maps = npt.NDArray[Any]
 SHAPE = (5, 9, 11)
 METRICS = (*SEVEN, "pixel/aupro@0.3:grid200")
 
 
-@pytest.fixture(scope="module", autouse=True, params=["sorting", "counting"])
-def engine(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test runs on both ways of ranking; the second in several pieces and rounds, as large data are."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "counting":
-            patch.setattr(buckets, "_WORTH", 0)
-            patch.setattr(buckets, "ROUND", 60)
-            patch.setattr(regions, "_WORTH", 0)
-            patch.setattr(regions, "PIECE", 50)
-            patch.setattr(pieces, "PIECE", 20)
-        yield
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 def blobs() -> npt.NDArray[np.bool_]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bench.metrics import SEVEN, buckets, evaluate_class, pieces, reference, regions
+from bench.metrics import SEVEN, evaluate_class, reference
 
 DTYPES = ("float16", "float32", "float64", ">f2", ">f4", "uint8", "int8", "int16", "int32", "int64", "uint64")
 LIMITS = (0.3, 0.05, 0.5, 1.0)
@@ -23,17 +22,7 @@ exact = settings(max_examples=600, deadline=None, suppress_health_check=[HealthC
 fewer = settings(exact, max_examples=100)
 
 
-@pytest.fixture(scope="module", autouse=True, params=["sorting", "counting"])
-def engine(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test runs on both ways of ranking; the second in several pieces and rounds, as large data are."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "counting":
-            patch.setattr(buckets, "_WORTH", 0)
-            patch.setattr(buckets, "ROUND", 60)
-            patch.setattr(regions, "_WORTH", 0)
-            patch.setattr(regions, "PIECE", 50)
-            patch.setattr(pieces, "PIECE", 20)
-        yield
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 @dataclass(frozen=True)
