@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.options import RESULTS
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _results(suite: str | None, fresh: bool, folder: Path | None, options: Seque
         return list(found.records.values())
 
     if not fresh:
-        yield read(folder or Path("results/runs"))
+        yield read(folder or RESULTS)
         return
     if folder is not None and folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"--run with --results {folder}: the folder holds something. Expected a new or empty one")

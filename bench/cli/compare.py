@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.options import data_root_option, names, results_option
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,17 +37,8 @@ METRICS = "image/auroc,pixel/aupro@0.3"
 @click.argument("b")
 @click.option("--datasets", metavar="D,..", help="Only these datasets.")
 @click.option("--metrics", metavar="M,..", default=METRICS, show_default=True, help="Metrics shown per class.")
-@click.option(
-    "--results",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    default=Path("results/runs"),
-    show_default=True,
-    help="Where methods are looked for.",
-)
-@click.option(
-    "--data-root", "data_roots", metavar="DIR", multiple=True, help="Folder of the data; name=DIR for one dataset."
-)
+@results_option("Where methods are looked for.")
+@data_root_option()
 def compare(a: str, b: str, datasets: str | None, metrics: str, results: Path, data_roots: tuple[str, ...]) -> int:
     """Put A and B side by side: scores per class, their difference, its interval, and whether it holds."""
     from bench.checks import paired
@@ -54,8 +46,8 @@ def compare(a: str, b: str, datasets: str | None, metrics: str, results: Path, d
     from bench.metrics.ids import parse
     from bench.report.evidence import Evidence
 
-    wanted = _names(datasets)
-    chosen = [str(parse(metric)) for metric in _names(metrics)]
+    wanted = names(datasets)
+    chosen = [str(parse(metric)) for metric in names(metrics)]
     sides = [_records(side, results, wanted) for side in (a, b)]
     found = paired.pairs(*sides)
     if not found:
@@ -133,7 +125,3 @@ def _table(title: str, lines: Sequence[Line], out: Console, *, metrics: bool = F
 
 def _seeds(seeds: Sequence[int]) -> str:
     return f"{'seed' if len(seeds) == 1 else 'seeds'} {','.join(str(seed) for seed in seeds)}"
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from bench.cli.options import data_root_option, results_option, weights_option
+
 EPILOG = """\b
 Examples:
   bench doctor
@@ -16,25 +18,9 @@ Exit code: 0 nothing stands in the way of a run, 1 something does.
 
 
 @click.command(epilog=EPILOG)
-@click.option(
-    "--data-root", "data_roots", metavar="DIR", multiple=True, help="Folder of the data; name=DIR for one dataset."
-)
-@click.option(
-    "--weights",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    envvar="BENCH_WEIGHTS",
-    show_envvar=True,
-    help="Folder of safetensors files.",
-)
-@click.option(
-    "--results",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    default=Path("results/runs"),
-    show_default=True,
-    help="Where records go.",
-)
+@data_root_option()
+@weights_option()
+@results_option("Where records go.")
 @click.option("--online", is_flag=True, help="Ask the hub for weights that are not here; nothing is downloaded.")
 def doctor(data_roots: tuple[str, ...], weights: Path | None, results: Path, online: bool) -> int:
     """Look at packages, machine, caches, records, datasets and weights, and say how to mend what is wrong."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.options import RESULTS, data_root_option, names
 from bench.errors import UsageError
 from bench.registry import did_you_mean
 
@@ -28,7 +29,7 @@ Nothing is run: what has no record is a dash. Best is bold and second best under
     metavar="DIR",
     type=click.Path(path_type=Path),
     multiple=True,
-    default=(Path("results/runs"),),
+    default=(RESULTS,),
     help="Where records are looked for, subfolders included; may be repeated. [default: results/runs]",
 )
 @click.option("--suite", "suite_name", metavar="NAME", help="The table of a suite alone; see bench ls suites.")
@@ -41,13 +42,7 @@ Nothing is run: what has no record is a dash. Best is bold and second best under
     show_default=True,
     help="Where the files go; those of a suite into a folder of its name.",
 )
-@click.option(
-    "--data-root",
-    "data_roots",
-    metavar="DIR",
-    multiple=True,
-    help="Folder of images for the gallery; name=DIR for one.",
-)
+@data_root_option("Folder of images for the gallery; name=DIR for one.")
 @click.option("--methods", metavar="M,..", help="Only these methods, published ones included.")
 @click.option("--datasets", metavar="D,..", help="Only these datasets.")
 @click.option("--published/--no-published", default=True, show_default=True, help="Rows that papers print.")
@@ -79,7 +74,7 @@ def report(
 
     wanted = _known(formats, FORMATS, "format") or tuple(FORMATS)
     chosen = load_suite(suite_name) if suite_name else None
-    only_methods, only_datasets = _names(methods), _names(datasets)
+    only_methods, only_datasets = names(methods), names(datasets)
     if chosen is not None and only_datasets:
         chosen = chosen.model_copy(update={"datasets": _known(datasets, chosen.datasets, "dataset of the suite")})
     found = collect.read(_folders(folders, chosen is not None), _say, only_methods, only_datasets)
@@ -125,14 +120,10 @@ def _folders(folders: Iterable[Path], may_be_absent: bool) -> list[Path]:
 
 
 def _known(text: str | None, known: Iterable[str], kind: str) -> tuple[str, ...]:
-    for name in _names(text):
+    for name in names(text):
         if name not in known:
             raise UsageError(f"unknown {kind} '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
-    return _names(text)
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
+    return names(text)
 
 
 def _say(text: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from bench.cli.options import data_root_option, names, results_option, weights_option
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,9 +39,7 @@ Exit code: 0 all cells done, 1 a cell failed, 2 something given was wrong.
 @click.option("--suite", metavar="NAME", help="A named run definition; see bench ls suites. Other options override it.")
 @click.option("--methods", metavar="M,..", help="Methods; see bench ls methods.")
 @click.option("--datasets", metavar="D,..", help="Datasets; see bench ls datasets.")
-@click.option(
-    "--data-root", "data_roots", metavar="DIR", multiple=True, help="Folder of the data; name=DIR for one dataset."
-)
+@data_root_option()
 @click.option("--classes", metavar="C,..", help="Only these classes (default: all).")
 @click.option(
     "--setting",
@@ -53,14 +52,7 @@ Exit code: 0 all cells done, 1 a cell failed, 2 something given was wrong.
 @click.option("--seeds", metavar="N,..", help="Seeds, for example 0,1,2 (default 0).")
 @click.option("--protocol", metavar="NAME", help="common (default) or paper; see bench ls protocols.")
 @click.option("--encoder", metavar="NAME", help="Frozen encoder in place of the method's own.")
-@click.option(
-    "--weights",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    envvar="BENCH_WEIGHTS",
-    show_envvar=True,
-    help="Folder of safetensors files.",
-)
+@weights_option()
 @click.option("--set", "pairs", metavar="METHOD.KEY=VALUE", multiple=True, help="Change a setting of a method.")
 @click.option("--device", metavar="DEV", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
@@ -70,14 +62,7 @@ Exit code: 0 all cells done, 1 a cell failed, 2 something given was wrong.
     show_default=True,
     help="Arithmetic of the trained part; tf32 also of the encoder.",
 )
-@click.option(
-    "--results",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    default=Path("results/runs"),
-    show_default=True,
-    help="Where records go and finished cells are looked for.",
-)
+@results_option("Where records go and finished cells are looked for.")
 @click.option(
     "--store",
     type=click.Choice(["auto", "device", "memory", "file", "none"]),
@@ -129,10 +114,10 @@ def run(
 
     base = load_suite(suite) if suite else None
     if base is None:
-        if not (_names(methods) and _names(datasets)):
+        if not (names(methods) and names(datasets)):
             raise UsageError("nothing to run: give --methods and --datasets, or --suite. See: bench run --help")
-        base = Suite(title="", methods=_names(methods), datasets=_names(datasets))
-    chosen = _names(methods) or base.every_method
+        base = Suite(title="", methods=names(methods), datasets=names(datasets))
+    chosen = names(methods) or base.every_method
     given = parse_set(pairs)
     for method in given:
         if method not in chosen:
@@ -144,12 +129,12 @@ def run(
 
     request = Request(
         methods=chosen,
-        datasets=_names(datasets) or base.datasets,
-        settings=_names(settings) or base.settings,
+        datasets=names(datasets) or base.datasets,
+        settings=names(settings) or base.settings,
         seeds=_numbers(seeds) or base.seeds,
         protocol=protocol or base.protocol,
-        classes=_names(classes),
-        splits=_names(splits),
+        classes=names(classes),
+        splits=names(splits),
         shots=shots,
         encoder=encoder or base.encoder,
         set=overrides,
@@ -266,13 +251,9 @@ def _print_row(row: Row, out: Console) -> None:
         out.print(note, highlight=False, markup=False)
 
 
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
-
-
 def _numbers(text: str | None) -> tuple[int, ...]:
     try:
-        numbers = tuple(int(part) for part in _names(text))
+        numbers = tuple(int(part) for part in names(text))
     except ValueError:
         raise UsageError(f"--seeds '{text}': expected whole numbers, for example 0,1,2") from None
     if any(not 0 <= number < 2**63 for number in numbers):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.options import data_root_option, names, results_option
 from bench.errors import UsageError
 
 EPILOG = """\b
@@ -35,23 +36,14 @@ Exit code: 0 scored and recorded, 2 something given was wrong.
     help="Without --scores: image score from the map at 256x256: max, top1% or pool16-max.",
 )
 @click.option("--map-size", metavar="N", type=click.IntRange(1, 8192), help="Maps are NxN and cover the whole image.")
-@click.option(
-    "--data-root", "data_roots", metavar="DIR", multiple=True, help="Folder of the data; name=DIR for one dataset."
-)
+@data_root_option()
 @click.option("--classes", metavar="C,..", help="Only these classes (default: all).")
 @click.option("--setting", metavar="S", default="multi", show_default=True, help="How it was trained: multi or single.")
 @click.option("--splits", metavar="A", help="Half-split of a semantic set.")
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Its seed.")
 @click.option("--encoder", metavar="TEXT", default="not stated", help="What it looks through, in your words.")
 @click.option("--set", "pairs", metavar="KEY=VALUE", multiple=True, help="A fact about it that the record keeps.")
-@click.option(
-    "--results",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    default=Path("results/runs"),
-    show_default=True,
-    help="Where the record goes.",
-)
+@results_option("Where the record goes.")
 def score(
     method: str,
     dataset: str,
@@ -87,8 +79,8 @@ def score(
         results=results,
         setting=setting,
         seed=seed,
-        classes=_names(classes),
-        splits=_names(splits),
+        classes=names(classes),
+        splits=names(splits),
         map_size=map_size,
         image_score=image_score,
         encoder=encoder,
@@ -105,7 +97,3 @@ def score(
     for record in found:
         out.print(f"record  {results / record.cell.file}", highlight=False, markup=False, soft_wrap=True)
     return 0
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))

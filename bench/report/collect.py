@@ -1,12 +1,11 @@
-"""Records for a report: read one after another, unreadable ones said and skipped."""
+"""Records for a report: those that hold scores, and what is left out said."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from bench.errors import StoreError
-from bench.store import record as records
+from bench.store.folder import find
 from bench.store.record import Record
 
 
@@ -23,18 +22,18 @@ def read(
         say: told of records that cannot be read and of failed cells.
         methods: only these; empty for all.
         datasets: only these; empty for all.
+
+    Raises:
+        StoreError: a folder does not exist.
     """
-    for folder in folders:
-        for path in sorted(folder.rglob("*.json")):
-            try:
-                record = records.read(path)
-            except StoreError as error:
-                say(f"skipped: {error}")
-                continue
-            cell = record.cell
-            if (methods and cell.method not in methods) or (datasets and cell.dataset not in datasets):
-                continue
-            if record.error is not None:
-                say(f"skipped: {cell.title}, seed {cell.seed} failed: {record.error.type}")
-                continue
-            yield record
+    found = find(folders)
+    for message in found.unreadable:
+        say(f"skipped: {message}")
+    for record in found.records.values():
+        cell = record.cell
+        if (methods and cell.method not in methods) or (datasets and cell.dataset not in datasets):
+            continue
+        if record.error is not None:
+            say(f"skipped: {cell.title}, seed {cell.seed} failed: {record.error.type}")
+            continue
+        yield record
