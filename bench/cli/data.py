@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.get import get
+from bench.cli.options import names
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +27,7 @@ _root = click.option(
     metavar="DIR",
     help="The dataset's folder, or the folder that holds it. Not needed for 'demo', which is generated.",
 )
+_classes = click.option("--classes", default="", metavar="A,B", help="Only these classes, in this order.")
 
 
 @click.group(epilog="Example: bench data verify mvtec --root /data/mvtec")
@@ -74,7 +76,7 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
 )
 @click.argument("name")
 @_root
-@click.option("--classes", default="", metavar="A,B", help="Only these classes, in this order.")
+@_classes
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Default: NAME-sheet.png")
 def sheet(name: str, root: Path | None, classes: str, out: Path | None) -> None:
     """Draw a contact sheet of dataset NAME: normal images, and each defect type with and without its mask."""
@@ -85,15 +87,58 @@ def sheet(name: str, root: Path | None, classes: str, out: Path | None) -> None:
     if target.suffix.lower() != ".png":
         raise UsageError(f"--out {target}: the sheet is a PNG. Expected a name that ends in .png")
     dataset = _open(name, root)
-    wanted = [word.strip() for word in classes.split(",") if word.strip()]
     with _progress("drawing") as progress:
-        image = contact_sheet(dataset, wanted, progress=progress)
+        image = contact_sheet(dataset, names(classes), progress=progress)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         image.save(target)
     except OSError as error:
         raise UsageError(f"--out {target}: cannot be written ({error.strerror}). Expected a writable place") from error
     click.echo(f"wrote {target} ({image.width}x{image.height} pixels)")
+
+
+@data.command(
+    short_help="Find plain cues, such as light, that give the labels away.",
+    epilog="Example: bench data cues mvtec --root /data/mvtec --classes screw",
+)
+@click.argument("name")
+@_root
+@_classes
+def cues(name: str, root: Path | None, classes: str) -> None:
+    """Measure by how much brightness, contrast and sharpness alone tell the test images of dataset NAME apart.
+
+    A cue that does so raises every score of a method that sees it, or pushes it below chance where the normal test
+    images are the ones that differ from the training images. Strong cues are marked.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from bench.cli.terminal import console
+    from bench.loading.cues import cues as measure
+
+    dataset = _open(name, root)
+    with _progress("reading") as progress:
+        found = measure(dataset, names(classes), progress)
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("class", "cue"):
+        table.add_column(column)
+    for column in ("AUROC", "AUROC of distance", "normal, sd", "anomalous, sd"):
+        table.add_column(column, justify="right")
+    for cue in found:
+        shares = (f"{100 * cue.auroc:.1f}", f"{100 * cue.distance_auroc:.1f}")
+        sides = (f"{cue.normal:+.2f}", f"{cue.anomalous:+.2f}")
+        table.add_row(Text(cue.cls), cue.name, *shares, *sides, style="yellow" if cue.strong else None)
+    out = console()
+    out.print(table)
+    strong = [f"{cue.cls} by {cue.name}" for cue in found if cue.strong]
+    out.print(
+        "distance: from the training images' mean; below 50, the normal test images are the ones that differ.\n"
+        "sd: where normal and anomalous test images lie on average, in the training images' standard deviations.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    out.print(f"strong: {', '.join(strong) or 'none'}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _open(name: str, root: Path | None) -> Dataset:
