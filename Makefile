@@ -12,8 +12,9 @@ demo: $(READY)
 	$(BIN)/bench run --suite demo
 	@echo "run again: $(BIN)/bench run --suite demo    look at the images: $(BIN)/bench data sheet demo --out demo.png"
 
+# a process a core, so torch needs no threads of its own
 test: check
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 speed: $(READY)
 	$(BIN)/python tests/perf/speed.py
