@@ -222,7 +222,8 @@ class Method(ABC):
     paper: ClassVar[Protocol]
     """The published recipe: what `--protocol paper` means for this method."""
     overrides: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Config values that the paper sets for single datasets: dataset name -> key -> value."""
+    """Config values that the paper sets for a dataset (`realiad`), a setting on every dataset (`single`) or both
+    (`realiad/single`): that name -> key -> value; a later kind in this row wins."""
     clip_norm: float | None = None
     """Global gradient-norm clip over all trainable parameters."""
 

@@ -111,14 +111,17 @@ def merge(*layers: Mapping[str, Mapping[str, Any]]) -> Overrides:
     return merged
 
 
-def configure(method: type[Method], dataset: str, given: Mapping[str, Any], encoder: str | None) -> MethodConfig:
-    """Return the method's validated configuration for a dataset.
+def configure(
+    method: type[Method], dataset: str, given: Mapping[str, Any], encoder: str | None, setting: str = "multi"
+) -> MethodConfig:
+    """Return the method's validated configuration for a dataset in a setting.
 
     Args:
         method: the method class.
         dataset: dataset name; the paper's values for it are applied under the given ones.
         given: raw values from the suite and the command line.
         encoder: the `--encoder` option; None keeps the method's default.
+        setting: `multi`, `single` or `few-shot`; the paper's values for it are applied under the given ones.
 
     Raises:
         UsageError: an unknown key or a value of the wrong type or range.
@@ -129,7 +132,9 @@ def configure(method: type[Method], dataset: str, given: Mapping[str, Any], enco
             raise UsageError(
                 f"{method.name} has no setting '{key}'.{did_you_mean(key, known)} See: bench show {method.name}"
             )
-    values: dict[str, Any] = {**method.overrides.get(dataset, {})}
+    values: dict[str, Any] = {}
+    for place in (dataset, setting, f"{dataset}/{setting}"):
+        values.update(method.overrides.get(place, {}))
     if encoder is not None:
         values["encoder"] = encoder
     values.update(given)

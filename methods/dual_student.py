@@ -14,8 +14,14 @@ Dinomaly's loss (equation 1); in the score s_E takes the last class token alone 
 are the decoder student's.
 
 Not stated in the paper, chosen here (settings in brackets):
-- p = exp(-s), without a factor before s_E [encoder_weight]; 1 - s would leave [0, 1]. Class tokens of large norm make
-  p_E, and with it the encoder student's gradient, small: (1 - p_D) p_E / P times that of s_E (equation 3).
+- p = exp(-s), without a factor before s_E [encoder_weight]; 1 - s would leave [0, 1].
+- Class tokens are compared as they are where the teacher is a DINOv2, else each brought to mean 0 and variance 1 first
+  [class_tokens]. The encoder student's gradient is (1 - p_D) p_E / P times that of s_E (equation 3): where the tokens
+  of a teacher are large, p_E is 0 and it never moves. The embedded encoder's have mean squares of 12 to 370, s_E starts
+  at 133, exp(-133) is 0 in float32, and what is trained is Dinomaly; normed, s_E starts at 2.4. A training that would
+  start so stops at once.
+- Each student slows the other: with s_E and s_D near 0.05, (1 - p_D) p_E / P is near 0.05. AMSGrad, which remembers the
+  first steps' gradients, then takes small steps; the paper trains five times as long as Dinomaly's.
 - The last class token is the one after the final norm, and the encoder student has such a norm of its own, so that
   m = blocks + 1 [final_norm]. Without: m = blocks, raw outputs only, 233,081,856 parameters instead of 233,083,392
   (ViT-S: 58,738,176 instead of 58,738,944). The published 233.1 M and 58.7 M cannot tell them apart, but they rule out
@@ -25,10 +31,11 @@ Not stated in the paper, chosen here (settings in brackets):
 - s_D in the score is the mean of the map's highest pixels [local_score].
 - Hard mining stays in the decoder student's loss, which leaves s_D's value alone [hard_mining].
 - Without Noisy-OR the discrepancies are summed, in the score and in the loss alike [ensemble, objective].
+- Protocol `paper` crops 448 pixels to 392 on every dataset. On semantic ones the paper resizes "and center-crops" to
+  392, which `common` does.
 - Schedule, warm-up, gradient clip and epsilon are Dinomaly's [final_lr, warmup, clip_norm, eps]; on semantic datasets
   the final learning rate is a tenth of the peak, as in Dinomaly. One optimizer and one clip over both students.
 
-The paper trains 5,000 iterations in the single-class setting on every dataset: --set dual_student.steps=5000.
 The ablation of table 3 is `students`, `score_tokens`, and `objective` with `ensemble`; distilling patch tokens (table
 11) is not offered: it would keep every block's every token of every training image.
 """
@@ -40,18 +47,22 @@ from dataclasses import replace
 from typing import Any, ClassVar, Literal, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.api import EncoderInfo, EncoderRequest, MethodConfig, Prediction, sourced
 from bench.encoders import catalog
-from bench.errors import UsageError
+from bench.errors import TrainingError, UsageError
 
 from . import dinomaly
+from ._switches import refuse_idle
 from ._vit import Block, SoftmaxAttention, init_truncated
 
 OURS = "not stated; ours"
 WEIGHT_CUT = 2.0
 """Largest initial weight, as DINOv2's truncated normal has it: a hundred standard deviations."""
+LOST = 20.0
+"""s_E beyond which p_E, and so the encoder student's gradient, is below what float32 and StableAdamW resolve."""
 
 
 class Config(dinomaly.Config):
@@ -72,6 +83,9 @@ class Config(dinomaly.Config):
     )
     local_score: Literal["map", "loss"] = sourced(
         "map", OURS, "decoder student's score: mean of the map's highest pixels, or its loss of the image"
+    )
+    class_tokens: Literal["auto", "raw", "normed"] = sourced(
+        "auto", OURS, "compared as they are, or each with mean 0 and variance 1; auto = raw for DINOv2 encoders only"
     )
     encoder_weight: float = sourced(1.0, OURS, "factor before the encoder student's mean squared difference", gt=0)
     final_norm: bool = sourced(True, OURS, "the last class token is normed, by a norm of the student's own")
@@ -146,7 +160,9 @@ class DualStudent(dinomaly.Dinomaly):
     name = "dual_student"
     Config = Config
     paper = replace(dinomaly.Dinomaly.paper, name="paper:dual_student")
+    # appendix D
     overrides: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "single": {"steps": 5_000},
         "realiad": {"dropout": 0.4},
         "cifar10": {"lr": 1e-4, "final_lr": 1e-5, "steps": 82_500},
         **{name: {"lr": 1e-4, "final_lr": 1e-5, "steps": 62_500} for name in ("cifar100", "fmnist", "view")},
@@ -155,6 +171,15 @@ class DualStudent(dinomaly.Dinomaly):
     def __init__(self, config: MethodConfig) -> None:
         super().__init__(config)
         self.dual = cast("Config", config)
+        self.normed = self.dual.class_tokens == "normed" or (
+            self.dual.class_tokens == "auto" and "dinov2" not in self.dual.encoder
+        )
+        if self.dual.students != "both":
+            refuse_idle(self, ("objective", "ensemble"), f"students {self.dual.students}")
+        if self.dual.students == "encoder":
+            refuse_idle(self, ("local_score",), "students encoder")
+        elif self.dual.students == "decoder":
+            refuse_idle(self, ("score_tokens", "class_tokens", "encoder_weight"), "students decoder")
 
     def encoder(self) -> EncoderRequest:
         """Return Dinomaly's request, with the teacher's embedding and every block for the encoder student."""
@@ -166,7 +191,8 @@ class DualStudent(dinomaly.Dinomaly):
                 f"{self.name} learns class tokens, encoder '{wanted.name}' has none. "
                 f"Try vit_base_patch14_reg4_dinov2.lvd142m, or --set {self.name}.students=decoder"
             )
-        depth = catalog.describe(wanted.name).depth
+        # with Dinomaly's own blocks, which every block would hide if they did not fit
+        depth = catalog.describe(wanted.name, wanted.input_size, wanted.blocks).depth
         return replace(wanted, blocks=(-1, *range(self._tokens(depth))))
 
     def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
@@ -187,7 +213,11 @@ class DualStudent(dinomaly.Dinomaly):
         return Students(None if self.dual.students == "decoder" else EncoderStudent(self.dual, info), decoder)
 
     def loss(self, module: nn.Module, features: Mapping[str, Tensor], step: int) -> Tensor:
-        """Return -log P(normal) (or the sum of the discrepancies) averaged over the batch."""
+        """Return -log P(normal) (or the sum of the discrepancies) averaged over the batch.
+
+        Raises:
+            TrainingError: at the first step the encoder student is so far off that Noisy-OR would never train it.
+        """
         students = cast("Students", module)
         if students.encoder is None:
             return super().loss(cast("nn.Module", students.decoder), features, step)
@@ -195,8 +225,11 @@ class DualStudent(dinomaly.Dinomaly):
         if students.decoder is None:
             return semantic.mean()
         local = self._discrepancy(self._pairs(students.decoder, features, step))
-        join = noisy_or_loss if self.dual.objective == "noisy_or" else torch.add
-        return join(semantic, local).mean()
+        if self.dual.objective == "sum":
+            return (semantic + local).mean()
+        if step == 0 and not semantic.is_meta:  # costs are counted on the meta device, where no value is
+            self._check_within_reach(semantic.detach())
+        return noisy_or_loss(semantic, local).mean()
 
     def anomaly(self, module: nn.Module, features: Mapping[str, Tensor], info: EncoderInfo, size: int) -> Prediction:
         """Return 1 - P(normal) (or the sum of the scores), and the decoder student's maps where there is one."""
@@ -218,9 +251,20 @@ class DualStudent(dinomaly.Dinomaly):
         """Return m: one class token a block, and one behind the final norm (block index `depth`)."""
         return depth + self.dual.final_norm
 
+    def _check_within_reach(self, semantic: Tensor) -> None:
+        if float(semantic.min()) > LOST:
+            raise TrainingError(
+                f"{self.name}: class tokens of encoder '{self.dual.encoder}' are so large that the encoder student is "
+                f"{float(semantic.mean()):.0f} off, and exp(-that) leaves it no gradient. Expected at most {LOST:.0f}. "
+                f"Try --set {self.name}.class_tokens=normed, or a smaller {self.name}.encoder_weight"
+            )
+
     def _semantic(self, student: EncoderStudent, features: Mapping[str, Tensor], tokens: str) -> Tensor:
         """Return [B], the weighted mean squared difference of the last class token or of all."""
-        squares = (student(features["embedding"]) - features["classes"]).square().mean(dim=-1)
+        found, wanted = student(features["embedding"]), features["classes"]
+        if self.normed:
+            found, wanted = (F.layer_norm(tokens, tokens.shape[-1:]) for tokens in (found, wanted))
+        squares = (found - wanted).square().mean(dim=-1)
         return self.dual.encoder_weight * (squares[:, -1] if tokens == "last" else squares.mean(dim=1))
 
 

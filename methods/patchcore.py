@@ -1,8 +1,8 @@
 """PatchCore: Towards Total Recall in Industrial Anomaly Detection.
 
 Karsten Roth, Latha Pemula, Joaquin Zepeda, Bernhard Schoelkopf, Thomas Brox, Peter Gehler. CVPR 2022, arXiv 2106.08265.
-Official code: github.com/amazon-science/patchcore-inspection, read at commit 8a7748c; "code" below means it. Sections
-are the paper's.
+Official code: github.com/amazon-science/patchcore-inspection, read at commit 8a7748c; "code" below means it, and its
+README's command for MVTec AD where it gives values.
 
 A frozen network sees normal images once. Each place's mid-level features, averaged over their neighbourhood, go into a
 memory, of which a coreset is kept that covers the rest. A place of a test image is as anomalous as it is far from the
@@ -12,17 +12,17 @@ Differences from the official code:
 - Candidates are bounded: of more than `candidates` patches a uniform sample enters the coreset search, so the memory
   holds at most share * candidates vectors, and `fit` takes about 2.3 * candidates * dim * 4 bytes at its peak (1.9 GB
   by default). The code takes all patches, of one class.
-- The coreset's greedy search starts from one random patch, as Algorithm 1 leaves it open; the code measures its first
-  choices against ten random patches.
+- The coreset's greedy search starts from one random patch; the code measures its first choices against the mean
+  distance to ten random patches.
 - The random projection is Gaussian; the code's is an untrained Linear layer.
 - Distances are Euclidean; the code's index returns their squares.
-- The image score is reweighted by equation 7, which the code leaves out (`reweight_neighbours` 0 gives the code's).
+- The image score is reweighted as in the paper, which the code leaves out (`reweight_neighbours` 0 gives the code's).
 - Stages of fewer channels than half of `dim` are brought to twice their channels, and ViTs serve as well as CNNs.
 - Maps are resized straight to the evaluation size; the code's is the input size, 224. It counts a mask pixel as
   anomalous only where the resized mask is at its maximum; here half a pixel's area decides.
 
 Not stated in the paper, chosen here:
-- The number b of neighbours in equation 7: 9, as anomalib has it.
+- The number of neighbours in the reweighting: 9, as anomalib has it.
 - Which blocks of a ViT: those where its second and third quarter end.
 
 The search is exact; matrix products and top-k do it fast enough on a memory of this size, without a library.
@@ -57,24 +57,29 @@ SLACK = 0.25
 class Config(MethodConfig):
     """PatchCore's settings; defaults are PatchCore-10% with a bound on memory."""
 
-    encoder: str = sourced("wide_resnet50_2.tv_in1k", "section 4.1; code", "frozen CNN or ViT, by timm name")
+    encoder: str = sourced(
+        "wide_resnet50_2.tv_in1k", "code: wideresnet50 of torchvision", "frozen CNN or ViT, by timm name"
+    )
     input_size: int | None = sourced(
-        None, "section 4.1: 224", "input side in pixels; null = 28 patches of the first layer", gt=0
+        None, "code: 224", "input side in pixels; null = 28 patches of the first layer", gt=0
     )
     layers: tuple[int, ...] | None = sourced(
         None,
-        "section 3.1: stages 2 and 3 of ResNet",
+        "code: layer2 and layer3 of ResNet; ours for others",
         "CNN stages or ViT blocks, from 0; null = the stages at strides 8 and 16, or half and three quarters deep",
     )
-    neighbourhood: int = sourced(3, "section 4.4.1", "odd side of the square that features are averaged over", gt=0)
+    neighbourhood: int = sourced(3, "code", "odd side of the square that features are averaged over", gt=0)
     dim: int = sourced(1024, "code", "width of a patch's features", gt=0)
     candidates: int = sourced(200_000, "ours", "patches that the coreset is chosen from; bounds memory", gt=0)
-    share: float = sourced(0.1, "section 4.2: PatchCore-10%", "share of the candidates that is remembered", gt=0, le=1)
+    share: float = sourced(0.1, "code: PatchCore-10%", "share of the candidates that is remembered", gt=0, le=1)
     projection: int = sourced(128, "code", "dimensions that the coreset search is projected to", gt=0)
     reweight_neighbours: int = sourced(
-        9, "equation 7; number as in anomalib", "neighbours that reweight the image score; 0 = no reweighting", ge=0
+        9,
+        "the paper's reweighting; number as in anomalib",
+        "neighbours that reweight the image score; 0 = no reweighting",
+        ge=0,
     )
-    smoothing_sigma: float = sourced(4.0, "section 3.3", "sigma in pixels of the map's Gaussian", gt=0)
+    smoothing_sigma: float = sourced(4.0, "code", "sigma in pixels of the map's Gaussian", gt=0)
     steps: int = sourced(0, "nothing is trained", "training iterations", ge=0, le=0)
     batch_size: int = sourced(1, "nothing is trained", "without effect", gt=0)
 
@@ -130,7 +135,7 @@ class PatchCore(MemoryMethod):
     def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
         """Return locally aware patch features: `patches` float [B, h*w, D], on the grid of the first layer.
 
-        Section 3.1: each layer is averaged over the neighbourhood (zeros beyond the border) and over channels to `dim`
+        Each layer is averaged over the neighbourhood (zeros beyond the border) and over channels to `dim`
         values, deeper layers are resized to the first one's grid, and the layers are joined and averaged to `dim`.
         """
         ordered = [blocks[index] for index in sorted(blocks)]
@@ -173,7 +178,7 @@ class PatchCore(MemoryMethod):
         return Prediction(scores=scores, maps=gaussian(maps.squeeze(1), self.settings.smoothing_sigma))
 
     def _weight(self, memory: Memory, patches: Tensor, rows: Tensor) -> Tensor:
-        """Return equation 7's weight of each image's most anomalous patch.
+        """Return the paper's weight of each image's most anomalous patch.
 
         The weight is 1 - exp(|q - m*|) / sum over m near m* of exp(|q - m|): small where the patch is no farther from
         its nearest memory m* than from those around that.
@@ -235,7 +240,7 @@ def _cut(kept: list[Tensor], ranks: list[Tensor], limit: int) -> tuple[list[Tens
 def _coreset(points: Tensor, count: int) -> Tensor:
     """Return int64 [count]: rows of points [N, d] that cover the others, greedily.
 
-    Algorithm 1: from one random point on, always the point farthest from all chosen ones.
+    From one random point on, always the point farthest from all chosen ones.
     """
     squares = points.square().sum(dim=1)
     last = torch.randint(len(points), (1,)).to(points.device)

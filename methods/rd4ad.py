@@ -34,14 +34,13 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from bench.api import EncoderInfo, EncoderRequest, Method, MethodConfig, Prediction, sourced
+from bench.api import EncoderInfo, EncoderRequest, MethodConfig, Prediction, sourced
 from bench.encoders import catalog
 from bench.errors import UsageError
 
 from . import _ader
-from ._losses import FeatureLoss, feature_loss
-from ._maps import gaussian, upsampled_sum
-from ._vit import cosine_distance
+from ._losses import FeatureLoss
+from ._maps import gaussian
 
 STRIDES = (4, 8, 16)
 """Strides of the teacher's three stages."""
@@ -53,7 +52,7 @@ ORIGINAL = {"encoder": "wide_resnet50_2.tv_in1k", "fuser_width": 128, "clip_norm
 """Values of the authors' own code where they differ from ADer's."""
 
 
-class Config(MethodConfig):
+class Config(_ader.Recipe):
     """RD4AD's settings; defaults are ADer's multi-class recipe, under `variant` original those of the authors' code."""
 
     variant: Literal["ader", "original"] = sourced(
@@ -62,9 +61,9 @@ class Config(MethodConfig):
     encoder: str = sourced(
         "wide_resnet50_2.racm_in1k", "ADer (timm's default weights); original: tv_in1k", "frozen CNN, by timm name"
     )
-    input_size: int | None = sourced(256, "section 4.1; both codes", "input side in pixels; null = 256", gt=0)
+    input_size: int | None = sourced(256, "both codes", "input side in pixels; null = 256", gt=0)
     stages: tuple[int, int, int] | None = sourced(
-        None, "section 3.1: ResNet's first three", "CNN stages, from 0; null = those at strides 4, 8 and 16"
+        None, "both codes: layer1 to layer3 of ResNet", "CNN stages, from 0; null = those at strides 4, 8 and 16"
     )
     fuser_width: int = sourced(64, "ADer; original: 128", "base width of the fuser's bottlenecks", gt=0)
     rectified: bool | None = sourced(
@@ -74,9 +73,9 @@ class Config(MethodConfig):
     steps: int = sourced(
         _ader.iterations("mvtec", 100, 16), "ADer: 100 epochs of MVTec-AD", "training iterations", ge=0
     )
-    batch_size: int = sourced(16, "section 4.1; both codes", "images a step", gt=0)
-    lr: float = sourced(5e-3, "section 4.1; both codes", "initial learning rate", gt=0)
-    betas: tuple[float, float] = sourced((0.5, 0.999), "section 4.1; both codes", "decay of Adam's moments")
+    batch_size: int = sourced(16, "both codes", "images a step", gt=0)
+    lr: float = sourced(5e-3, "both codes", "initial learning rate", gt=0)
+    betas: tuple[float, float] = sourced((0.5, 0.999), "both codes", "decay of Adam's moments")
     decay_at: float = sourced(
         0.8, "ADer: after 80 of 100 epochs; original: never", "share of the steps before the rate drops", gt=0, le=1
     )
@@ -203,7 +202,7 @@ class Student(nn.Module):
         return rebuilt[::-1]
 
 
-class RD4AD(Method):
+class RD4AD(_ader.StageReconstruction):
     """Reverse distillation: a mirrored CNN gives back a frozen CNN's stages from their fusion."""
 
     name = "rd4ad"
@@ -214,7 +213,6 @@ class RD4AD(Method):
     def __init__(self, config: MethodConfig) -> None:
         super().__init__(config)
         self.settings = cast("Config", config)
-        self.clip_norm = self.settings.clip_norm
 
     def encoder(self) -> EncoderRequest:
         """Return the request: three stages, each of half the side of the one before."""
@@ -265,28 +263,16 @@ class RD4AD(Method):
         rectified = catalog.is_resnet(info.name) if settings.rectified is None else settings.rectified
         return Student(info.channels, settings.fuser_width, rectified)
 
-    def loss(self, module: nn.Module, features: Mapping[str, Tensor], step: int) -> Tensor:
-        """Return the sum over the three stages of the distance between stage and rebuilt stage."""
-        stages = _stages(features)
-        terms = [feature_loss(self.settings.loss, *pair) for pair in zip(stages, module(stages), strict=True)]
-        return torch.stack(terms).sum()
+    def pairs(self, module: nn.Module, features: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Return each stage and what is rebuilt of it, the shallowest first."""
+        stages = [features[f"stage{number}"] for number in range(len(STRIDES))]
+        return list(zip(stages, module(stages), strict=True))
 
     def anomaly(self, module: nn.Module, features: Mapping[str, Tensor], info: EncoderInfo, size: int) -> Prediction:
         """Return smoothed maps of the summed cosine distance, and the highest pixel of each."""
-        stages = _stages(features)
-        summed = upsampled_sum((cosine_distance(*pair) for pair in zip(stages, module(stages), strict=True)), size)
-        maps = gaussian(summed.float(), self.settings.smoothing_sigma)
+        maps = gaussian(self.distances(module, features, size), self.settings.smoothing_sigma)
         return Prediction(scores=maps.amax(dim=(1, 2)), maps=maps)
 
     def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         """Return Adam over all trainable tensors, without weight decay."""
-        return torch.optim.Adam(module.parameters(), lr=self.settings.lr, betas=self.settings.betas)
-
-    def learning_rate(self, step: int) -> float:
-        """Return the rate: constant until its drop."""
-        settings = self.settings
-        return settings.lr * (settings.decay if step >= round(settings.steps * settings.decay_at) else 1.0)
-
-
-def _stages(features: Mapping[str, Tensor]) -> list[Tensor]:
-    return [features[f"stage{number}"] for number in range(3)]
+        return torch.optim.Adam(module.parameters(), lr=self.settings.lr, betas=self.settings.betas, fused=True)

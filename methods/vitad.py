@@ -37,20 +37,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.api import EncoderInfo, EncoderRequest, Method, MethodConfig, Prediction, sourced
+from bench.api import EncoderInfo, EncoderRequest, MethodConfig, Prediction, sourced
 from bench.encoders import catalog
 from bench.errors import UsageError
 
 from . import _ader
-from ._losses import FeatureLoss, feature_loss
-from ._maps import gaussian, upsampled_sum
-from ._vit import Block, SoftmaxAttention, cosine_distance, init_truncated, to_grid
+from ._losses import FeatureLoss
+from ._maps import gaussian
+from ._switches import refuse_idle
+from ._vit import Block, SoftmaxAttention, init_truncated, to_grid
 
 STAGES = 4
 """Equal parts that the encoder's blocks fall into; section 4.5.4."""
 
 
-class Config(MethodConfig):
+class Config(_ader.Recipe):
     """ViTAD's settings; defaults are the paper's for MVTec-AD."""
 
     encoder: str = sourced("vit_small_patch16_224.dino", "section 3.3.2, table I", "frozen ViT, by timm name")
@@ -195,7 +196,7 @@ class Student(nn.Module):
         return to_grid(tokens, self.prefix, self.grid)
 
 
-class ViTAD(Method):
+class ViTAD(_ader.StageReconstruction):
     """Plain-ViT reconstruction of a frozen plain ViT's stages from its last one."""
 
     name = "vitad"
@@ -206,7 +207,12 @@ class ViTAD(Method):
     def __init__(self, config: MethodConfig) -> None:
         super().__init__(config)
         self.settings = cast("Config", config)
-        self.clip_norm = self.settings.clip_norm
+        if self.settings.fuser in ("linear", "none"):
+            refuse_idle(self, ("fuser_depth",), f"fuser {self.settings.fuser}")
+        if self.settings.schedule == "cosine":
+            refuse_idle(self, ("decay", "decay_at"), "schedule cosine")
+        if len(self.settings.fused or ("last",)) == 1:
+            refuse_idle(self, ("fuse",), "a single fused block")
 
     def encoder(self) -> EncoderRequest:
         """Return the request: the blocks to give back and those that the fuser sees."""
@@ -249,17 +255,18 @@ class ViTAD(Method):
         depth = info.depth
         return Student(self.settings, info, self._targets(depth), self._fused(depth), self._decoder(depth))
 
-    def loss(self, module: nn.Module, features: Mapping[str, Tensor], step: int) -> Tensor:
-        """Return the sum over stages of the distance between target and rebuilt map."""
-        pairs = self._pairs(module, features)
-        return torch.stack([feature_loss(self.settings.loss, target, output) for target, output in pairs]).sum()
+    def pairs(self, module: nn.Module, features: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Return each target and what the decoder's facing stage gives, the shallowest target first."""
+        student = cast("Student", module)
+        rebuilt = student([features[name] for name in student.fused])
+        targets = [student.maps(features[name]) for name in student.targets]
+        return list(zip(targets, rebuilt, strict=True))
 
     def anomaly(self, module: nn.Module, features: Mapping[str, Tensor], info: EncoderInfo, size: int) -> Prediction:
         """Return smoothed maps of the summed cosine distance, and the highest mean over a square of each map."""
-        pairs = self._pairs(module, features)
-        summed = upsampled_sum((cosine_distance(target, output) for target, output in pairs), size)
         # the code weighs each stage 1, divides by the weights' sum, and by the number of stages again
-        maps = gaussian(summed.float() / len(pairs) ** 2, self.settings.smoothing_sigma)
+        weight = 1.0 / len(self._targets(info.depth)) ** 2
+        maps = gaussian(weight * self.distances(module, features, size), self.settings.smoothing_sigma)
         pool = min(self.settings.score_pool, size)
         scores = F.avg_pool2d(maps.unsqueeze(1), pool, stride=1).amax(dim=(1, 2, 3))
         return Prediction(scores=scores, maps=maps)
@@ -272,21 +279,14 @@ class ViTAD(Method):
             {"params": [param for param in params if param.ndim > 1], "weight_decay": settings.weight_decay},
             {"params": [param for param in params if param.ndim <= 1], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
+        return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
 
     def learning_rate(self, step: int) -> float:
         """Return the rate: constant until its drop, or half a cosine to 0."""
         settings = self.settings
         if settings.schedule == "cosine":
             return settings.lr * 0.5 * (1.0 + math.cos(math.pi * step / settings.steps))
-        return settings.lr * (settings.decay if step >= round(settings.steps * settings.decay_at) else 1.0)
-
-    def _pairs(self, module: nn.Module, features: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Return target and rebuilt map of each stage, [B, dim, h, w], the shallowest target first."""
-        student = cast("Student", module)
-        rebuilt = student([features[name] for name in student.fused])
-        targets = [student.maps(features[name]) for name in student.targets]
-        return list(zip(targets, rebuilt, strict=True))
+        return super().learning_rate(step)
 
     def _targets(self, depth: int) -> tuple[int, ...]:
         if self.settings.targets is not None:

@@ -143,8 +143,9 @@ def expand(request: Request, progress: Progress) -> list[Cell]:
     settings.check(cards, request.settings, request.classes, request.splits, request.shots)
     protocols = {name: resolve(request.protocol, kind) for name, kind in kinds.items()}
     methods = {
-        (dataset, arm): _configured(kinds[name], dataset, given, request.encoder)
+        (dataset, setting, arm): _configured(kinds[name], dataset, setting, given, request.encoder)
         for dataset in request.datasets
+        for setting in request.settings
         for arm, (name, given) in enumerate(request.arms)
     }
     encoders = {key: method.encoder() for key, (method, _) in methods.items()}
@@ -160,8 +161,8 @@ def expand(request: Request, progress: Progress) -> list[Cell]:
         for setting in request.settings:
             for tasks in _parts(source, setting, request):
                 for arm, (name, _) in enumerate(request.arms):
-                    method, changed = methods[dataset, arm]
-                    encoder = encoders[dataset, arm]
+                    method, changed = methods[dataset, setting, arm]
+                    encoder = encoders[dataset, setting, arm]
                     # seeds innermost: they share the features
                     for seed, task in tasks.items():
                         cells.append(
@@ -181,12 +182,12 @@ def expand(request: Request, progress: Progress) -> list[Cell]:
 
 
 def _configured(
-    kind: type[Method], dataset: str, given: Mapping[str, Any], encoder: str | None
+    kind: type[Method], dataset: str, setting: str, given: Mapping[str, Any], encoder: str | None
 ) -> tuple[Method, tuple[str, ...]]:
-    """Return the method as asked for, and which of its values are not the published ones for the dataset."""
-    published = config = configure(kind, dataset, {}, None)
+    """Return the method as asked for, and which of its values are not the published ones for dataset and setting."""
+    published = config = configure(kind, dataset, {}, None, setting)
     if given or encoder is not None:
-        config = configure(kind, dataset, given, encoder)
+        config = configure(kind, dataset, given, encoder, setting)
     changed = tuple(key for key in kind.Config.model_fields if getattr(config, key) != getattr(published, key))
     return kind(config), changed
 

@@ -30,7 +30,11 @@ class Small(MethodConfig):
 class Fake:
     name = "fake"
     Config = Small
-    overrides: ClassVar[dict[str, dict[str, Any]]] = {"realiad": {"steps": 50, "rate": 0.25}}
+    overrides: ClassVar[dict[str, dict[str, Any]]] = {
+        "realiad": {"steps": 50, "rate": 0.25},
+        "single": {"steps": 20},
+        "realiad/single": {"rate": 0.75},
+    }
 
 
 def made(given: dict[str, Any], dataset: str = "mvtec", encoder: str | None = None) -> Small:
@@ -126,7 +130,20 @@ def test_layers_defaults_paper_encoder_option_given() -> None:
     assert (both.steps, both.rate) == (7, 0.25)
     assert made({}, encoder="other").encoder == "other"
     assert made({"encoder": "third"}, encoder="other").encoder == "third"
-    assert Fake.overrides == {"realiad": {"steps": 50, "rate": 0.25}}
+
+
+def test_the_papers_values_for_a_setting_lie_over_those_for_a_dataset() -> None:
+    def found(dataset: str, setting: str, **given: Any) -> tuple[int, float]:
+        made = configure(Fake, dataset, given, None, setting)  # type: ignore[arg-type]
+        assert isinstance(made, Small)
+        return made.steps, made.rate
+
+    assert found("mvtec", "multi") == found("mvtec", "few-shot") == (10, 0.5)
+    assert found("mvtec", "single") == (20, 0.5)
+    assert found("realiad", "few-shot") == (50, 0.25)
+    assert found("realiad", "single") == (20, 0.75)
+    assert found("realiad", "single", rate=1.0) == (20, 1.0)
+    assert Fake.overrides["realiad"] == {"steps": 50, "rate": 0.25}, "no layer is changed"
 
 
 def test_the_papers_values_for_a_dataset_are_dinomalys() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bench.api import EncoderInfo
+from bench.config import configure
 from bench.encoders import frozen
 from bench.errors import UsageError
 from bench.methods import dinomaly
@@ -99,8 +101,29 @@ def test_published_recipe() -> None:
     assert Dinomaly.paper.resize_for(392) == 448
     assert (Dinomaly.paper.eval_size, Dinomaly.paper.mask_rule) == (256, "dinomaly")
     assert "pixel/aupro@0.3:grid200" in Dinomaly.paper.metrics and len(Dinomaly.paper.metrics) == 7
-    assert Dinomaly.overrides == {"realiad": {"dropout": 0.4, "steps": 50_000}}
+    assert Dinomaly.overrides["realiad"] == {"dropout": 0.4, "steps": 50_000}
     assert Dinomaly(Config()).clip_norm == 0.1
+
+
+@pytest.mark.parametrize(
+    ("dataset", "setting", "wanted"),
+    [
+        ("mvtec", "multi", (10_000, 0.2, 1e-10)),
+        ("visa", "few-shot", (10_000, 0.2, 1e-10)),
+        ("realiad", "multi", (50_000, 0.4, 1e-10)),
+        ("realiad", "few-shot", (50_000, 0.4, 1e-10)),
+        ("realiad", "single", (5_000, 0.2, 1e-10)),
+        ("mvtec", "single", (5_000, 0.2, 1e-8)),
+        ("visa", "single", (5_000, 0.2, 1e-8)),
+        ("mpdd", "single", (5_000, 0.2, 1e-8)),
+        ("btad", "single", (5_000, 0.2, 1e-10)),
+    ],
+)
+def test_the_papers_values_by_dataset_and_setting(dataset: str, setting: str, wanted: tuple[int, float, float]) -> None:
+    config = configure(Dinomaly, dataset, {}, None, setting)
+    assert isinstance(config, Config)
+    assert (config.steps, config.dropout, config.eps) == wanted
+    assert configure(Dinomaly, dataset, {"steps": 7}, None, setting).steps == 7
 
 
 # ---------------------------------------------------------------------------------------------------- features
@@ -479,38 +502,25 @@ def test_optimizer_is_the_published_one() -> None:
     assert group["amsgrad"] and group["clip"] == 1.0
 
 
-def test_training_lowers_the_loss_and_finds_a_foreign_patch() -> None:
+def test_training_lowers_the_loss_and_finds_a_foreign_patch(
+    train: Callable[..., Any], highest: Callable[..., Any]
+) -> None:
     method = Dinomaly(Config(steps=60, warmup=10, dropout=0.1))
     torch.manual_seed(0)
-    module = method.build(info()).train()
-    optimizer = method.optimizer(module)
+    module = method.build(info())
     basis = seeded(3, DIM, seed=9, dtype=torch.float32)
 
     def batch(seed: int) -> dict[str, Tensor]:
         mixed = seeded(8, PREFIX + 16, 3, seed=seed, dtype=torch.float32).softmax(-1) @ basis
         return {"group0": mixed + 0.5, "group1": mixed * 2 - 0.3}
 
-    losses = []
-    for step in range(60):
-        for group in optimizer.param_groups:
-            group["lr"] = method.learning_rate(step)
-        optimizer.zero_grad()
-        loss = method.loss(module, batch(step), step)
-        loss.backward()
-        assert method.clip_norm is not None
-        nn.utils.clip_grad_norm_(module.parameters(), method.clip_norm)
-        optimizer.step()
-        losses.append(loss.item())
+    losses = train(method, module, batch)
     assert losses[-1] < 0.3 * losses[0]
     odd = batch(1000)
     for value in odd.values():
         value[0, PREFIX + 5] = seeded(DIM, seed=77, dtype=torch.float32) * 2
-    with torch.no_grad():
-        found = method.anomaly(module.eval(), odd, info(), 40)
-    assert found.scores.argmax() == 0
-    assert found.maps is not None
-    row, column = divmod(int(found.maps[0].argmax()), 40)
-    assert 10 <= row < 20 and 10 <= column < 20
+    image, row, column = highest(method, module, info(), odd)
+    assert image == 0 and 10 <= row < 20 and 10 <= column < 20
 
 
 def test_from_images_to_scores_through_a_real_encoder(tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +11,7 @@ from bench.api import EncoderInfo
 from bench.config import configure
 from bench.encoders import catalog, frozen
 from bench.errors import UsageError
+from bench.methods import dinomaly
 from bench.methods._reconstruction import FeatureJitter, Reconstructor
 from bench.methods._vit import Block, LayerScale, LinearAttention, SoftmaxAttention, neighbour_mask
 from bench.methods.dinomaly import Config, Dinomaly
@@ -161,12 +160,19 @@ def test_attention_against_loops(kind: str, side: int | None) -> None:
     assert set(layer.state_dict()) == {"qkv.weight", "qkv.bias", "proj.weight", "proj.bias"}
 
 
-def test_every_decoder_block_gets_the_attention_asked_for() -> None:
-    _, module = built(attention="softmax", neighbour_mask=3)
+@pytest.mark.parametrize("side", [1, 3, 5])
+def test_every_decoder_block_gets_the_attention_asked_for(side: int) -> None:
+    _, module = built(attention="softmax", neighbour_mask=side)
     layers = [layer for layer in module.modules() if isinstance(layer, SoftmaxAttention)]
     assert len(layers) == 8 and not any(isinstance(layer, LinearAttention) for layer in module.modules())
     for layer in layers:
-        assert layer.mask is not None and layer.mask.tolist() == allowed(3)
+        assert layer.mask is not None and layer.mask.tolist() == allowed(side)
+
+
+def test_hidden_widths_follow_the_ratio_in_bottleneck_and_decoder() -> None:
+    _, module = built(mlp_ratio=2.5)
+    blocks: list[Any] = list(module.decoder)
+    assert {mlp.fc1.weight.shape for mlp in (module.bottleneck, *(block.mlp for block in blocks))} == {(30, DIM)}
 
 
 def test_softmax_decoder_by_hand() -> None:
@@ -316,6 +322,18 @@ def test_hard_mining_off_is_the_plain_cosine_loss(step: int) -> None:
         torch.testing.assert_close(got, param.grad)
 
 
+@pytest.mark.parametrize(("share", "steps"), [(0.5, 1000), (0.9, 400), (1.0, 10)])
+def test_hard_mining_rises_to_its_share_and_stays(share: float, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, float]] = []
+    monkeypatch.setattr(dinomaly, "_shrink_easy", lambda target, output, *given: seen.append(given))
+    method, module = built(hard_mining=share, hard_mining_steps=steps, hard_mining_factor=0.3)
+    features = method.features(stored(), INFO)
+    for step in (0, steps // 2, steps, 3 * steps):
+        method.loss(module, features, step)
+    assert seen[::2] == seen[1::2], "both groups alike"
+    assert seen[::2] == [(pytest.approx(value), 0.3) for value in (0.0, share / 2, share, share)]
+
+
 # ------------------------------------------------------------------------------------------- encoders, input sizes
 @pytest.mark.parametrize(
     ("name", "size", "prefix", "position"),
@@ -376,16 +394,6 @@ def test_every_switch_can_be_set_on_the_command_line(values: dict[str, Any]) -> 
 def test_values_out_of_range_are_refused(key: str, value: Any) -> None:
     with pytest.raises(UsageError, match=f"dinomaly: {key}"):
         configure(Dinomaly, "", {key: value}, None)
-
-
-def test_a_size_that_the_patch_does_not_divide_stops_before_any_work(
-    bench: Callable[..., Any], tree: Path, tmp_path: Path
-) -> None:
-    options = ("--methods", "dinomaly", "--datasets", "folder", "--data-root", str(tree), "--results", "out")
-    done = bench("run", *options, "--encoder", "vit_tiny_patch8_128.bench", "--set", "dinomaly.input_size=36")
-    assert done.returncode == 2
-    assert "multiple of 8, for example 32 or 40" in done.stdout + done.stderr
-    assert not (tmp_path / "out").exists()
 
 
 # ---------------------------------------------------------------------------------------------------------- blocks

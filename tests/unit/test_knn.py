@@ -86,6 +86,29 @@ def test_a_training_image_is_at_distance_zero_even_far_from_the_origin() -> None
     assert torch.equal(method.anomaly(module, {"token": train}, info(), 64).scores, torch.zeros(20))
 
 
+def test_neighbours_come_in_order_even_far_from_the_origin() -> None:
+    # there expanded squares put neighbours in any order
+    memory = Memory(1, 6)
+    memory.bank = seeded(20, 6) + 3000
+    distances, rows = memory.nearest(seeded(9, 6, seed=1) + 3000, 20)
+    assert (distances.diff(dim=1) >= 0).all()
+    wanted = (seeded(9, 6, seed=1)[:, None] - seeded(20, 6)).norm(dim=2)
+    torch.testing.assert_close(distances, wanted.gather(1, rows), rtol=1e-3, atol=1e-3)
+
+
+def test_queries_of_half_precision_are_searched_in_full() -> None:
+    memory = Memory(1, 6)
+    memory.bank = seeded(50, 6)
+    queries = seeded(8, 6, seed=1).bfloat16()
+    distances, _ = memory.nearest(queries, 3)
+    assert distances.dtype == torch.float32
+    torch.testing.assert_close(distances, memory.nearest(queries.float(), 3)[0])
+
+
+def test_published_recipe() -> None:
+    assert (Config().neighbours, KNN.paper.resize_for(224), KNN.paper.eval_size) == (2, 256, 256)
+
+
 def test_search_in_pieces_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = Memory(1, 6)
     memory.bank = seeded(50, 6)

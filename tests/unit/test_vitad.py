@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from bench.api import EncoderInfo
 from bench.encoders import frozen
 from bench.errors import UsageError
+from bench.methods._losses import FeatureLoss, feature_loss
 from bench.methods._vit import Block
 from bench.methods.vitad import Bottleneck, Config, Student, ViTAD
 from bench.run.complexity import complexity
@@ -53,9 +55,21 @@ def test_other_depths_are_divided_likewise() -> None:
     large = ViTAD(Config(encoder="vit_large_patch16_224.augreg_in21k_ft_in1k"))
     assert large.encoder().blocks == (5, 11, 17, 23)
     assert large._decoder(24) == (6, 6, 6)
+    fine = ViTAD(Config(encoder="vit_small_patch8_224.dino"))  # table I, patches of 8 pixels
+    assert frozen.skeleton(fine.encoder()).info.grid == (32, 32)
+    assert ViTAD(Config(encoder="vit_base_patch16_224.dino")).encoder().blocks == (2, 5, 8, 11)
     shallow = ViTAD(Config(encoder="test_vit.r160_in1k", input_size=160))
     assert shallow.encoder().blocks == (0, 2, 3, 5)
     assert shallow._decoder(6) == (2, 1, 2)
+    assert shallow._decoder(9) == (3, 2, 2), "the decoder's first stage is as long as the encoder's last"
+
+
+def test_targets_are_given_back_shallowest_first_in_whatever_order_they_are_named() -> None:
+    method, module = built(targets=(8, 2, 5))
+    assert module.targets == ("block2", "block5", "block8")
+    plain, other = built()
+    other.load_state_dict(module.state_dict())
+    assert method.loss(module, given(method), 0) == plain.loss(other, given(plain), 0)
 
 
 def test_a_cnn_is_refused_with_what_fits() -> None:
@@ -91,7 +105,14 @@ def test_published_recipe() -> None:
     assert Config().steps == 3629 // 8 * 100 == 45_300
     assert ViTAD.overrides["visa"] == {"steps": 108_200}
     assert ViTAD.overrides["realiad"] == {"steps": 455_800}
-    assert "mvtec" not in ViTAD.overrides
+    assert {name: values["steps"] for name, values in ViTAD.overrides.items()} == {
+        "visa": 8659 // 8 * 100,
+        "realiad": 36_465 // 8 * 100,
+        "mvtec_loco": 1778 // 8 * 100,
+        "btad": 1799 // 8 * 100,
+        "mpdd": 888 // 8 * 100,
+        "medical": 13_339 // 8 * 100,
+    }
     assert (ViTAD.paper.crop, ViTAD.paper.eval_size, ViTAD.paper.mask_rule) == (1.0, 256, "ader")
     assert {"pixel/f1max:grid21", "pixel/aupro@0.3:grid100"} < set(ViTAD.paper.metrics)
     assert ViTAD(Config()).clip_norm == 5.0
@@ -186,6 +207,26 @@ def test_loss_map_and_score_against_a_direct_computation() -> None:
         assert found.scores[b].item() == pytest.approx(max(means), rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["cosine_flat", "cosine_point", "l1", "mse"])
+def test_losses_against_loops_and_without_gradient_to_the_target(kind: FeatureLoss) -> None:
+    target, output = (seeded(2, 3, 4, 5, seed=seed).requires_grad_() for seed in (1, 2))
+
+    def distance(p: Tensor, q: Tensor) -> float:
+        return 1 - float((p * q).sum()) / math.sqrt(float((p * p).sum()) * float((q * q).sum()))
+
+    pairs = list(zip(target.detach(), output.detach(), strict=True))
+    terms = {
+        "cosine_flat": [distance(p, q) for p, q in pairs],
+        "cosine_point": [distance(p[:, y, x], q[:, y, x]) for p, q in pairs for y in range(4) for x in range(5)],
+        "l1": [abs(float(a - b)) for p, q in pairs for a, b in zip(p.flatten(), q.flatten(), strict=True)],
+        "mse": [float(a - b) ** 2 for p, q in pairs for a, b in zip(p.flatten(), q.flatten(), strict=True)],
+    }[kind]
+    loss = feature_loss(kind, target, output)
+    assert loss.item() == pytest.approx(sum(terms) / len(terms), rel=1e-12)
+    loss.backward()
+    assert target.grad is None and output.grad is not None and output.grad.any()
+
+
 def test_features_drop_the_class_token_unless_it_is_asked_for() -> None:
     method = ViTAD(Config(class_token=True))
     blocks = {index: seeded(2, PREFIX + 16, DIM, seed=index) for index in (2, 5, 8, 11)}
@@ -257,6 +298,11 @@ def test_fuser_variants_compute_what_they_say() -> None:
     module, tokens = entering(fuser="vit", fuser_depth=2)
     fuser = module.fuser
     torch.testing.assert_close(tokens, slow_block(fuser[1], slow_block(fuser[0], second)))
+    assert all(not layer.bias.any() for layer in fuser.modules() if isinstance(layer, nn.Linear)), "as the decoder's"
+    module, tokens = entering(fuser="conv", fuser_depth=2)
+    fuser = module.eval().fuser
+    assert len(fuser) == 2
+    torch.testing.assert_close(fuser(second), fuser[1](fuser[0](second)))
 
 
 def test_convolution_fuser_keeps_the_grids_order() -> None:
@@ -319,34 +365,23 @@ def test_cosine_schedule() -> None:
     assert all(a > b for a, b in pairwise(rates))
 
 
-def test_training_finds_a_foreign_patch() -> None:
+def test_training_finds_a_foreign_patch(train: Callable[..., Any], highest: Callable[..., Any]) -> None:
     torch.manual_seed(0)
     method = ViTAD(Config(steps=80, lr=3e-3))
-    module = method.build(info()).train()
-    optimizer = method.optimizer(module)
+    module = method.build(info())
     basis = seeded(3, DIM, seed=9).float()
 
     def batch(seed: int) -> dict[str, Tensor]:
         mixed = seeded(8, 16, 3, seed=seed).float().softmax(-1) @ basis
         return {f"block{index}": mixed * (1 + index / 9) + index / 12 for index in (2, 5, 8, 11)}
 
-    losses = []
-    for step in range(80):
-        loss = method.loss(module, batch(step), step)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = train(method, module, batch)
     assert losses[-1] < 0.3 * losses[0]
     odd = batch(1000)
     for value in odd.values():
         value[0, 5] = seeded(DIM, seed=77).float() * 2
-    with torch.no_grad():
-        found = method.anomaly(module.eval(), odd, info(), 40)
-    assert found.scores.argmax() == 0
-    assert found.maps is not None
-    row, column = divmod(int(found.maps[0].argmax()), 40)
-    assert 8 <= row < 20 and 8 <= column < 20
+    image, row, column = highest(method, module, info(), odd)
+    assert image == 0 and 8 <= row < 20 and 8 <= column < 20
 
 
 def test_blocks_are_plain() -> None:

@@ -1,0 +1,113 @@
+"""What cannot work stops before any work: before data are looked for, before weights are read, and says what fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.run.plan import Request, expand
+from bench.run.progress import Silent
+
+VIT = "vit_tiny_patch8_128.bench"
+CNN = "test_resnet.r160_in1k"
+REGISTERS_ONLY = "vit_medium_patch16_reg4_gap_256.sbb_in12k_ft_in1k"
+BARE = "vit_base_patch16_siglip_224.webli"
+GIVES_DINOV2 = "Try vit_base_patch14_reg4_dinov2.lvd142m"
+
+STEPS = {"multi": 10_000, "single": 5_000, "few-shot": 10_000}
+"""Dinomaly's iterations by setting."""
+
+CASES: list[tuple[str, list[str], list[str]]] = [
+    # an encoder of another kind
+    ("dinomaly", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", GIVES_DINOV2]),
+    ("dual_student", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", GIVES_DINOV2]),
+    ("vitad", [f"encoder={CNN}"], ["needs a plain ViT", "is a CNN", "Try vit_small_patch16_224.dino", "rd4ad"]),
+    ("rd4ad", [f"encoder={VIT}"], ["needs a CNN", "is a ViT", "Try wide_resnet50_2.racm_in1k", "vitad and dinomaly"]),
+    ("knn", [f"encoder={CNN}"], ["class token", "is a CNN", GIVES_DINOV2]),
+    # no class token
+    ("dual_student", [f"encoder={REGISTERS_ONLY}"], ["class tokens", "has none", GIVES_DINOV2, "students=decoder"]),
+    ("dual_student", [f"encoder={BARE}"], ["class tokens", "has none", GIVES_DINOV2]),
+    ("knn", [f"encoder={REGISTERS_ONLY}"], ["class token", "ViT without one", GIVES_DINOV2]),
+    ("knn", [f"encoder={BARE}"], ["class token", "ViT without one", GIVES_DINOV2]),
+    # an input size that does not divide
+    *(
+        (method, [f"encoder={VIT}", "input_size=36"], ["input size 36 does not fit", "for example 32 or 40"])
+        for method in ("dinomaly", "dual_student", "vitad", "patchcore", "knn")
+    ),
+    ("rd4ad", [f"encoder={CNN}", "input_size=80"], ["input size 80 does not fit", "for example 64 or 96"]),
+    # layers that are not there
+    ("dinomaly", ["layers=[5,6,7,8,9,10,11,13]"], ["blocks [5, 6, 7, 8, 9, 10, 11, 13] do not fit", "0 to 11"]),
+    ("dinomaly", ["layers=[9,8,7,6,5,4,3,2]"], ["ascending", "0 to 11"]),
+    ("dual_student", ["layers=[0,1,2,3,4,5,6,40]"], ["blocks [0, 1, 2, 3, 4, 5, 6, 40] do not fit", "0 to 11"]),
+    ("dual_student", ["layers=[9,8,7,6,5,4,3,2]"], ["ascending", "0 to 11"]),
+    ("vitad", ["targets=[2,5,13]"], ["blocks [2, 5, 11, 13] do not fit", "0 to 11"]),
+    ("vitad", ["fused=[14]"], ["do not fit", "0 to 11"]),
+    ("rd4ad", [f"encoder={CNN}", "stages=[2,3,7]"], ["do not fit", "0 to 4"]),
+    ("rd4ad", [f"encoder={CNN}", "stages=[1,2,4]"], ["strides", "twice the one before"]),
+    ("patchcore", [f"encoder={VIT}", "layers=[3,15]"], ["do not fit", "0 to"]),
+    ("dinomaly", [f"encoder={VIT}", "layers=[1,2]"], ["dinomaly.groups", "exactly once"]),
+    ("dinomaly", ["encoder=test_vit.r160_in1k"], ["6 blocks", "--set dinomaly.layers=[...]"]),
+    # settings that contradict each other
+    ("dinomaly", ["decoder_depth=4"], ["decoder_groups", "count from 0 to 3"]),
+    ("dinomaly", ["neighbour_mask=4"], ["no middle patch", "3 or 5"]),
+    ("dinomaly", ["constraint=1-group", "groups=[[0],[1]]"], ["dinomaly.groups", "no effect", "constraint 1-group"]),
+    ("dual_student", ["students=encoder", "ensemble=sum"], ["dual_student.ensemble", "no effect", "students encoder"]),
+    ("vitad", ["targets=[2,5]"], ["vitad.decoder", "for each of the 2"]),
+    ("vitad", ["fused=[8,11]", "fuser=none"], ["vitad.fuser 'none' does not fit", "vitad.fuse=add"]),
+    ("vitad", ["fuser=conv", "class_token=true"], ["'conv' takes no class token"]),
+    ("vitad", ["fuser_depth=3"], ["vitad.fuser_depth = 3 has no effect", "fuser linear"]),
+    ("rd4ad", [f"encoder={CNN}", "input_size=32", "batch_size=1"], ["single images of 32 pixels", "batch_size of 2"]),
+    ("patchcore", ["neighbourhood=4"], ["neighbourhood is 4", "odd"]),
+    # values out of range, settings that are not there
+    ("dinomaly", ["dropout=1"], ["dinomaly: dropout = 1", "less than 1", "bench show dinomaly"]),
+    ("vitad", ["loss=l2"], ["vitad: loss = 'l2'", "cosine_flat"]),
+    ("knn", ["steps=5"], ["knn: steps = 5", "less than or equal to 0"]),
+    ("rd4ad", ["fuser_widht=3"], ["no setting 'fuser_widht'", "Did you mean 'fuser_width'?"]),
+    ("dinomaly", ["encoder=vit_base_patch14_dinov2.lvd142n"], ["unknown encoder", "Did you mean"]),
+]
+
+
+@pytest.mark.parametrize(("method", "values", "words"), CASES, ids=lambda value: str(value)[:60])
+def test_what_does_not_fit_is_refused_before_any_work(
+    method: str, values: list[str], words: list[str], bench: Callable[..., Any], tmp_path: Path
+) -> None:
+    pairs = [part for value in values for part in ("--set", f"{method}.{value}")]
+    # neither the data nor the weights are there: whoever looked for them would say so instead
+    given = ("--datasets", "mvtec", "--data-root", "nowhere", "--weights", "nowhere", "--results", "out")
+    done = bench("run", "--methods", method, *given, *pairs)
+    assert done.returncode == 2
+    for word in words:
+        assert word in done.stderr, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fits_looks_for_weights_and_data_next(bench: Callable[..., Any]) -> None:
+    """The refusals above are not those of the missing folders."""
+    given = ("run", "--methods", "patchcore", "--datasets", "mvtec", "--data-root", "nowhere", "--results", "out")
+    assert "no weights folder nowhere" in bench(*given, "--weights", "nowhere", "--encoder", BARE).stderr
+    assert "no such folder" in bench(*given, "--encoder", VIT).stderr
+
+
+def test_the_papers_values_of_a_setting_are_planned(tree: Path) -> None:
+    asked = Request(
+        methods=("dinomaly", "dual_student", "vitad"),
+        datasets=("folder",),
+        settings=("multi", "single", "few-shot"),
+        shots=2,
+        encoder=VIT,
+        data_roots=(str(tree),),
+    )
+    cells = expand(asked, Silent())
+    found = {(cell.method.name, cell.task.setting): cell.method.config.steps for cell in cells}
+    assert len(cells) == 3 * (1 + 2 + 1)
+    assert found == {
+        **{("dinomaly", setting): steps for setting, steps in STEPS.items()},
+        ("dual_student", "multi"): 50_000,
+        ("dual_student", "single"): 5_000,
+        ("dual_student", "few-shot"): 50_000,
+        **dict.fromkeys([("vitad", setting) for setting in STEPS], 45_300),
+    }
+    assert {cell.changed for cell in cells} == {("encoder",)}, "the paper's own values count as unchanged"

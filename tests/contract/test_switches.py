@@ -1,0 +1,228 @@
+"""Every setting of every method does something: changed by itself, it changes what can be seen of the method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.api import EncoderInfo, Method
+from bench.errors import UsageError
+from bench.registry import METHODS
+
+Change = tuple[dict[str, Any], Any]
+"""Settings under which a setting acts, and a value for it that is not its default."""
+
+MEAN = (0.0, 0.0, 0.0)
+VIT = EncoderInfo("fake", "vit", 12, 12, 3, 14, 2, (4, 4), 56, MEAN, MEAN)
+CNN = EncoderInfo("resnet18", "cnn", 20, 5, 0, 16, 0, (4, 4), 64, MEAN, MEAN, (8, 12, 20))
+SIDES = (32, 16, 8, 4, 2)
+"""Sides of a CNN's stages in a picture of 64 pixels."""
+STEP = 700
+
+DINOMALY: dict[str, Change] = {
+    "encoder": ({}, "vit_small_patch14_reg4_dinov2.lvd142m"),
+    "input_size": ({}, 280),
+    "position": ({}, "timm"),
+    "layers": ({}, (1, 2, 3, 4, 5, 6, 7, 8)),
+    "constraint": ({}, "1-group"),
+    "groups": ({}, ((0, 1, 2), (3, 4, 5, 6, 7))),
+    "decoder_groups": ({}, ((0, 1), (2, 3))),
+    "decoder_depth": ({}, 9),
+    "dropout": ({}, 0.5),
+    "jitter": ({}, 20.0),
+    "mlp_ratio": ({}, 2.0),
+    "norm_eps": ({}, 0.1),
+    "attention": ({}, "softmax"),
+    "neighbour_mask": ({}, 3),
+    "attention_eps": ({}, 0.5),
+    "init_std": ({}, 0.1),
+    "hard_mining": ({}, 0.5),
+    "hard_mining_steps": ({}, 900),
+    "hard_mining_factor": ({}, 0.5),
+    "steps": ({}, 5000),
+    "lr": ({}, 1e-3),
+    "final_lr": ({}, 1e-4),
+    "warmup": ({}, 10),
+    "weight_decay": ({}, 0.01),
+    "betas": ({}, (0.8, 0.999)),
+    "eps": ({}, 1e-6),
+    "amsgrad": ({}, False),
+    "clip_norm": ({}, 1.0),
+    "smoothing_sigma": ({}, 1.0),
+    "score_share": ({}, 0.1),
+}
+CHANGES: dict[str, dict[str, Change]] = {
+    "dinomaly": DINOMALY,
+    "dual_student": {
+        **DINOMALY,
+        "students": ({}, "encoder"),
+        "objective": ({}, "sum"),
+        "ensemble": ({}, "sum"),
+        "score_tokens": ({}, "all"),
+        "local_score": ({}, "loss"),
+        "class_tokens": ({}, "normed"),
+        "encoder_weight": ({}, 0.5),
+        "final_norm": ({}, False),
+        "layer_scale": ({}, 0.1),
+        "student_norm_eps": ({}, 0.1),
+        "student_init_std": ({}, 0.1),
+    },
+    "vitad": {
+        "encoder": ({}, "vit_base_patch16_224.dino"),
+        "input_size": ({}, 224),
+        "targets": ({}, (1, 5, 8)),
+        "fused": ({}, (12,)),
+        "decoder": ({}, (2, 3, 4)),
+        "fuser": ({}, "none"),
+        "fuser_depth": ({"fuser": "vit"}, 2),
+        "fuse": ({"fused": (8, 11)}, "add"),
+        "class_token": ({}, True),
+        "position_embedding": ({}, False),
+        "mlp_ratio": ({}, 2.0),
+        "norm_eps": ({}, 0.1),
+        "init_std": ({}, 0.1),
+        "loss": ({}, "mse"),
+        "steps": ({}, 1000),
+        "lr": ({}, 1e-3),
+        "schedule": ({}, "cosine"),
+        "decay_at": ({}, 0.5),
+        "decay": ({}, 0.5),
+        "weight_decay": ({}, 0.01),
+        "betas": ({}, (0.8, 0.999)),
+        "eps": ({}, 1e-6),
+        "clip_norm": ({}, 1.0),
+        "smoothing_sigma": ({}, 1.0),
+        "score_pool": ({}, 4),
+    },
+    "rd4ad": {
+        "variant": ({}, "original"),
+        "encoder": ({}, "mobilenetv2_100"),
+        "input_size": ({}, 128),
+        "stages": ({}, (0, 1, 2)),
+        "fuser_width": ({}, 128),
+        "rectified": ({}, False),
+        "loss": ({}, "l1"),
+        "steps": ({}, 1000),
+        "lr": ({}, 1e-3),
+        "betas": ({}, (0.8, 0.999)),
+        "decay_at": ({}, 0.5),
+        "decay": ({}, 0.5),
+        "clip_norm": ({}, 1.0),
+        "smoothing_sigma": ({}, 1.0),
+    },
+    "patchcore": {
+        "encoder": ({}, "mobilenetv2_100"),
+        "input_size": ({}, 112),
+        "layers": ({}, (1, 2)),
+        "neighbourhood": ({}, 5),
+        "dim": ({}, 8),
+        "candidates": ({}, 20),
+        "share": ({}, 0.5),
+        "projection": ({}, 2),
+        "reweight_neighbours": ({}, 0),
+        "smoothing_sigma": ({}, 1.0),
+    },
+    "knn": {
+        "encoder": ({}, "vit_small_patch16_224.dino"),
+        "input_size": ({}, 224),
+        "neighbours": ({}, 1),
+        "unit_length": ({}, False),
+    },
+}
+SEEN: dict[tuple[str, str], dict[str, Any]] = {}
+"""What was seen of a method under some settings, so that it is looked at once."""
+HARNESS = {"batch_size"}
+"""Read by the training loop, not by methods; so is `steps` where nothing is trained."""
+
+
+def seeded(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def seen(method: Method) -> dict[str, Any]:
+    """All that the harness gets from a method: what it asks for, builds, trains with, remembers and predicts."""
+    request = method.encoder()
+    info = VIT if method.name in ("dinomaly", "dual_student", "vitad", "knn") else CNN
+    if info is VIT:
+        blocks = {index: seeded(3, 18, 12, seed=index + 2) for index in request.blocks}
+    else:
+        widths = dict(zip(request.blocks, CNN.channels, strict=False))
+        blocks = {index: seeded(3, widths[index], SIDES[index], SIDES[index], seed=index) for index in request.blocks}
+    features = method.features(blocks, info)
+    torch.manual_seed(0)
+    module = method.build(info)
+    found: dict[str, Any] = {"request": request, "clip": method.clip_norm, **features}
+    found |= {f"built {name}": value.clone() for name, value in module.state_dict().items()}
+    torch.manual_seed(1)
+    with torch.no_grad():
+        method.fit(module, [features])
+    if method.config.steps:
+        loss = method.loss(module.train(), features, STEP)
+        loss.backward()
+        found["loss"] = loss.detach()
+        found |= {f"gradient {name}": param.grad for name, param in module.named_parameters()}
+        groups = method.optimizer(module).param_groups
+        found["optimizer"] = [{key: value for key, value in group.items() if key != "params"} for group in groups]
+        found["rates"] = [method.learning_rate(step) for step in (*range(0, 120, 5), *range(500, 50_000, 500))]
+    found |= {f"known {name}": value for name, value in module.state_dict().items()}
+    with torch.no_grad():
+        prediction = method.anomaly(module.eval(), features, info, 40)
+    return found | {"scores": prediction.scores, "maps": prediction.maps}
+
+
+def alike(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and torch.equal(one, other)
+    return bool(type(one) is type(other) and one == other)
+
+
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name, keys in CHANGES.items() for key in keys])
+def test_a_setting_changes_what_is_seen(name: str, key: str) -> None:
+    kind = METHODS.load(name)
+    under, value = CHANGES[name][key]
+    if (name, repr(under)) not in SEEN:
+        SEEN[name, repr(under)] = seen(kind(kind.Config(**under)))
+    before, after = SEEN[name, repr(under)], seen(kind(kind.Config(**{**under, key: value})))
+    assert before.keys() != after.keys() or not all(alike(before[part], after[part]) for part in before)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_is_seen_is_a_function_of_the_settings(name: str) -> None:
+    """Else the test above could not fail."""
+    kind = METHODS.load(name)
+    before, after = (seen(kind(kind.Config())) for _ in range(2))
+    assert before.keys() == after.keys() and all(alike(before[part], after[part]) for part in before)
+
+
+@pytest.mark.parametrize("name", METHODS.builtin)
+def test_no_setting_is_left_out(name: str) -> None:
+    fields = METHODS.load(name).Config.model_fields
+    unread = HARNESS | (set() if fields["steps"].default else {"steps"})
+    assert set(fields) - unread == set(CHANGES[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("dinomaly", {"constraint": "1-group", "groups": ((0,), (1, 2, 3, 4, 5, 6, 7))}),
+        ("dinomaly", {"constraint": "layer-to-layer", "decoder_groups": ((0,), (1,))}),
+        ("dual_student", {"students": "encoder", "ensemble": "sum"}),
+        ("dual_student", {"students": "decoder", "objective": "sum"}),
+        ("dual_student", {"students": "decoder", "score_tokens": "all"}),
+        ("dual_student", {"students": "decoder", "class_tokens": "normed"}),
+        ("dual_student", {"students": "decoder", "encoder_weight": 2.0}),
+        ("dual_student", {"students": "encoder", "local_score": "loss"}),
+        ("vitad", {"fuser_depth": 3}),
+        ("vitad", {"fuser": "none", "fuser_depth": 3}),
+        ("vitad", {"fuse": "add"}),
+        ("vitad", {"schedule": "cosine", "decay": 0.5}),
+        ("vitad", {"schedule": "cosine", "decay_at": 0.5}),
+    ],
+)
+def test_a_setting_without_effect_is_refused(name: str, values: dict[str, Any]) -> None:
+    kind = METHODS.load(name)
+    with pytest.raises(UsageError, match=rf"{name}\.({'|'.join(values)}) = .* has no effect with .*bench show {name}"):
+        kind(kind.Config(**values))
