@@ -1,16 +1,28 @@
-# make demo: set everything up, run the demo suite.   make test: set everything up, run all checks.
+# make demo: set everything up, run the demo suite, report it.   make test: set everything up, run all checks.
+# make example: the committed report under reports/example, of the records in RECORDS (several folders may be named).
 # make speed: the metrics' time and memory beside other packages', 10 minutes and 12 GB.
 # An active virtual environment is used; otherwise .venv is made here.
 PYTHON ?= python3
 VENV ?= $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
+CHROMIUM ?= chromium
+RECORDS ?= results/runs
 READY := $(VENV)/.bench-ready
 
-.PHONY: demo test speed check format install clean
+.PHONY: demo example test speed check format install clean
 
 demo: $(READY)
-	$(BIN)/bench run --suite demo
-	@echo "run again: $(BIN)/bench run --suite demo    look at the images: $(BIN)/bench data sheet demo --out demo.png"
+	$(BIN)/bench run --suite demo --keep-maps
+	$(BIN)/bench report --datasets demo --out reports/demo --format html,latex
+	@if command -v pdflatex > /dev/null; then cd reports/demo/latex && for one in standalone/*.tex; do \
+	  pdflatex -interaction=batchmode -halt-on-error $$one > /dev/null; done; fi
+	@echo "look at: reports/demo/report.html    the images: $(BIN)/bench data sheet demo --out demo.png"
+
+example: $(READY)
+	rm -rf reports/example
+	$(BIN)/bench report $(addprefix --results ,$(RECORDS)) --datasets demo --out reports/example --format html,latex
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --hide-scrollbars --force-device-scale-factor=1.5 \
+	  --window-size=1200,840 --screenshot=$(CURDIR)/reports/example/report.png file://$(CURDIR)/reports/example/report.html
 
 # a process a core, so torch needs no threads of its own
 test: check

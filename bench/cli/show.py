@@ -18,6 +18,9 @@ Examples:
   bench show mvtec --json
 """
 
+COUNTED = {"train": "train", "val": "validation", "good": "good", "bad": "anomalous"}
+"""Fields of bench.api.Counts -> headings."""
+
 
 @click.command(epilog=EPILOG)
 @click.argument("name")
@@ -125,15 +128,20 @@ def _print_card(card: dict[str, Any]) -> None:
         out.print(Text(f"{key:9} {card[key]}"), soft_wrap=True)
     for note in card["notes"]:
         out.print(Text(f"note      {note}"), soft_wrap=True)
+    for split, normal in card["splits"].items():
+        out.print(Text(f"split {split}   normal: {', '.join(normal)}"), soft_wrap=True)
     if card["counts"]:
+        # validation images are in few sets, and a semantic class is anomalous in some splits and normal in others
+        keys = [key for key in COUNTED if any(counts[key] for counts in card["counts"].values())]
+        headings = COUNTED if "bad" in keys else {**COUNTED, "good": "test"}
         table = Table(box=None, pad_edge=False)
         table.add_column("class")
-        for column in ("train", "good", "anomalous"):
-            table.add_column(column, justify="right")
+        for key in keys:
+            table.add_column(headings[key], justify="right")
         for cls, counts in card["counts"].items():
-            table.add_row(Text(cls), *(str(counts[key]) for key in ("train", "good", "bad")))
-        sums = (sum(counts[key] for counts in card["counts"].values()) for key in ("train", "good", "bad"))
-        table.add_row("[bold]all", *(f"[bold]{total}" for total in sums))
+            table.add_row(Text(cls), *(f"{counts[key]:,}" for key in keys))
+        sums = (sum(counts[key] for counts in card["counts"].values()) for key in keys)
+        table.add_row("[bold]all", *(f"[bold]{total:,}" for total in sums))
         out.print(table)
     elif total := card["totals"]:
         line = f"counts    {total['train']:,} training images, {total['good']:,} normal, {total['bad']:,} anomalous"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from bench.names import harmless
 from bench.report.names import heading
 from bench.run.progress import Advance
 from bench.store.record import Record
@@ -22,6 +24,11 @@ PIPED_WIDTH = 10_000
 
 
 class _Console(Console):
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Spell control characters of names instead of sending them; those that move the cursor are rich's own."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(harmless(segment.text), segment.style)
+
     def on_broken_pipe(self) -> None:
         """Leave it to bench.cli.main, where rich would exit with code 1 as if a cell had failed."""
         raise
@@ -123,8 +130,9 @@ def _mean_label(row: Row) -> str:
 
 def score_line(record: Record) -> str:
     """Return a part's scores in one line, undefined ones left out: `A  I-AUROC 98.1, I-AP 97.0`."""
-    scores = record.scores[record.cell.part]
-    known = (f"{heading(metric)} {percent(found)}" for metric, found in scores.values.items() if found is not None)
+    own = [scores for name, scores in record.scores.items() if name == record.cell.part]
+    found = (pair for scores in own for pair in scores.values.items())
+    known = (f"{heading(metric)} {percent(number)}" for metric, number in found if number is not None)
     return f"{record.cell.part}  {', '.join(known)}"
 
 
@@ -134,12 +142,11 @@ def footnotes(row: Row) -> list[str]:
     if row.head.changed:
         changes = ", ".join(f"{key} = {row.head.config[key]}" for key in row.head.changed)
         notes.append(f"not the paper's settings: {changes}")
+    if "train" in row.head.reduced:
+        size = row.head.reduced["train"]
+        notes.append(f"not the settings stated: trained with {size} images a step, for want of memory")
     if row.head.external is not None:
-        taken = row.head.external.image_score
-        how = "image scores as given" if taken == "given" else f"image scores: {taken} of the map"
-        notes.append(
-            f"another program's output, scored here; {', '.join(filter(None, (how, row.head.external.resized)))}"
-        )
+        notes.append(row.head.external.note)
     lines = {name: scores.undefined for name, scores in row.lines.items()}
     if row.head.pooled is not None:
         lines["pooled"] = row.head.pooled.undefined

@@ -17,6 +17,8 @@ from typing import Any
 from bench.errors import UsageError
 
 FOLDER = Path(__file__).parent
+DIGITS = 12
+"""Numbers with more before the point are neither scores nor costs."""
 MEAN = "mean"
 """What stands in place of a class for a mean that the paper prints."""
 HEADER = (
@@ -103,9 +105,13 @@ def read(path: Path) -> tuple[Score, ...]:
     """Return the rows of one file in the paper's order.
 
     Raises:
-        UsageError: another header than HEADER, a row of another length, or a value that is no number.
+        UsageError: no file, another header than HEADER, a row of another length, or a value that is no number.
     """
-    with path.open(newline="", encoding="utf-8") as file:
+    try:
+        file = path.open(newline="", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}. {_SEE}") from error
+    with file:
         lines = csv.reader(file, strict=True)
         try:
             header = tuple(next(lines, ()))
@@ -124,7 +130,9 @@ def _score(path: Path, line: int, cells: list[str]) -> Score:
         raise UsageError(f"{path}, line {line}: {len(cells)} cells, expected {len(HEADER)}. {_SEE}")
     score = Score(*cells)
     try:
-        finite = score.number.is_finite() and Decimal(score.std or 0).is_finite()
+        finite = all(
+            number.is_finite() and number.adjusted() < DIGITS for number in (score.number, Decimal(score.std or 0))
+        )
     except InvalidOperation:
         finite = False
     if not finite:

@@ -9,6 +9,15 @@ from collections.abc import Sequence
 
 from bench.report.table import Cell, Column, Row, Table
 
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def inert(text: str) -> str:
+    """Return a name or a note that a spreadsheet shows and does not compute: an apostrophe comes before a formula."""
+    # Python's writer quotes newlines, but not this one, at which many readers end a line
+    shown = text.replace("\r", " ")
+    return f"'{shown}" if text.startswith(_FORMULAS) else shown
+
 
 def delimited(table: Table) -> str:
     """Return the table: a header, then a line a row.
@@ -23,19 +32,19 @@ def delimited(table: Table) -> str:
         head += [name, *(f"{name} {extra}" for extra in _extras(table, place))]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_distinct([*head, "notes"]))
+    writer.writerow(map(inert, _distinct([*head, "notes"])))
     for block in table.blocks:
         for row in block.rows:
-            named = [block.title] if table.block_stub else []
-            line = [*named, row.title, "" if any(column.source for column in table.columns) else row.source]
+            named = [inert(block.title)] if table.block_stub else []
+            line = [*named, inert(row.title), "" if any(column.source for column in table.columns) else row.source]
             for place, (cell, column) in enumerate(zip(row.cells, table.columns, strict=True)):
                 line.append(_text(table, cell, column))
                 line += [_extra(table, cell, column, extra) for extra in _extras(table, place)]
-            writer.writerow([*line, _notes(row)])
+            writer.writerow([*line, inert(_notes(row))])
     if any(column.notes for column in table.columns):
         line = ["notes", *[""] * (len(stubs) - 1)]
         for place, column in enumerate(table.columns):
-            line += ["; ".join(column.notes), *[""] * len(_extras(table, place))]
+            line += [inert("; ".join(column.notes)), *[""] * len(_extras(table, place))]
         writer.writerow([*line, ""])
     return out.getvalue()
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
 
 from bench.errors import BenchError
 from bench.protocol import Protocol
@@ -23,6 +24,8 @@ AGREES = 1e-9
 """Scores computed again from the same per-image scores differ by rounding alone."""
 
 
+_COLUMNS = {"id": "string", "class": "string", "defect": "string", "label": "int64", "score": "float64"}
+"""Of the per-image scores, as Parquet calls them."""
 MOST_MASKS = 6000
 """Test images of a record; reading the masks of more takes longer than anybody waits for a report."""
 
@@ -87,8 +90,11 @@ class Evidence:
             raise Lacking(f"{record.cell.method} left no anomaly maps of {cls}: it may score images alone")
         try:
             maps: npt.NDArray[np.float32] = np.load(path, mmap_mode="r")
-        except (OSError, ValueError) as error:
+        except Exception as error:  # NumPy's reader of headers raises a dozen kinds on bad bytes
             raise Lacking(f"{path.name} cannot be read: {error}") from error
+        side = protocol_of(record).eval_size
+        if maps.dtype != np.float32 or maps.shape != (len(self.images(record)[cls].ids), side, side):
+            raise Lacking(f"{path.name} holds {maps.dtype} {list(maps.shape)}, which are no maps of these images")
         return maps
 
     def samples(self, record: Record, ids: Sequence[str]) -> tuple[Dataset, list[Sample]]:
@@ -153,10 +159,9 @@ class Evidence:
 
 def protocol_of(record: Record) -> Protocol:
     """Return the record's protocol as the code takes it. Raises Lacking for one of an unknown shape."""
-    fields: dict[str, Any] = dict(record.protocol.fields)
     try:
-        return Protocol(**{**fields, "metrics": tuple(fields.get("metrics", ()))})
-    except TypeError as error:
+        return TypeAdapter(Protocol).validate_python(record.protocol.fields)
+    except ValidationError as error:
         raise Lacking(f"protocol {record.protocol.name} v{record.protocol.version} is not known here") from error
 
 
@@ -165,9 +170,12 @@ def _read_images(path: Path) -> dict[str, Images]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, columns=["id", "class", "defect", "label", "score"]).to_pydict()
-    except (OSError, pa.ArrowException, KeyError) as error:
+        found = pq.read_table(path, columns=list(_COLUMNS), page_checksum_verification=True).select(list(_COLUMNS))
+        table = found.cast(pa.schema(_COLUMNS.items())).to_pydict()
+    except (OSError, ValueError, pa.ArrowException, KeyError) as error:
         raise Lacking(f"{path.name} cannot be read: {error}") from error
+    if any(column.null_count for column in found.columns) or not np.isfinite(table["score"]).all():
+        raise Lacking(f"{path.name} has lines without an id, a class, a label or a score")
     places: dict[str, list[int]] = {}
     for place, cls in enumerate(table["class"]):
         places.setdefault(cls, []).append(place)

@@ -6,10 +6,11 @@ import base64
 import hashlib
 import io
 import json
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -21,7 +22,7 @@ from bench.report.figures.drawing import Figure
 from bench.report.figures.gallery import TILES, Gallery, Pixels
 from bench.report.illustrate import Illustrations
 from bench.report.names import dataset_title
-from bench.report.table import Block, Cell, Column, Row, Table, letters
+from bench.report.table import MINUS, Block, Cell, Column, Row, Table, letters
 from bench.store.files import file_name
 from bench.store.record import Record
 
@@ -33,6 +34,7 @@ LARGE = 2000
 """Cells."""
 GROUPS = {"image": "Image level", "pixel": "Pixel level", "sample": "Object level", "mad": "mAD", "cost": "Cost"}
 """Groups of metrics that can be switched off, as metric ids begin."""
+RANKS = ("", " best", " second")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,12 @@ class Place:
     key: str
     """Full value to sort by; empty where there is none."""
     css: str
-    detail: str
-    """Records by place in the page, and what else a click shows, as JSON; empty where a click shows nothing."""
+    records: str
+    """Places in the page's data of the records behind it."""
+    interval: str
+    """Its ends."""
+    where: str
+    """Where it is printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ class Sheet:
     table: Table
     columns: tuple[tuple[Column, str, str], ...]
     """Column, class names and footnote marks."""
+    besides: tuple[tuple[bool, bool], ...]
+    """Whether any number of a column has a spread, and a difference, whose place the others keep free."""
     spans: tuple[tuple[str, int, int, str], ...]
     """Group heading, columns, published ones among them, and class names."""
     blocks: tuple[tuple[Block, tuple[Line, ...]], ...]
@@ -125,7 +133,7 @@ def page(title: str, tables: Sequence[Table], records: Sequence[Record], extras:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["jpeg"] = _jpeg
+    environment.filters["picture"] = _picture
     return environment.get_template("page.html.jinja").render(values)
 
 
@@ -178,31 +186,30 @@ def _sheet(table: Table, places: dict[str, int]) -> Sheet:
         )
         for block in table.blocks
     )
-    return Sheet(
-        table, columns, tuple(spans), blocks, tuple((mark, note) for note, mark in footnotes.items()), _about(table)
+    besides = tuple(
+        (any(cell.std is not None for cell in cells), any(cell.difference is not None for cell in cells))
+        for cells in zip(*(row.cells for row in table.rows), strict=True)
     )
+    marked = tuple((mark, note) for note, mark in footnotes.items())
+    return Sheet(table, columns, besides, tuple(spans), blocks, marked, _about(table))
 
 
 def _place(table: Table, cell: Cell, column: Column, css: str, marks: str, places: dict[str, int]) -> Place:
-    detail: dict[str, Any] = {}
-    if records := [places[name] for name in cell.records if name in places]:
-        detail["r"] = records
-    if cell.where:
-        detail["w"] = cell.where
+    interval = ""
     if cell.interval:
         scale = 100 if column.unit == "percent" else 1
-        detail["i"] = [f"{scale * end:.{table.places(column) + 1}f}" for end in cell.interval]
-    if cell.notes:
-        detail["n"] = list(cell.notes)
-    rank = {0: "", 1: " best", 2: " second"}[cell.rank]
+        interval = " to ".join(f"{scale * end:.{table.places(column) + 1}f}" for end in cell.interval)
+    text = table.shown(cell, column)
     return Place(
-        text=table.shown(cell, column),
+        text=MINUS + text[1:] if cell.value is not None and text.startswith("-") else text,
         spread=table.shown_std(cell, column),
         difference=table.shown_difference(cell, column),
         marks=marks,
-        key="" if cell.value is None else f"{cell.value:.9g}",
-        css=f"{css}{rank}",
-        detail=json.dumps(detail, separators=(",", ":")) if detail else "",
+        key="" if cell.value is None else f"{cell.value:.6g}",
+        css=css + RANKS[cell.rank],
+        records=" ".join(str(places[name]) for name in cell.records if name in places),
+        interval=interval,
+        where=cell.where,
     )
 
 
@@ -238,18 +245,19 @@ def _svg(figure: Figure) -> Markup:
 
 
 def _reasons(items: Iterable[Figure | Gallery]) -> list[tuple[str, list[str]]]:
-    """Return each reason why figures are absent with their titles."""
+    """Return each reason why figures are absent with their titles; a page that is shown around tells no folders."""
     found: dict[str, list[str]] = {}
     for item in items:
         if item.absent:
-            found.setdefault(item.absent, []).append(f"{item.title} ({item.dataset})" if item.dataset else item.title)
+            why = re.sub(r"(?<![\w./:-])(?:/[^\s/:;,()]+)+/", "…/", item.absent)
+            found.setdefault(why, []).append(f"{item.title} ({item.dataset})" if item.dataset else item.title)
     return list(found.items())
 
 
-def _jpeg(tile: Pixels) -> str:
+def _picture(tile: Pixels) -> str:
     out = io.BytesIO()
-    Image.fromarray(tile).save(out, "JPEG", quality=84)
-    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+    Image.fromarray(tile).save(out, "WEBP", quality=72, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def _details(records: Sequence[Record]) -> dict[str, Any]:
@@ -273,7 +281,7 @@ def _details(records: Sequence[Record]) -> dict[str, Any]:
             {
                 "title": f"{cell.title}, seed {cell.seed}",
                 "file": where,
-                "command": shlex.join(record.command),
+                "command": shlex.join(map(_shortened, record.command)),
                 "created": record.created,
                 "protocol": once(record.protocol.model_dump(mode="json")),
                 "metrics": record.metric_version,
@@ -282,10 +290,17 @@ def _details(records: Sequence[Record]) -> dict[str, Any]:
                 "encoder": once(record.encoder.model_dump(mode="json")),
                 "environment": once(record.environment.model_dump(mode="json")),
                 "dataset": once(record.dataset.model_dump(mode="json", exclude={"chosen"})),
+                "external": once(record.external.model_dump(mode="json")) if record.external else None,
                 "seconds": once({phase: round(spent, 2) for phase, spent in made.seconds.items()}) if made else None,
             }
         )
     return {"shared": shared, "records": found}
+
+
+def _shortened(argument: str) -> str:
+    """Return an argument of a command without the folders of this machine: `mvtec=…/mvtec`."""
+    name, equals, given = argument.rpartition("=")
+    return f"{name}{equals}…/{PurePath(given).name}" if given.startswith("/") else argument
 
 
 def _json(value: Any) -> str:

@@ -25,7 +25,7 @@ from bench.store.record import Record
 if TYPE_CHECKING:
     from bench.report.write import Report
 
-DATASETS = 6
+DATASETS = 4
 """Datasets with figures; a page with more is slow to make and to read."""
 CONFIGURATIONS = 12
 """Lines in figures of one dataset."""

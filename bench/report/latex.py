@@ -140,7 +140,7 @@ def _block(table: Table, block: Block) -> list[str]:
     lines = []
     spans = _spans(block.rows) if table.mixes_rows else [1] * len(block.rows)
     for number, (row, span) in enumerate(zip(block.rows, spans, strict=True)):
-        if row.summary and number:
+        if row.summary and number and not block.rows[number - 1].summary:
             lines.append(
                 r"\cmidrule{2-" + f"{len(table.stubs) + len(table.columns)}}}" if table.block_stub else r"\midrule"
             )
@@ -178,6 +178,8 @@ def _over(rows: int, text: str) -> str:
 
 def _cell(table: Table, cell: Cell, column: Column) -> str:
     text = tex(table.shown(cell, column))
+    if cell.value is not None and text.startswith("-"):
+        text = f"$-${text[1:]}"
     text = {0: text, 1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}[cell.rank]
     spread, difference = table.shown_std(cell, column), table.shown_difference(cell, column)
     if spread:

@@ -18,6 +18,18 @@ COSTS_NOTE = (
     "Memory is the highest of the device, or of the process where there is none. Published costs are of the papers' "
     "own machines and training sets."
 )
+POOLED_NOTE = "Pooled: all classes in one ranking, as one threshold for all of them sees them."
+EXTRA = {
+    "family": "I-AUROC of a family: its anomalous images against all normal ones, as MVTec LOCO's authors report.",
+    "sample": "Object level: things shown by several images, each scored by the highest of its images' scores.",
+}
+"""What metrics beside the seven are, see bench.run.extras."""
+MOST = 16
+"""Configurations of ours in a table of classes, a column a metric each; more are neither read nor quickly drawn."""
+REPEATED = 100
+"""Blocks in a table of seeds."""
+BY = "image/auroc"
+"""Metric whose mean says which are the best."""
 
 
 def overview(
@@ -80,9 +92,13 @@ def _matrix(name: str, title: str, lines: Sequence[Line], columns: Sequence[Colu
 
 
 def classes(name: str, title: str, lines: Sequence[Line], dataset: str, decimals: int = 1) -> Table:
-    """Return classes as rows and methods as columns, grouped by metric; of one line alone, metrics as columns."""
+    """Return classes as rows and methods as columns, grouped by metric; of one line alone, metrics as columns.
+
+    Below the mean stands what all classes ranked together score, where records have it.
+    """
     rules = usual(lines, [dataset])
-    own = [line for line in lines if line.classes(dataset)]
+    known = [line for line in lines if line.classes(dataset)]
+    own = _best(known, dataset)
     found = _classes(own, dataset)
     extra = dict.fromkeys(metric for line in own for metric in line.extra(dataset))
     metrics = (*SEVEN, MAD, *extra)
@@ -93,41 +109,72 @@ def classes(name: str, title: str, lines: Sequence[Line], dataset: str, decimals
             notes = () if alone else line.notes(dataset, rules)
             named = replace(metric_column(metric), method=line.method, source=line.source, notes=notes)
             columns.append(named if alone else replace(named, title=line.title, group=heading(metric)))
-    body = []
-    for cls in (*found, ""):
-        across = cells(own * len(metrics), columns, dataset, cls)
+
+    def across(label: str, numbers: Sequence[Cell], cls: str = "") -> Row:
         marked: list[Cell] = []
         # methods are compared along the row, metric by metric
         for place, metric in enumerate(metrics):
             first = place * len(own)
             keys = [line.comparable(dataset, metric) for line in own]
-            marked += ranked(across[first : first + len(own)], keys, columns[first], decimals)
-        body.append(Row(cls or f"mean of {len(found)}", tuple(marked), dataset=dataset, cls=cls, summary=not cls))
+            marked += ranked(numbers[first : first + len(own)], keys, columns[first], decimals)
+        return Row(label, tuple(marked), dataset=dataset, cls=cls, summary=not cls)
+
+    body = [
+        across(cls or f"mean of {len(found)}", cells(own * len(metrics), columns, dataset, cls), cls)
+        for cls in (*found, "")
+    ]
+    pooled = [line.pooled(dataset, metric) for metric in metrics for line in own]
+    general = [EXTRA[kind] for kind in dict.fromkeys(map(_kind, extra)) if kind in EXTRA]
+    if any(cell.value is not None for cell in pooled):
+        body.append(across("pooled", pooled))
+        general.append(POOLED_NOTE)
+    if len(own) < len(known):
+        general.append(
+            f"Of ours {MOST} of {MOST + len(known) - len(own)} configurations, the best by {heading(BY)}; "
+            "--methods chooses others."
+        )
+    if alone:
+        # what is true of every column is no footnote
+        general = [*(f"{note[0].upper()}{note[1:]}." for note in own[0].notes(dataset, rules)), *general]
     title = f"{title}, {own[0].title}" if alone else title
     stub = "split" if found and set(found) <= set("ABCD") else "class"
     table = Table(name, title, stub, tuple(columns), (Block("", tuple(body), dataset),), decimals=decimals)
-    if alone:
-        # what is true of every column is no footnote
-        table = replace(table, notes=tuple(f"{note[0].upper()}{note[1:]}." for note in own[0].notes(dataset, rules)))
-    return finished(table, own, rules, BY_ROW)
+    return finished(replace(table, notes=tuple(general)), own, rules, BY_ROW)
+
+
+def _best(lines: Sequence[Line], dataset: str) -> list[Line]:
+    """Return all lines, or of very many the published ones and the best of ours, in the same order."""
+    ours = [line for line in lines if line.source == "ours"]
+    if len(ours) <= MOST:
+        return list(lines)
+    kept = sorted(ours, key=lambda line: line.cell(dataset, "", BY).value or 0.0, reverse=True)[:MOST]
+    return [line for line in lines if line in kept or line.source == "published"]
+
+
+def _kind(metric: str) -> str:
+    return "family" if metric.startswith("image/") else metric.partition("/")[0]
 
 
 def seeds(name: str, title: str, lines: Sequence[OurLine], decimals: int = 2) -> Table:
     """Return each seed's means, and their mean and sample standard deviation, a block an entry of several seeds."""
     columns = tuple(metric_column(metric) for metric in COLUMNS)
     rules = usual(lines, {dataset for line in lines for dataset in line.datasets})
+    several = [
+        (line, dataset, entry) for line in lines for dataset, entry in line.entries.items() if len(entry.rows) > 1
+    ]
     blocks = []
-    for line in lines:
-        for dataset, entry in line.entries.items():
-            if len(entry.rows) > 1:
-                each = [(f"seed {row.head.cell.seed}", Entry((row,))) for row in entry.rows]
-                body = [
-                    Row(label, tuple(one.cell("", column.metric) for column in columns), "ours", line.method, dataset)
-                    for label, one in (*each, ("mean ± std", entry))
-                ]
-                body[-1] = replace(body[-1], summary=True, notes=entry.notes(rules))
-                blocks.append(Block(f"{dataset_title(dataset)}, {line.title}", tuple(body), dataset))
+    for line, dataset, entry in several[:REPEATED]:
+        each = [(f"seed {row.head.cell.seed}", Entry((row,))) for row in entry.rows]
+        body = [
+            Row(label, tuple(one.cell("", column.metric) for column in columns), "ours", line.method, dataset)
+            for label, one in (*each, ("mean ± std", entry))
+        ]
+        body[-1] = replace(body[-1], summary=True, notes=entry.notes(rules))
+        blocks.append(Block(f"{dataset_title(dataset)}, {line.title}", tuple(body), dataset))
     table = Table(name, title, "seed", columns, tuple(blocks), "dataset, method", decimals=decimals)
+    if len(several) > REPEATED:
+        left = f"The first {REPEATED} of {len(several)}; --methods and --datasets choose others, numbers.csv has all."
+        table = replace(table, notes=(left,))
     return finished(table, lines, rules)
 
 

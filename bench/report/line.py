@@ -58,6 +58,10 @@ class Line(ABC):
         """Return metrics beside the seven that the dataset is also scored by."""
         return ()
 
+    def pooled(self, dataset: str, metric: str) -> Cell:
+        """Return the score of all classes ranked together; papers do not print it."""
+        return Cell()
+
     def machine(self, dataset: str) -> tuple[str, ...]:
         """Return what a reader has to know of the costs."""
         return ()

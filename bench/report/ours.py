@@ -6,7 +6,8 @@ records -> rows (bench.store.rows) -> Entry: all seeds of a row -> Line: the ent
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
@@ -17,6 +18,7 @@ from bench.report.line import Line, Usual
 from bench.report.names import MAD, base, heading, method_title
 from bench.report.table import Cell, Source
 from bench.stats import spread
+from bench.store.apart import apart
 from bench.store.record import Record
 from bench.store.rows import Row, configuration, rows, value
 
@@ -122,12 +124,26 @@ class Entry:
         head = self.head
         return "" if head.cell.part or head.cell.shots else head.dataset.fingerprint
 
+    def pooled(self, metric: str) -> Cell:
+        """Return the score of all classes ranked together as a cell: the mean over seeds; empty where one has none."""
+        exact = self.metric(metric)
+        pools = [record.pooled for record in self.records if record.pooled is not None]
+        found = [pool.values.get(exact) for pool in pools]
+        numbers = [number for number in found if number is not None]
+        if numbers and len(numbers) == len(self.records):
+            seeds = spread(numbers)
+            return Cell(seeds.mean, std=seeds.std, records=self._fingerprints)
+        return Cell(notes=tuple(dict.fromkeys(pool.undefined[exact] for pool in pools if exact in pool.undefined)))
+
     @property
     def machine(self) -> tuple[str, ...]:
         """Return what was changed and where the costs were measured."""
         changed = self.changed()
         places = (record.environment for record in self.records)
         found = [f"on {one.device}, {one.cpu}, {one.threads} threads, {one.precision}" for one in places]
+        trained = [record.training for record in self.records if record.training is not None]
+        if any(training.resumed_at for training in trained):
+            found.append("training was interrupted and taken up again; all attempts count")
         return tuple(dict.fromkeys([*([f"not the paper's settings: {changed}"] if changed else []), *found]))
 
     def notes(self, usual: Usual, expected: Collection[str] = ()) -> tuple[str, ...]:
@@ -139,6 +155,8 @@ class Entry:
         """
         head = self.head
         found = []
+        if head.external is not None:
+            found.append(head.external.note)
         if changed := self.changed(expected):
             found.append(f"not the paper's settings: {changed}")
         if head.protocol.hash != usual.protocol:
@@ -175,10 +193,16 @@ class OurLine(Line):
 
     method: str
     title: str
+    """With what tells it from other configurations of its name: `Dinomaly (dropout 0.4)`."""
     entries: dict[str, Entry] = field(default_factory=dict)
     expected: frozenset[str] = frozenset()
     """Settings whose change the title tells."""
     source: Source = field(default="ours", init=False)
+    name: str = field(init=False)
+    """What it shares with the other configurations of the method, or of the suite's row."""
+
+    def __post_init__(self) -> None:
+        self.name = self.title
 
     def cell(self, dataset: str, cls: str, metric: str) -> Cell:
         """Return a number, see Entry.cell."""
@@ -191,6 +215,10 @@ class OurLine(Line):
     def comparable(self, dataset: str, metric: str) -> Hashable:
         """Return the key of numbers that compare, see Entry.comparable."""
         return self.entries[dataset].comparable(metric) if dataset in self.entries else None
+
+    def pooled(self, dataset: str, metric: str) -> Cell:
+        """Return the score of all classes ranked together, see Entry.pooled."""
+        return self.entries[dataset].pooled(metric) if dataset in self.entries else Cell()
 
     def machine(self, dataset: str) -> tuple[str, ...]:
         """Return what was changed and where the costs were measured, see Entry.machine."""
@@ -241,16 +269,25 @@ def group(records: Iterable[Record]) -> list[Entry]:
     return [Entry(tuple(sorted(seeds, key=lambda row: row.head.cell.seed))) for seeds in found.values()]
 
 
-def lines(entries: Iterable[Entry], say: Callable[[str], None] = lambda text: None) -> list[OurLine]:
-    """Join the entries of one configuration into lines.
+def lines(
+    entries: Iterable[Entry], say: Callable[[str], None] = lambda text: None, name: str = "", told: Collection[str] = ()
+) -> list[OurLine]:
+    """Join the entries of one configuration into lines whose titles tell them apart.
 
     Where one configuration has several entries of a dataset (some classes, or images that changed since), the one with
     all classes counts, then the newest; the others are said.
+
+    Args:
+        entries: of any methods and datasets.
+        say: told what is left out.
+        name: what all lines are called; empty for the names of their methods.
+        told: settings whose change the name tells.
     """
     found: dict[Hashable, OurLine] = {}
     for entry in entries:
         cell = entry.head.cell
-        line = found.setdefault(_across_datasets(entry.head), OurLine(cell.method, method_title(cell.method)))
+        shown = name or method_title(cell.method)
+        line = found.setdefault(_across_datasets(entry.head), OurLine(cell.method, shown, expected=frozenset(told)))
         known = line.entries.get(cell.dataset)
         if known is None:
             line.entries[cell.dataset] = entry
@@ -259,7 +296,40 @@ def lines(entries: Iterable[Entry], say: Callable[[str], None] = lambda text: No
         line.entries[cell.dataset] = better
         why = f"it has {other.missing}" if other.missing else "other images or classes, and older"
         say(f"left out: {other.rows[0].title}, {other.head.cell.fingerprint}: {why}")
-    return list(found.values())
+    made = list(found.values())
+    for shared in {line.name: None for line in made}:
+        _tell_apart([line for line in made if line.name == shared])
+    return made
+
+
+_BARE = ("method", "setting", "protocol", "encoder", "precision")
+"""Facts that are understood without their names."""
+
+
+def _tell_apart(alike: Sequence[OurLine]) -> None:
+    heads = [line.heads[0] for line in alike]
+    hashes, weights = Counter[str](), Counter[str]()
+    hashes.update(name for name, _ in {(head.protocol.name, head.protocol.hash) for head in heads})
+    weights.update(name for name, _ in {(head.encoder.name, head.encoder.weights_sha256) for head in heads})
+    facts = []
+    for head in heads:
+        cell, protocol, encoder = head.cell, head.protocol, head.encoder
+        read = "" if weights[encoder.name] == 1 else f" {encoder.weights_sha256[:8]}"
+        facts.append(
+            {
+                "method": cell.method,
+                "setting": f"{cell.setting} {cell.shots}" if cell.shots else cell.setting,
+                "protocol": protocol.name if hashes[protocol.name] == 1 else protocol_title(head),
+                "encoder": f"{encoder.name}{read}",
+                "input": encoder.input_size,
+                "precision": head.environment.precision,
+                "metrics": f"v{head.metric_version}",
+                **{key: head.config.get(key) for key in head.changed if key not in ("encoder", "input_size")},
+            }
+        )
+    for line, own in zip(alike, apart(facts), strict=True):
+        words = [_spelt(value) if key in _BARE else f"{key} {_spelt(value)}" for key, value in own.items()]
+        line.title = f"{line.name} ({', '.join(words)})" if words else line.name
 
 
 def _images(record: Record) -> Hashable:

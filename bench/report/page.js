@@ -229,7 +229,6 @@ function recorded(number, open) {
   return part;
 }
 function details(button) {
-  const detail = JSON.parse(button.dataset.d);
   const cell = button.parentNode;
   const row = cell.parentNode;
   const table = cell.closest("table");
@@ -252,14 +251,18 @@ function details(button) {
   body.replaceChildren(title, value);
   body.append(
     facts([
-      ["95 % interval", detail.i ? `${detail.i[0]} to ${detail.i[1]}, over test images` : ""],
-      ["ours − published", difference ? difference.textContent : ""],
+      ["95 % interval", button.dataset.i ? `${button.dataset.i}, over test images` : ""],
+      ["ours − published", difference?.textContent ?? ""],
       ["place", rank ? `${rank} of its column and block` : ""],
-      ["in print", detail.w],
+      ["in print", button.dataset.w],
     ]),
   );
-  for (const note of detail.n || []) body.append(element("p", note));
-  (detail.r || []).forEach((number, index) => body.append(recorded(number, index === 0)));
+  const marks = all("sup", cell).flatMap((mark) => mark.textContent.split(","));
+  for (const note of all(".notes p[data-mark]", cell.closest("section"))) {
+    if (marks.includes(note.dataset.mark)) body.append(element("p", plain(note)));
+  }
+  const records = button.dataset.r ? button.dataset.r.split(" ") : [];
+  records.forEach((number, index) => body.append(recorded(number, index === 0)));
   dialog.showModal();
   dialog.scrollTop = 0;
 }
@@ -270,7 +273,7 @@ dialog.addEventListener("click", (event) => {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("main button");
   if (!button) return;
-  if (button.dataset.d) details(button);
+  if (button.closest("td")) details(button);
   else if (button.closest(".heads")) sort(button.parentNode);
 });
 document.addEventListener("keydown", (event) => {

@@ -13,7 +13,7 @@ from bench.report import layouts, ours, theirs
 from bench.report.build import tables as all_tables
 from bench.report.line import Line, Usual
 from bench.report.names import COLUMNS, dataset_title, method_title
-from bench.report.ours import Entry, OurLine
+from bench.report.ours import Entry
 from bench.report.table import Cell, Source, Table
 from bench.store.record import Record
 
@@ -142,9 +142,7 @@ def _ours(
     """Return our lines of one configuration, and one without numbers for the datasets that none of them has."""
     title = beside.title if beside is not None else variant.name or method_title(variant.method)
     own = [entry for entry in entries if _is(entry.head, variant, switches)]
-    found: list[Line] = [
-        OurLine(line.method, title, line.entries, frozenset(variant.set)) for line in ours.lines(own, say)
-    ]
+    found: list[Line] = [*ours.lines(own, say, title, variant.set)]
     known = {dataset for line in found for dataset in line.datasets}
     missing = tuple(dataset for dataset in suite.datasets if dataset not in known)
     return (

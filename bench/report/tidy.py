@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.published import MEAN, Score, scores
 from bench.report.costs import COST_METRICS, cost
+from bench.report.delimited import inert
 from bench.store.files import atomic
 from bench.store.record import ClassScores, Record
 from bench.store.rows import rows
@@ -136,8 +137,12 @@ def text(found: Iterable[Number]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     # repr keeps every digit; None becomes an empty cell
-    writer.writerows([number.get(name) for name in COLUMNS] for number in found)
+    writer.writerows([_shown(number.get(name)) for name in COLUMNS] for number in found)
     return out.getvalue()
+
+
+def _shown(value: Any) -> Any:
+    return inert(value) if isinstance(value, str) else value
 
 
 def write_parquet(path: Path, found: Iterable[Number]) -> None:

@@ -62,7 +62,16 @@ class Row:
 
     def mean(self, metric: str) -> float | None:
         """Return the mean over all classes or parts; None for an incomplete row or where one has no value."""
-        return None if self.missing else mean(value(scores, metric) for scores in self.lines.values())
+        if self.missing:
+            return None
+        if metric not in self._means:
+            self._means[metric] = mean(value(scores, metric) for scores in self.lines.values())
+        return self._means[metric]
+
+    @cached_property
+    def _means(self) -> dict[str, float | None]:
+        # several tables and rankings ask for the same ones
+        return {}
 
 
 def value(scores: ClassScores, metric: str) -> float | None:
@@ -92,7 +101,7 @@ def configuration(record: Record) -> Hashable:
     return (
         *(cell.dataset, cell.method, cell.setting, cell.shots),
         *(record.protocol.hash, record.metric_version, json.dumps(record.config, sort_keys=True)),
-        *(record.encoder.weights_sha256, record.environment.precision),
+        *(record.encoder.weights_sha256, record.environment.precision, record.reduced.get("train")),
     )
 
 

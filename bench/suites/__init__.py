@@ -17,8 +17,8 @@ def names() -> list[str]:
 
 
 def values(name: str) -> dict[str, Any]:
-    """Return what the file of an existing suite says. Raises UsageError when it is no TOML."""
+    """Return what the file of an existing suite says. Raises UsageError when it cannot be read or is no TOML."""
     try:
         return tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
-    except ValueError as error:  # TOML and Unicode errors alike
+    except (ValueError, RecursionError, OSError) as error:  # no TOML, no UTF-8, a thousand brackets, no file
         raise UsageError(f"suite '{name}' is malformed: {error}") from error

@@ -22,7 +22,7 @@ from bench.report.figures.curves import overlap, precision_recall, roc
 from bench.report.figures.drawing import Figure
 from bench.report.figures.gallery import gallery, uncropped
 from bench.report.figures.histograms import histograms
-from bench.report.figures.series import labels, series
+from bench.report.figures.series import series
 from bench.report.figures.tradeoffs import scaling, throughput
 from bench.report.figures.training import training
 from bench.stats import Ranking
@@ -184,27 +184,6 @@ def test_a_crop_is_undone() -> None:
 
 
 # ------------------------------------------------------------------------------------------- made-up records
-def test_labels_tell_lines_apart_by_what_differs() -> None:
-    found = lines(
-        made("dinomaly", config={"dropout": 0.1}),
-        made("dinomaly", config={"dropout": 0.4}),
-        made("dinomaly", protocol=PAPER, config={"dropout": 0.4}),
-        made("vitad"),
-    )
-    assert labels(found) == [
-        "Dinomaly (common, dropout 0.1)",
-        "Dinomaly (common, dropout 0.4)",
-        "Dinomaly (paper:dinomaly, dropout 0.4)",
-        "ViTAD",
-    ]
-
-
-def test_labels_are_unique_even_where_only_weights_differ() -> None:
-    first = made("dinomaly")
-    weights = EncoderFacts(**{**first.encoder.model_dump(), "weights_sha256": "1" * 64})
-    assert labels(lines(first, first.model_copy(update={"encoder": weights}))) == ["Dinomaly #1", "Dinomaly #2"]
-
-
 def test_throughput_has_the_machine_of_most_records_and_says_what_is_left_out() -> None:
     chosen = series(lines(made("dinomaly"), made("vitad"), made("rd4ad", device="cuda")))
     figure = throughput(chosen, "mvtec")

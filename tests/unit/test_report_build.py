@@ -6,7 +6,7 @@ from made_records import PAPER, made, scores
 from bench.protocol import SEVEN
 from bench.report import build, ours
 from bench.report.table import Cell, Row, Table
-from bench.store.record import ClassScores, Record
+from bench.store.record import ClassScores, ExternalFacts, Record
 
 CLASSES = {"bottle": 0.9, "metal_nut": 0.8}
 MVTEC = {f"class{number}": 0.9 for number in range(15)}
@@ -107,6 +107,30 @@ def test_changed_settings_are_a_row_of_their_own_and_marked_encoder_first() -> N
     assert plain.notes == () and changed.notes == ("not the paper's settings: encoder = tiny, dropout = 0.0",)
 
 
+def test_titles_tell_configurations_of_one_method_apart_by_what_differs() -> None:
+    first, second, paper, other = overview(
+        made(config={"dropout": 0.1}),
+        made(config={"dropout": 0.4}),
+        made(protocol=PAPER, config={"dropout": 0.4}),
+        made("vitad", config={"dropout": 0.4}),
+    )
+    assert first.title == "Dinomaly (common, dropout 0.1)" and second.title == "Dinomaly (common, dropout 0.4)"
+    assert paper.title == "Dinomaly (paper:dinomaly, dropout 0.4)" and other.title == "ViTAD"
+
+
+def test_titles_differ_even_where_only_weights_do() -> None:
+    one = made()
+    encoder = one.encoder.model_copy(update={"weights_sha256": "1" * 64})
+    rows = overview(one, one.model_copy(update={"encoder": encoder}))
+    assert [row.title for row in rows] == ["Dinomaly (vit_small 00000000)", "Dinomaly (vit_small 11111111)"]
+
+
+def test_what_another_program_made_is_marked() -> None:
+    facts = ExternalFacts(files_sha256="0" * 64, maps="npz", resized="bilinear", image_score="max")
+    (row,) = overview(made("mine").model_copy(update={"external": facts}))
+    assert row.notes == ("another program's output, scored here; image scores: max of the map, bilinear",)
+
+
 @pytest.mark.parametrize("change", [{"data": "other"}, {"protocol": PAPER}])
 def test_other_images_or_rules_are_not_ranked_together(change: dict[str, object]) -> None:
     best = made("rd4ad", levels={"bottle": 0.99, "metal_nut": 0.99}, **change)  # type: ignore[arg-type]
@@ -204,8 +228,31 @@ def test_classes_of_one_method_have_metrics_as_columns() -> None:
 def test_extra_metrics_stand_in_the_table_by_class() -> None:
     values = {"box": ClassScores(values=scores(0.9), extra={"image/auroc:logical": 0.7, "image/auroc:mean": 0.8})}
     table = tables(made(dataset="mvtec_loco", values=values))["classes-mvtec_loco-multi"]
-    assert [column.title for column in table.columns[-2:]] == ["I-AUROC:logical", "I-AUROC:mean"]
+    assert [column.title for column in table.columns[-2:]] == ["I-AUROC logical", "I-AUROC mean of families"]
     assert [row.cells[-1].value for row in table.rows] == [0.8, 0.8]
+    assert any(note.startswith("I-AUROC of a family:") for note in table.notes)
+
+
+def test_classes_ranked_together_stand_below_the_mean() -> None:
+    pooled = ClassScores(values=scores(0.6, SEVEN[:3]), undefined={"pixel/auroc": "no masks"})
+    one = made(levels=CLASSES).model_copy(update={"pooled": pooled})
+    table = tables(one, made("rd4ad", levels=CLASSES))["classes-mvtec-multi"]
+    last = list(table.rows)[-1]
+    assert (last.title, last.summary) == ("pooled", True)
+    found = {column.metric: one for one, column in zip(last.cells, table.columns, strict=True) if one.records}
+    assert [cell.value for cell in found.values()] == [0.6, 0.59, 0.58]
+    assert cell(last, table, "pixel/auroc").notes == ("no masks",)
+    assert any(note.startswith("Pooled: ") for note in table.notes)
+    assert [row.title for row in tables(made())["classes-mvtec-multi"].rows][-1] == "mean of 2"
+
+
+def test_a_table_of_classes_has_the_best_of_very_many_configurations() -> None:
+    many = [made(levels={"a": 0.5 + place / 100}, config={"steps": place}) for place in range(1, 21)]
+    table = tables(*many, published=True, methods=["dinomaly"])["classes-mvtec-multi"]
+    shown = [column for column in table.columns if column.metric == "image/auroc" and column.source == "ours"]
+    assert [column.title for column in shown] == [f"Dinomaly (steps {place})" for place in range(5, 21)]
+    assert "Of ours 16 of 20 configurations, the best by I-AUROC; --methods chooses others." in table.notes
+    assert any(column.source == "published" for column in table.columns)
 
 
 def test_costs_compare_on_one_machine_only() -> None:
@@ -236,3 +283,10 @@ def test_published_costs_stand_beside_and_only_counts_have_a_difference() -> Non
 
 def test_no_records_no_tables() -> None:
     assert tables() == {}
+
+
+def test_a_table_of_seeds_ends_after_very_many_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.report.layouts.REPEATED", 1)
+    found = [made(method, seed=seed) for method in ("vitad", "rd4ad") for seed in (0, 1)]
+    table = tables(*found)["seeds-multi"]
+    assert len(table.blocks) == 1 and table.notes[0].startswith("The first 1 of 2; ")

@@ -15,8 +15,9 @@ from made_records import made
 
 from bench.report import build
 from bench.report.evidence import Evidence
+from bench.report.figures.drawing import Figure
 from bench.report.html import page
-from bench.report.illustrate import illustrate
+from bench.report.illustrate import Illustrations, illustrate
 
 EVIL = "<img src=x onerror=alert(1)>"
 CLOSING = "</script><script>alert(2)</script>"
@@ -101,9 +102,19 @@ def test_the_details_are_those_of_the_records() -> None:
 def test_every_number_of_ours_leads_to_its_records() -> None:
     text = rendered()
     count = len(data_of(text)["records"])
-    found = [json.loads(attrs["data-d"] or "") for _, attrs in Elements(text).found if "data-d" in attrs]
-    ours = [detail["r"] for detail in found if "r" in detail]
-    assert len(ours) > 20 and all(0 <= place < count for places in ours for place in places)
+    found = [attrs["data-r"] or "" for _, attrs in Elements(text).found if "data-r" in attrs]
+    assert len(found) > 20 and all(0 <= int(place) < count for places in found for place in places.split())
+
+
+def test_no_folder_of_the_machine_is_told() -> None:
+    command = ("bench", "run", "--data-root", "mvtec=/home/me/my data/mvtec", "--results", "/tmp/runs", "--setting=a/b")
+    record = made("dinomaly", "mvtec").model_copy(update={"command": command})
+    why = Figure("why", "Absent", absent="the images are not at hand (no folder /home/me/data; see https://a.b/c)")
+    text = page("x", build.tables([record]), [record], Illustrations((why,)))
+    assert data_of(text)["records"][0]["command"] == (
+        "bench run --data-root 'mvtec=…/mvtec' --results '…/runs' --setting=a/b"
+    )
+    assert "/home" not in text and "(no folder …/data; see https://a.b/c)" in text
 
 
 def test_a_page_without_published_rows_has_no_switch_for_them() -> None:

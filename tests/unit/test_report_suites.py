@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from bench import suites
 from bench.config import Suite, Variant, configure, load_suite
 from bench.encoders import catalog
 from bench.errors import UsageError
+from bench.published import papers
 from bench.registry import DATASETS, METHODS
 from bench.report import suite as report
 from bench.report import theirs
@@ -179,3 +181,10 @@ def test_classes_of_a_suite_have_a_column_for_ours() -> None:
     (table,) = report.tables("s", suite, [])
     image = [(column.title, column.source) for column in table.columns if column.metric == "image/auroc"]
     assert image == [*((title, "published") for title in ("DRÆM", "UniAD", "SimpleNet", "ViTAD")), ("ViTAD", "ours")]
+
+
+def test_every_published_table_is_a_suite_or_its_absence_has_a_reason() -> None:
+    known = {f"{name} {table}" for name, paper in papers().items() for table in paper.tables}
+    shown = {table for name in suites.names() for table in load_suite(name).published}
+    reasons = re.findall(r"^\| `(.+?)` \| .+ \|$", (suites.FOLDER / "README.md").read_text(encoding="utf-8"), re.M)
+    assert shown.isdisjoint(reasons) and shown | set(reasons) == known

@@ -48,7 +48,7 @@ def test_a_methods_facts(methods: dict[str, dict[str, Any]]) -> None:
     found = methods["dinomaly"]
     assert found["name"] == "dinomaly" and found["title"].startswith("Dinomaly: ")
     assert found["encoder"]["input_size"] == 392 and found["encoder"]["blocks"] == list(range(2, 10))
-    assert found["dataset_overrides"] == {"realiad": {"dropout": 0.4, "steps": 50_000}}
+    assert found["dataset_overrides"]["realiad"] == {"dropout": 0.4, "steps": 50_000}
     assert found["paper_protocol"]["name"] == "paper:dinomaly"
     assert found["settings"]["steps"]["value"] == found["settings"]["steps"]["default"] == 10_000
 
@@ -90,9 +90,21 @@ def test_a_datasets_card(capsys: pytest.CaptureFixture[str]) -> None:
     lines = out.splitlines()
     assert code == 0 and lines[0].startswith("mvtec  ")
     assert [line.split() for line in lines if line.startswith("bottle")] == [["bottle", "209", "20", "63"]]
-    assert lines[-1].split() == ["all", "3629", "467", "1258"]
+    assert lines[-1].split() == ["all", "3,629", "467", "1,258"]
+
     for word in (card["licence"], card["citation"], card["source"], *card["notes"]):
         assert word in out
+
+
+def test_a_card_tells_validation_images_and_half_splits(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = call(capsys, "show", "mvtec_loco")[1].splitlines()
+    heads = next(line.split() for line in lines if line.startswith("class "))
+    assert heads == ["class", "train", "validation", "good", "anomalous"]
+    assert lines[-1].split() == ["all", "1,778", "305", "575", "993"]
+    lines = call(capsys, "show", "view")[1].splitlines()
+    assert "split A   normal: buildings, forest, glacier" in lines
+    assert next(line.split() for line in lines if line.startswith("class ")) == ["class", "train", "test"]
+    assert lines[-1].split() == ["all", "14,034", "3,000"]
 
 
 @pytest.mark.parametrize("name", DATASETS.names())

@@ -211,7 +211,7 @@ def test_extra_scores_are_columns_and_pooled_ones_a_line() -> None:
     scores = {"bottle": ClassScores(values=values, extra=extra), "screw": ClassScores(values=values, extra=extra)}
     made = record(scores=scores, pooled=ClassScores(values={"image/auroc": 0.125}))
     found = rows(made)
-    assert found["class"][7:] == ["I-AUROC:logical", "I-AUROC:mean", "S-AUROC"]
+    assert found["class"][7:] == ["I-AUROC logical", "I-AUROC mean of families", "S-AUROC"]
     assert found["bottle"][7:] == found["mean of 2"][7:] == ["25.0", "75.0", "100.0"]
     assert found["pooled"] == ["12.5"] + ["–"] * 9
     assert footnotes(Row((made,))) == [

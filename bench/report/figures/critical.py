@@ -48,5 +48,6 @@ def _draw(ranking: Ranking) -> Canvas:
         edge = 1 - 0.06 * span if at_left else count + 0.06 * span
         ax.plot([mean, mean, edge], [0, y, y], color=FAINT, linewidth=0.8)
         text = f"{method}  {mean:.2f}" if at_left else f"{mean:.2f}  {method}"
-        ax.text(edge, y, f"{text} " if at_left else f" {text}", ha="right" if at_left else "left", va="center")
+        beside = edge + (-0.03 if at_left else 0.03) * span
+        ax.text(beside, y, text, ha="right" if at_left else "left", va="center")
     return whole

@@ -9,7 +9,9 @@ import numpy as np
 
 from bench.metrics import Curve, Undefined, find_regions, pr_curve, pro_curve, rank, roc_curve
 from bench.report.evidence import Evidence, Lacking
-from bench.report.figures.drawing import FAINT, Figure, label_edges, legend, line_style, panels
+from bench.report.figures import panels
+from bench.report.figures.drawing import Figure, line_style
+from bench.report.figures.panels import FEW, Panel
 from bench.report.figures.series import Series, best_first
 from bench.stats import Images
 
@@ -55,9 +57,8 @@ def overlap(chosen: Sequence[Series], dataset: str, evidence: Evidence) -> Figur
     if not any(found.values()):
         return Figure(name, title, absent="; ".join(reasons) or "no class has masks", dataset=dataset)
     caption = "Mean share of each defect region that is found, against the share of normal pixels that are reported."
-    return Figure(
-        name, title, f"{caption} {_left_out(shown, found)}".strip(), _drawing(found, shown, "pro"), "", dataset
-    )
+    caption, wide = f"{caption} {_left_out(shown, found)}".strip(), _panels(found) > FEW
+    return Figure(name, title, caption, _drawing(found, shown, "pro"), "", dataset, wide)
 
 
 def _by_image(
@@ -84,7 +85,12 @@ def _by_image(
     if not any(found.values()):
         why = "; ".join(reasons) or "no class has both normal and anomalous images"
         return Figure(name, title, absent=why, dataset=dataset)
-    return Figure(name, title, _left_out(shown, found), _drawing(found, shown, kind), "", dataset)
+    wide = _panels(found) > FEW
+    return Figure(name, title, _left_out(shown, found), _drawing(found, shown, kind), "", dataset, wide)
+
+
+def _panels(found: Curves) -> int:
+    return len({cls for curves in found.values() for cls in curves})
 
 
 def _left_out(shown: Sequence[Series], found: Curves) -> str:
@@ -129,25 +135,19 @@ def _drawing(found: Curves, shown: Sequence[Series], kind: str) -> Callable[[], 
     places = {one.label: one.place for one in shown}
 
     def draw() -> Canvas:
-        classes = list(dict.fromkeys(cls for curves in found.values() for cls in curves))
-        whole, axes = panels(len(classes))
-        handles = {}
-        for cls, ax in zip(classes, axes, strict=True):
-            ax.set_title(cls)
-            if kind == "roc":
-                ax.plot([0, 1], [0, 1], color=FAINT, linewidth=0.7, linestyle=":")
-            for label, curves in found.items():
-                if cls in curves:
-                    # lines of perfect methods lie on the frame, which must not cut them
-                    (handles[label],) = ax.plot(
-                        curves[cls].x, curves[cls].y, clip_on=False, **line_style(places[label])
-                    )
-            ax.set_xlim(0, LIMIT if kind == "pro" else 1)
-            ax.set_ylim(0, 1)
-            ax.set_xticks([0, 0.1, 0.2, 0.3] if kind == "pro" else [0, 0.5, 1])
-            ax.set_yticks([0, 0.5, 1])
-        label_edges(axes, *names)
-        legend(whole, list(handles.values()), list(handles))
-        return whole
+        pictures = [
+            Panel(
+                title=cls,
+                x=(0, LIMIT if kind == "pro" else 1),
+                y=(0, 1),
+                x_ticks=(0, 0.1, 0.2, 0.3) if kind == "pro" else (0, 0.5, 1),
+                y_ticks=(0, 0.5, 1),
+                lines={label: (curves[cls].x, curves[cls].y) for label, curves in found.items() if cls in curves},
+                diagonal=kind == "roc",
+            )
+            for cls in dict.fromkeys(cls for curves in found.values() for cls in curves)
+        ]
+        styles = {label: line_style(places[label]) for label, curves in found.items() if curves}
+        return panels.draw(pictures, styles, 1.35, *names)
 
     return draw

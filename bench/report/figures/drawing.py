@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.store.files import atomic
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure as Canvas
 
@@ -58,6 +57,8 @@ _LOOK: Any = {
     "lines.linewidth": 1.5,
     # a class called a$b$c is a name and no formula
     "text.parse_math": False,
+    # curves lose points that nobody sees, half a pixel off at most
+    "path.simplify_threshold": 0.5,
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
 }
@@ -77,6 +78,8 @@ class Figure:
     absent: str = ""
     """Why there is nothing to draw; empty where there is."""
     dataset: str = ""
+    wide: bool = False
+    """Whether it takes a page's whole width."""
 
     @cached_property
     def _drawn(self) -> Canvas:
@@ -84,19 +87,22 @@ class Figure:
         # most of the look is read when axes are made, not when they are saved
         with _look({}):
             drawn = self.draw()
-            # laid out once, not anew for each format
-            drawn.draw_without_rendering()
+            # laid out once, not anew for each format and each of its passes
+            if engine := drawn.get_layout_engine():
+                engine.execute(drawn)
             drawn.set_layout_engine("none")
             return drawn
 
     def svg(self) -> str:
         """Return an `<svg>` element for a page: no fixed size, no ids of its own but those it refers to."""
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
         out = io.StringIO()
         # ids are hashes; the salt keeps those of two figures on one page apart
         with _look({"svg.hashsalt": self.name}):
-            self._drawn.savefig(
-                out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-            )
+            # savefig would draw everything once more, to lay it out
+            canvas_of: Any = FigureCanvasSVG(self._drawn)
+            canvas_of.print_svg(out, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
         return _for_page(out.getvalue(), self.title)
 
     def write_pdf(self, path: Path) -> None:
@@ -112,38 +118,13 @@ def canvas(width: float, height: float) -> Canvas:
     return Canvas(figsize=(width, height), layout="constrained")
 
 
-def panels(count: int, width: float = 2.1, height: float = 1.9, columns: int = 4) -> tuple[Canvas, list[Axes]]:
-    """Return a canvas with small axes side by side, at most `columns` in a row, each so many inches wide and high."""
-    across = min(columns, count)
-    down = -(-count // across)
-    whole = canvas(max(across * width, 3.4), down * height + 0.35)
-    grid = whole.subplots(down, across, squeeze=False)
-    axes: list[Axes] = [one for row in grid for one in row]
-    for unused in axes[count:]:
-        unused.set_axis_off()
-    return whole, axes[:count]
-
-
-def label_edges(axes: Sequence[Axes], x: str, y: str) -> None:
-    """Name the axes of panels once a row and once a column, and leave the numbers of inner ones out."""
-    spec = axes[0].get_subplotspec()
-    columns = spec.get_gridspec().ncols if spec else len(axes)
-    for place, ax in enumerate(axes):
-        if place + columns >= len(axes):
-            ax.set_xlabel(x)
-        if place % columns == 0:
-            ax.set_ylabel(y)
-        else:
-            ax.tick_params(labelleft=False)
-
-
 def plain_ticks(axis: Axis) -> None:
     """Write the ticks of a logarithmic axis as plain numbers: 0.02, 5, 1000."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
 
 
 def line_style(place: int) -> dict[str, Any]:
@@ -151,11 +132,17 @@ def line_style(place: int) -> dict[str, Any]:
     return {"color": COLOURS[place % len(COLOURS)], "linestyle": STYLES[place // len(COLOURS) % len(STYLES)]}
 
 
-def legend(whole: Canvas, handles: Sequence[Any], labels: Sequence[str], columns: int = 3) -> None:
+def legend(
+    whole: Canvas,
+    handles: Sequence[Any],
+    labels: Sequence[str],
+    columns: int = 3,
+    where: Literal["outside lower center", "lower center"] = "outside lower center",
+) -> None:
     """Put one legend below all axes; a name is shown as it is, also one that begins with an underscore."""
     # matplotlib leaves out labels that begin so
     shown = [f"\u200b{label}" if label.startswith("_") else label for label in labels]
-    whole.legend(handles, shown, loc="outside lower center", ncols=min(columns, len(shown)))
+    whole.legend(handles, shown, loc=where, ncols=min(columns, len(shown)))
 
 
 def _look(more: Any) -> Any:
@@ -164,11 +151,16 @@ def _look(more: Any) -> Any:
     return mpl.rc_context({**_LOOK, **more})
 
 
+_DIGITS = re.compile(r"(\.\d\d)\d+")
+"""Of coordinates, more than a hundredth of a point; most of a file is such digits."""
+
+
 def _for_page(text: str, title: str) -> str:
     svg = text[text.index("<svg") :].strip()
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     referred = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
     svg = re.sub(r'\sid="([^"]*)"', lambda found: found[0] if found[1] in referred else "", svg)
+    svg = re.sub(r'\s(?:d|x|y|transform)="[^"]*"', lambda found: _DIGITS.sub(r"\1", found[0]), svg)
     opening = svg[: svg.index(">")]
     plain = re.sub(r'\s(width|height|version|xmlns:xlink)="[^"]*"', "", opening)
     named = f'xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{escape(title)}"'

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.report.evidence import Evidence, Lacking
-from bench.report.figures.drawing import COLOURS, FAINT, Figure, legend, panels
+from bench.report.figures import panels
+from bench.report.figures.drawing import COLOURS, Figure
+from bench.report.figures.panels import FEW, Numbers, Panel
 from bench.report.figures.series import Series
 from bench.stats import Images
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 BINS = 24
+SHOWN = ("normal", "anomalous")
 
 
 def histograms(one: Series, dataset: str, evidence: Evidence) -> Figure:
@@ -27,32 +30,26 @@ def histograms(one: Series, dataset: str, evidence: Evidence) -> Figure:
         return Figure(name, title, absent=str(lacking), dataset=dataset)
 
     def draw() -> Canvas:
-        whole, axes = panels(len(found), height=1.5)
-        handles = {}
-        for (cls, images), ax in zip(found.items(), axes, strict=True):
-            ax.set_title(cls)
-            handles = _draw_class(ax, images)
-            ax.set_yticks([])
-            ax.grid(False)
-            ax.spines["left"].set_visible(False)
-            ax.locator_params(axis="x", nbins=4)
-        legend(whole, list(handles.values()), list(handles))
-        return whole
+        styles = {label: {"color": colour, "linestyle": "-"} for label, colour in zip(SHOWN, COLOURS, strict=False)}
+        return panels.draw([_panel(cls, images) for cls, images in found.items()], styles, 1.0)
 
-    return Figure(name, title, "Share of normal images upwards, of anomalous ones downwards.", draw, "", dataset)
+    caption = "Share of normal images upwards, of anomalous ones downwards."
+    return Figure(name, title, caption, draw, "", dataset, len(found) > FEW)
 
 
-def _draw_class(ax: object, images: Images) -> dict[str, object]:
-    from matplotlib.axes import Axes
+def _panel(cls: str, images: Images) -> Panel:
+    from matplotlib.ticker import MaxNLocator
 
-    assert isinstance(ax, Axes)
     finite = images.scores[np.isfinite(images.scores)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-    handles: dict[str, object] = {}
-    for label, wanted, sign, colour in (("normal", False, 1, COLOURS[0]), ("anomalous", True, -1, COLOURS[1])):
+    areas: dict[str, tuple[Numbers, Numbers]] = {}
+    for label, wanted, sign in zip(SHOWN, (False, True), (1, -1), strict=True):
         counts, _ = np.histogram(finite[images.labels[np.isfinite(images.scores)] == wanted], edges)
-        shares = counts / max(1, counts.sum())
-        handles[label] = ax.stairs(sign * shares, edges, fill=True, color=colour, alpha=0.85)
-    ax.axhline(0, color=FAINT, linewidth=0.7)
-    return handles
+        shares = sign * counts / max(1, counts.sum())
+        # along the upper edge of the bars, from the zero line and back to it
+        areas[label] = (np.repeat(edges, 2), np.concatenate([[0.0], np.repeat(shares, 2), [0.0]]))
+    top, lowest = (float(extreme(areas[label][1])) for label, extreme in zip(SHOWN, (np.max, np.min), strict=True))
+    ticks = [tick for tick in MaxNLocator(4).tick_values(edges[0], edges[-1]) if edges[0] <= tick <= edges[-1]]
+    y = (lowest - 0.03, max(top, 0.0) + 0.03)
+    return Panel(cls, (float(edges[0]), float(edges[-1])), y, ticks, areas=areas, level=0.0)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.report.evidence import Evidence
@@ -38,59 +37,8 @@ class Series:
 
 
 def series(lines: Sequence[OurLine]) -> list[Series]:
-    """Return lines with labels that tell them apart."""
-    return [Series(line, label, place) for place, (line, label) in enumerate(zip(lines, labels(lines), strict=True))]
-
-
-def labels(lines: Sequence[OurLine]) -> list[str]:
-    """Return a label a line: the method's title and, where several lines share it, what differs between these."""
-    found = []
-    for line in lines:
-        alike = [other for other in lines if other.title == line.title]
-        facts = [_facts(other) for other in alike]
-        own = _facts(line)
-        keys = dict.fromkeys(key for one in facts for key in one)
-        differing = [key for key in keys if len({one.get(key, "") for one in facts}) > 1]
-        # a few words tell most configurations apart; the table has all of them
-        chosen = _fewest(facts, differing)
-        words = [f"{key} {own[key]}" if key not in _BARE else own[key] for key in chosen if own.get(key)]
-        found.append(f"{line.title} ({', '.join(words)})" if words else line.title)
-    repeated = {label for label in found if found.count(label) > 1}
-    seen: dict[str, int] = {}
-    for place, label in enumerate(found):
-        if label in repeated:
-            seen[label] = seen.get(label, 0) + 1
-            found[place] = f"{label} #{seen[label]}"
-    return found
-
-
-_BARE = ("setting", "protocol", "encoder", "precision")
-
-
-def _facts(line: OurLine) -> Mapping[str, str]:
-    record = line.heads[0]
-    cell = record.cell
-    facts = {
-        "setting": f"{cell.setting} {cell.shots}" if cell.shots else cell.setting,
-        "protocol": record.protocol.name,
-        "encoder": record.encoder.name,
-        "input": str(record.encoder.input_size),
-        "precision": record.environment.precision,
-    }
-    rest = {key: value for key, value in record.config.items() if key not in ("encoder", "input_size")}
-    return facts | {key: value if isinstance(value, str) else json.dumps(value) for key, value in rest.items()}
-
-
-def _fewest(facts: Sequence[Mapping[str, str]], keys: Sequence[str]) -> list[str]:
-    """Return the first keys that raise the number of lines told apart, until all are."""
-    chosen: list[str] = []
-    apart = 1
-    for key in keys:
-        found = len({tuple(one.get(name, "") for name in (*chosen, key)) for one in facts})
-        if found > apart:
-            chosen.append(key)
-            apart = found
-    return chosen
+    """Return lines with a place each; their titles tell them apart."""
+    return [Series(line, line.title, place) for place, line in enumerate(lines)]
 
 
 def best_first(chosen: Iterable[Series], dataset: str, metric: str) -> list[Series]:
