@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.echo import echo
 from bench.cli.options import RESULTS
 from bench.errors import UsageError
 
@@ -67,7 +68,12 @@ Exit code: 0 all same or better, 1 anything else, 2 something given was wrong.
     type=click.FloatRange(min=0, min_open=True),
     help="Tolerance in standard deviations of the difference between seeds' means (default 5).",
 )
-@click.option("--speed", metavar="FILE", type=click.Path(path_type=Path), help="Check a saved run of pytest-benchmark.")
+@click.option(
+    "--speed",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Check a record of bench speed, or a saved run of pytest-benchmark.",
+)
 @click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Also write JUnit XML.")
 @click.option("--markdown", metavar="FILE", type=click.Path(path_type=Path), help="Also write a summary for CI.")
 @click.option("--all", "everything", is_flag=True, help="Print every comparison, not only means and changes.")
@@ -98,8 +104,13 @@ def check(
 
     allowed = parse_tolerances(tolerances, MULTIPLE if multiple is None else multiple)
     if speed is not None:
+        from bench.checks import ratios
         from bench.checks import speed as speeds
 
+        if ratios.is_record(speed) and not record:
+            return _tell(
+                [ratios.check(baselines, speed, allowed.given.get("", ratios.TOLERANCE))], junit, markdown, everything
+            )
         if record:
             click.echo(f"recorded {speeds.write(speed, baselines)}")
             return 0
@@ -146,7 +157,7 @@ def _results(suite: str | None, fresh: bool, folder: Path | None, options: Seque
     def read(place: Path) -> list[Record]:
         found = find([place])
         for message in found.unreadable:
-            click.echo(f"ignored: {message}", err=True)
+            echo(f"ignored: {message}", err=True)
         return list(found.records.values())
 
     if not fresh:
@@ -191,12 +202,12 @@ def _record(records: Sequence[Record], folder: Path) -> int:
     found = series(records)
     done = write(found, folder)
     for path in done.files:
-        click.echo(f"recorded {path}")
+        echo(f"recorded {path}")
     for path in done.removed:
-        click.echo(f"removed  {path}: replaced")
+        echo(f"removed  {path}: replaced")
     for one in found:
         if len(one.seeds) == 1:
-            click.echo(f"{one.title}: one seed, so its spread is not known. Five make a good baseline")
+            echo(f"{one.title}: one seed, so its spread is not known. Five make a good baseline")
     return 0
 
 

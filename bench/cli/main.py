@@ -1,6 +1,7 @@
 """The `bench` command: its sub-commands are imported when called, its errors are one message and an exit code.
 
-Exit codes: 0 all well; 1 a check or a cell failed; 2 the user's mistake; 130 interrupted; 141 nobody reads our output.
+Exit codes: 0 all well; 1 a check or a cell failed; 2 the user's mistake; 130 interrupted; 141 nobody reads our output;
+143 terminated.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import click
 
 import bench
 from bench import plugins
+from bench.cli.echo import echo
 from bench.errors import BenchError, UsageError
 from bench.registry import did_you_mean
+from bench.run import stopping
 
 COMMANDS = {
     "run": ("bench.cli.run:run", "Run methods on datasets and record the scores."),
@@ -26,6 +29,7 @@ COMMANDS = {
     "score": ("bench.cli.score:score", "Score anomaly maps that another program wrote."),
     "compare": ("bench.cli.compare:compare", "Put two methods or runs side by side, with paired intervals."),
     "report": ("bench.cli.report:report", "Make tables of the scores, published ones beside them."),
+    "speed": ("bench.cli.speed:speed", "Time every method beside the plain way, and record it."),
     "ls": ("bench.cli.ls:ls", "List methods, datasets, protocols or suites."),
     "show": ("bench.cli.show:show", "Show a method's configuration and cost, or a dataset's card."),
     "data": ("bench.cli.data:data", "Get a dataset, verify it, or draw a contact sheet of it."),
@@ -103,13 +107,15 @@ def run(arguments: Sequence[str]) -> int:
         rest, files = plugins.split([argument for argument in arguments if argument != "--debug"])
         for path in files:
             plugins.load(path)
-        result = cli.main(args=rest, prog_name="bench", standalone_mode=False)
+        with stopping.signals():
+            result = cli.main(args=rest, prog_name="bench", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except (KeyboardInterrupt, click.Abort):
-        _say("interrupted. Finished cells are kept; the same command goes on from the last checkpoint")
-        return 130
+        what, code = stopping.outcome()
+        _say(f"{what}. Finished cells are kept; the same command goes on from the last checkpoint")
+        return code
     except click.exceptions.NoArgsIsHelpError as help_wanted:
         click.echo(help_wanted.format_message())
         return 0
@@ -132,4 +138,4 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    echo(text, err=True)

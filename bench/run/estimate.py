@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -13,6 +11,7 @@ import torch
 from bench.errors import StoreError
 from bench.run.complexity import complexity
 from bench.run.plan import Cell, Planned
+from bench.run.rates import matrix_rate
 from bench.run.timing import describe
 from bench.store import record as records
 from bench.store.provenance import environment
@@ -131,19 +130,4 @@ def _from_macs(cell: Cell, device: torch.device, shared: bool) -> float:
     macs = 3 * seen * cost.macs_trainable + len(cell.task.test) * cost.macs
     if not shared:
         macs += len(cell.task.train) * (cost.macs - cost.macs_trainable)
-    return 2 * macs / (EFFICIENCY * _matrix_rate(device))
-
-
-@lru_cache(maxsize=4)
-def _matrix_rate(device: torch.device) -> float:
-    """Measure float32 matrix products: floating-point operations a second."""
-    side = 1024 if device.type == "cpu" else 8192
-    a = torch.randn(side, side, device=device)
-    count = 0
-    start = time.perf_counter()
-    while time.perf_counter() - start < 0.2:
-        a = a @ a
-        a /= a.norm()
-        a.sum().item()
-        count += 1
-    return 2 * side**3 * count / (time.perf_counter() - start)
+    return 2 * macs / (EFFICIENCY * matrix_rate(device))

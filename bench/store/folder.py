@@ -10,6 +10,9 @@ from bench.errors import StoreError
 from bench.store import record as records
 from bench.store.record import Record
 
+SPEED = "speed"
+"""Name of every folder of speeds: those of `bench speed`, and saved runs of pytest-benchmark; no cell's record."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -40,7 +43,8 @@ def find(places: Iterable[Path], pattern: str = "**/*.json") -> Found:
             raise StoreError(f"{place}: no such file or folder. Expected records, as bench run writes them")
         else:
             # a name that begins with a dot is a file that is being written
-            for path in sorted(path for path in place.glob(pattern) if not path.name.startswith(".")):
+            files = (path for path in place.glob(pattern) if not path.name.startswith("."))
+            for path in sorted(path for path in files if path.parent.name != SPEED):
                 try:
                     found[path] = records.read(path)
                 except StoreError as error:

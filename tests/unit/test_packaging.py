@@ -54,6 +54,9 @@ LIGHT = (
     "bench.checks.output",
     "bench.checks.speed",
     "bench.checks.paired",
+    "bench.checks.ratios",
+    "bench.cli.speed",
+    "bench.speed.record",
 )
 
 # runs at the start of a Python process and tells at its end what it loaded and where plain names would come from

@@ -1,0 +1,258 @@
+"""One method on one workload: a real cell on generated images, its blocks timed in turns with other ways."""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+
+from bench.errors import TrainingError
+from bench.run import cell as cells
+from bench.run import timing
+from bench.run.cell import Options
+from bench.run.complexity import complexity, training_cost
+from bench.run.estimate import EFFICIENCY
+from bench.run.plan import Cell
+from bench.run.progress import Progress
+from bench.run.rates import matrix_rate, memory_rate, settle
+from bench.run.training import LOSS_EVERY_CUDA
+from bench.speed import arithmetic, evaluation, generated, memory
+from bench.speed.interleaved import Interleaved, Way
+from bench.speed.plain import Again, Plain
+from bench.speed.prepare import Plan, Prepared, prepare, replaying
+from bench.speed.record import MethodSpeed, Phase
+from bench.store.record import Record
+
+BATCH = 16
+"""Images through the networks at once where nothing is trained, as `bench run` has it."""
+MOST = 1_024
+"""Generated images that are scored, or fitted, at most: maps take 256 MiB then, and features a few GiB."""
+
+
+def measure(plan: Plan, name: str, files: generated.Files, say: Callable[[str], None]) -> MethodSpeed:
+    """Time a method's blocks and extrapolate the whole workload from them.
+
+    Args:
+        plan: what is measured.
+        name: of the method.
+        files: generated images.
+        say: told what is going to be done.
+
+    Raises:
+        UsageError: unknown method, setting or encoder.
+        TrainingError: the cell failed; the message is its own.
+    """
+    ready = prepare(plan, name, files)
+    method, device, workload = ready.method, plan.device, plan.workload
+    cost, steps = complexity(method), method.config.steps
+    batch = min(method.config.batch_size, workload.train)
+    speed = EFFICIENCY * matrix_rate(device)
+    frozen_flops = 2.0 * ready.frozen_macs
+    most = MOST // BATCH
+    scored = arithmetic.rounds(plan.seconds, 4.0 * BATCH * cost.macs_with_products / speed, plan.rounds, most)
+    sizes, test = {"score": scored[0] * BATCH}, math.prod(scored) * BATCH
+    kept: list[nn.Module] = []
+    if steps:
+        stage = arithmetic.train_stage(training_cost(method), ready.size, batch)
+        others = (1 + plan.again) * (stage.flops + frozen_flops * batch)
+        trained = arithmetic.rounds(plan.seconds, (stage.flops + others) / speed, plan.rounds, steps)
+        if device.type == "cuda":
+            # a block ends where the losses are read back, and that is every so many steps
+            trained = (-(-trained[0] // LOSS_EVERY_CUDA) * LOSS_EVERY_CUDA, trained[1])
+        configured = type(method)(method.config.model_copy(update={"steps": math.prod(trained)}))
+        sizes["train"] = trained[0]
+        affordable = int(plan.seconds * speed / frozen_flops)
+        train = min(workload.train, max(batch, BATCH, affordable // BATCH * BATCH))
+        say(f"{name}: {math.prod(trained)} steps of {batch}, {train} training and {test} test images")
+    else:
+        fitted = arithmetic.rounds(plan.seconds, 2.0 * BATCH * frozen_flops / speed, plan.rounds, most)
+        sizes["fit"], train = fitted[0] * BATCH, math.prod(fitted) * BATCH
+        configured = replaying(type(method), workload.train, kept)(method.config)
+        say(f"{name}: {train} training and {test} test images")
+    cell = ready.cell(configured, generated.one_class(train, test))
+    plain, again = Plain(cell, device, BATCH, lambda: kept[-1] if kept else None), Again(cell, device)
+    ways = {"train": {"plain": plain.train}, "fit": {"plain": plain.fit}, "score": {"plain": plain.score}}
+    if plan.again:
+        ways["train"]["again"] = again.train
+    watch = _Memory(device)
+    listener = Interleaved(sizes, cast("Mapping[str, Mapping[str, Way]]", ways), partial(settle, device), watch.read)
+    with _private_cache(plan.folder / "cache"):
+        record = _run(plan, cell, "runs", listener)
+    parts = {"inference": plain.parts["score"].shares}
+    learning = "train" if steps else "fit"
+    parts[learning] = plain.parts[learning].shares
+    del plain, again, ways, cell
+    gc.collect()
+    return _speed(plan, ready, _Heard(record, listener, watch, (train, test), parts))
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What is known when the cell has ended."""
+
+    record: Record
+    listener: Interleaved
+    memory: _Memory
+    images: tuple[int, int]
+    """Training and test images of the cell."""
+    parts: dict[str, dict[str, float]]
+    """Of the plain way."""
+
+
+def _speed(plan: Plan, ready: Prepared, heard: _Heard) -> MethodSpeed:
+    method, workload, device = ready.method, plan.workload, plan.device
+    steps, config = method.config.steps, method.config
+    record, listener, images = heard.record, heard.listener, heard.images
+    batch = min(config.batch_size, workload.train)
+    assert record.efficiency is not None
+    seconds = record.efficiency.seconds
+    decode = seconds["decode"] / sum(images)
+    blocks = listener.blocks
+    inference = arithmetic.compared(blocks["score"], "images", 1)
+    phases = [_phase("decode", decode, workload.train + workload.test, sum(images))]
+    stages, train, fit = [], None, None
+    if steps:
+        cost = training_cost(method)
+        train = arithmetic.compared(blocks["train"], "steps", batch, cost.cached_over_uncached_with_products)
+        each, looked = seconds["features"] / images[0], images[0]
+        phases.append(_phase("features", each, workload.train, looked))
+        phases.append(_phase("train", 1 / train.ours.median, steps, train.ours.units))
+        stages.append((arithmetic.train_stage(cost, ready.size, batch), 1 / train.ours.median))
+    else:
+        fit = arithmetic.compared(blocks["fit"], "images", 1)
+        each, looked = 1 / fit.ours.median, fit.ours.units
+        phases.append(_phase("features", each, workload.train, looked))
+        phases.append(Phase(name="fit", seconds=listener.tails["fit"], units=1, measured=1))
+    phases.append(_phase("inference", 1 / inference.ours.median, workload.test, inference.ours.units))
+    counted = arithmetic.inference_stage(complexity(method), ready.size, BATCH, record.protocol.fields["eval_size"])
+    stages = [
+        (arithmetic.features_stage(ready.frozen_macs, ready.size, BATCH), each),
+        *stages,
+        (counted, 1 / inference.ours.median),
+    ]
+    with_maps = record.mean.get("pixel/auroc") is not None
+    some = generated.dealt(workload.counts, evaluation.MOST)
+    measured = ready.cell(method, some)
+    phases += evaluation.phases(measured, measured.task, workload.test, device, with_maps)
+    rate, memory_bytes = matrix_rate(device, plan.precision), memory_rate(device)
+    floors = tuple(stage.floor(rate, memory_bytes, taken) for stage, taken in stages)
+    return MethodSpeed(
+        encoder=record.encoder.name,
+        random_weights=ready.random_weights,
+        input_size=record.encoder.input_size,
+        batch_size=batch,
+        steps=steps,
+        settings=ready.changed,
+        train=train,
+        fit=fit,
+        inference=inference,
+        plain_parts=heard.parts,
+        inference_with_decode=1 / (1 / inference.ours.median + decode),
+        peak_memory_mib=heard.memory.host,
+        peak_device_memory_mib=heard.memory.device,
+        store_mib=ready.size.features * workload.train / 2**20 if steps else 0.0,
+        created=record.created,
+        commit=record.environment.commit,
+        phases=tuple(phases),
+        floors=floors,
+        utilisation={floor.stage: floor.flops / floor.measured / rate for floor in floors if floor.stage != "features"},
+    )
+
+
+@dataclass(frozen=True)
+class Whole:
+    """One cell that was run from end to end."""
+
+    phases: tuple[Phase, ...]
+    peak_memory_mib: float
+    """Highest resident memory of the process, and of the device below."""
+    peak_device_memory_mib: float | None
+
+
+def whole(plan: Plan, name: str, files: generated.Files, listener: Progress) -> Whole:
+    """Run one cell of the whole workload from end to end; raises as `measure`.
+
+    Args:
+        plan: what is measured.
+        name: of the method.
+        files: generated images.
+        listener: told of what is done.
+    """
+    ready = prepare(plan, name, files)
+    cell = ready.cell(ready.method, plan.workload.counts)
+    watch = timing.Stopwatch()
+    memory.reset()
+    with _private_cache(plan.folder / "cache-whole"), watch.phase("all"):
+        record = _run(plan, cell, "whole", listener)
+    assert record.efficiency is not None
+    taken = record.efficiency.seconds
+    taken["set-up and record"] = max(0.0, watch.seconds["all"] - sum(taken.values()))
+    train, test = plan.workload.train, plan.workload.test
+    units = {
+        **{"decode": train + test, "features": train, "fit": train, "train": ready.method.config.steps},
+        **{"inference": test, "metrics": test},
+    }
+    return Whole(
+        tuple(
+            Phase(name=phase, seconds=seconds, units=units.get(phase, 1), measured=units.get(phase, 1))
+            for phase, seconds in taken.items()
+        ),
+        memory.peak_mib(),
+        record.efficiency.peak_device_memory_mib,
+    )
+
+
+class _Memory:
+    """Peaks of what our way alone takes, read before any other way has begun."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.host, self.device = 0.0, None if device.type == "cpu" else 0.0
+        self._where, self._open = device, True
+        memory.reset()
+
+    def read(self) -> None:
+        """Read both peaks, once."""
+        if self._open:
+            self._open = False
+            self.host, self.device = memory.peak_mib(), timing.peak_device_memory_mib(self._where)
+
+
+def _run(plan: Plan, cell: Cell, results: str, listener: Progress) -> Record:
+    options = Options(
+        plan.folder / results,
+        plan.device,
+        inference_batch=BATCH,
+        checkpoint_seconds=math.inf,
+        compile=plan.compile,
+    )
+    record = cells.run(cell, options, listener)
+    if record.error is not None:
+        raise TrainingError(f"{cell.method.name} cannot be timed: {record.error.message}")
+    return record
+
+
+def _phase(name: str, each: float, units: int, measured: int) -> Phase:
+    return Phase(name=name, seconds=each * units, units=units, measured=min(measured, units))
+
+
+@contextmanager
+def _private_cache(folder: Path) -> Iterator[None]:
+    """Keep generated pixels out of the user's cache."""
+    before = os.environ.get("BENCH_CACHE")
+    os.environ["BENCH_CACHE"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["BENCH_CACHE"]
+        else:
+            os.environ["BENCH_CACHE"] = before

@@ -1,0 +1,127 @@
+"""A method made ready to be timed: configured, its encoder's weights found or drawn, its work counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.api import Counts, Method
+from bench.config import configure, merge
+from bench.encoders import frozen
+from bench.protocol import resolve
+from bench.registry import METHODS
+from bench.run.complexity import complexity
+from bench.run.plan import Cell
+from bench.speed import generated
+from bench.speed.arithmetic import BYTES, Size
+from bench.speed.workload import Workload
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and for how long."""
+
+    workload: Workload
+    device: torch.device
+    folder: Path
+    """For generated files, caches and records; may be removed afterwards."""
+    precision: str = "fp32"
+    encoder: str | None = None
+    weights: Path | None = None
+    settings: Mapping[str, Mapping[str, Any]] | None = None
+    seconds: float = 60.0
+    """For the blocks of each phase of a method, all ways together."""
+    rounds: int = 5
+    again: bool = False
+    """Whether to time our way without kept features as well."""
+    compile: bool = False
+    """Whether the trained part goes through torch.compile."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A method ready to be run: its cell without a task yet, and what is counted of it."""
+
+    method: Method
+    cell: Callable[[Method, Mapping[str, Counts]], Cell]
+    random_weights: bool
+    changed: tuple[str, ...]
+    frozen_macs: int
+    """Multiply-accumulates of an image's features, attention included."""
+    size: Size
+
+
+def prepare(plan: Plan, name: str, files: generated.Files) -> Prepared:
+    """Configure a method, find or draw its encoder's weights, and count it.
+
+    Raises:
+        UsageError: unknown method, setting or encoder.
+    """
+    kind, workload = METHODS.load(name), plan.workload
+    given = merge(workload.settings, plan.settings or {}).get(name, {})
+    encoder = plan.encoder or (workload.encoder if "encoder" not in given else None)
+    method = kind(configure(kind, workload.dataset, given, encoder))
+    published = configure(kind, workload.dataset, {}, None)
+    changed = tuple(
+        f"{key} = {value}" for key, value in method.config if value != getattr(published, key) and key != "encoder"
+    )
+    request = method.encoder()
+    path, random = generated.weights_file(request.name, plan.weights, plan.folder / "weights")
+
+    def cell(configured: Method, counts: Mapping[str, Counts]) -> Cell:
+        return Cell(
+            method=configured,
+            task=files.task(counts),
+            seed=0,
+            protocol=resolve("common", kind),
+            encoder=request,
+            weights=path,
+            weights_sha256="",
+            precision=plan.precision,
+            changed=(),
+        )
+
+    skeleton = frozen.skeleton(request)
+    with torch.device("meta"), FlopCounterMode(display=False) as products:
+        features = method.features(skeleton(torch.empty(1, 3, request.input_size, request.input_size)), skeleton.info)
+    size = Size(
+        encoder=BYTES * sum(parameter.numel() for parameter in skeleton.parameters()),
+        trained=BYTES * complexity(method).params_trainable,
+        features=sum(one.numel() * one.element_size() for one in features.values()),
+        pixels=3 * request.input_size**2,
+    )
+    return Prepared(method, cell, random, changed, products.get_total_flops() // 2, size)
+
+
+def replaying(kind: type[Method], images: int, kept: list[nn.Module]) -> type[Method]:
+    """Return the method with a fit that is given the images at hand over and over, until there are `images`.
+
+    What the memory costs, and what it is to search it, depends on how much is remembered; the encoder need not see an
+    image twice for that.
+
+    Args:
+        kind: the method.
+        images: how many its fit is to see.
+        kept: gets the module that was fitted.
+    """
+
+    def fit(self: Method, module: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> None:
+        kept.append(module)
+        kind.fit(self, module, _repeated([{**batch} for batch in batches], images))
+
+    return type(kind.__name__, (kind,), {"fit": fit})
+
+
+def _repeated(batches: list[dict[str, Tensor]], images: int) -> Iterator[dict[str, Tensor]]:
+    while images > 0:
+        for batch in batches:
+            count = min(images, len(next(iter(batch.values()))))
+            if count:
+                yield {name: feature[:count] for name, feature in batch.items()}
+            images -= count

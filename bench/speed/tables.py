@@ -1,0 +1,103 @@
+"""Speed records as tables: rates, where the time goes, what was gained, how far each stage is from its floor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bench.report.names import method_title
+from bench.report.table import Block, Cell, Row, Table
+from bench.speed.layout import by_machine, columns, machine, ordered, provenance, ratio
+from bench.speed.profile import gains, shares
+from bench.speed.record import MethodSpeed, SpeedRecord, device_name
+
+RATES_NOTE = (
+    "Rates are medians over blocks of steps or images, ours and the plain way's in turns within one run; a ratio is "
+    "the median over neighbouring blocks, its range stands beside it."
+)
+PLAIN_NOTE = (
+    "The plain way decodes its images and sends them through the encoder in every step, eagerly and in full precision, "
+    "and waits for each loss, as the methods' official scripts do; networks, losses and optimizers are bench's own. "
+    "Its inference decodes, too: the ratio with decoding counts that to ours as well."
+)
+USED_NOTE = (
+    "Used: floating-point operations of all matrix products that a step or an image needs, over the device's measured "
+    "matrix rate. Memory is the highest until training had begun, with the features that were kept then; the store is "
+    "that of all training images."
+)
+FLOOR_NOTE = (
+    "Predicted: operations at the measured matrix rate, or bytes that have to be moved at the measured memory rate, "
+    "whichever takes longer. A patch memory is counted at its largest."
+)
+
+
+def tables(records: Sequence[SpeedRecord]) -> list[Table]:
+    """Return four tables a workload; where no GPU was at hand, a dash and the command that fills it."""
+    made = []
+    for name in dict.fromkeys(one.workload.name for one in records):
+        own = [one for one in records if one.workload.name == name]
+        made += [rates(own), shares(own), gains(own), floors(own)]
+    return made
+
+
+def rates(records: Sequence[SpeedRecord]) -> Table:
+    """Return rates, ratios, memory and utilisation: methods as rows, machines as blocks."""
+    heads = (
+        *columns("Training", ("steps/s", 3), ("images/s", 1), ("plain", 1), ("times plain", 2), ("range", 2)),
+        *columns("Without store", ("times", 2), ("range", 2), ("allowed", 2)),
+        *columns("Inference", ("images/s", 1), ("plain", 1), ("times plain", 2), ("range", 2), ("with decoding", 2)),
+        *columns("Memory (MiB)", ("process", 0), ("device", 0), ("store", 0)),
+        *columns("Used (%)", ("training", 0), ("inference", 0)),
+        *columns("Whole", ("hours", 2)),
+    )
+    return by_machine("speed", "Speed", records, heads, _rates, (RATES_NOTE, PLAIN_NOTE, USED_NOTE))
+
+
+def floors(records: Sequence[SpeedRecord]) -> Table:
+    """Return each stage's operations and bytes, the seconds they take at least, and the seconds taken."""
+    workload = records[0].workload.name
+    heads = (
+        *columns("One unit", ("GFLOP", 2), ("MB", 1)),
+        *columns("Seconds", ("predicted", 5), ("measured", 5), ("ratio", 2)),
+    )
+    blocks = tuple(
+        Block(f"{method_title(name)}, {device_name(record.environment.device)}", tuple(_floors(method)))
+        for record in records
+        for name, method in ordered(record)
+    )
+    title = f"Distance from the floor on {workload}"
+    reached = (f"{machine(one)}: {_reached(one)}." for one in records)
+    return Table(f"speed-floor-{workload}", title, "stage", heads, blocks, "method", (FLOOR_NOTE, *reached), 2)
+
+
+def _rates(title: str, method: MethodSpeed, record: SpeedRecord) -> Iterator[Row]:
+    learning, inference = method.learning, method.inference
+    values = (
+        learning.ours.median if method.train else None,
+        learning.images * learning.ours.median,
+        learning.images * learning.plain.median,
+    )
+    used = (method.utilisation.get(stage) for stage in ("train", "inference"))
+    cells = (
+        *(Cell(value=value) for value in values),
+        *(*ratio(learning.over_plain), *ratio(learning.over_again), Cell(value=learning.allowed)),
+        *(Cell(value=inference.ours.median), Cell(value=inference.plain.median), *ratio(inference.over_plain)),
+        Cell(value=method.inference_with_decode / inference.plain.median),
+        *(Cell(value=method.peak_memory_mib), Cell(value=method.peak_device_memory_mib)),
+        Cell(value=method.store_mib or None),
+        *(Cell(value=None if share is None else 100 * share) for share in used),
+        Cell(value=method.seconds / 3600),
+    )
+    yield Row(title, cells, notes=provenance(method))
+
+
+def _floors(method: MethodSpeed) -> Iterator[Row]:
+    for one in method.floors:
+        unit = f"an {one.unit}" if one.unit[0] in "aeiou" else f"a {one.unit}"
+        values = (one.flops / 1e9, one.bytes / 1e6, one.predicted, one.measured, one.distance)
+        yield Row(f"{one.stage}, {unit}", tuple(Cell(value=value) for value in values))
+
+
+def _reached(record: SpeedRecord) -> str:
+    rates = record.rates
+    matrix = ", ".join(f"{value / 1e12:.3g} TFLOP/s in {name}" for name, value in rates.matrix_flops.items())
+    return f"{matrix}, {rates.memory_bytes / 1e9:.3g} GB/s"
