@@ -15,6 +15,8 @@ KINDS = {
     "features": (("features",), "encoder features of a run that is going on, where memory is short"),
     "hashes": (("hashes.sqlite*",), "SHA-256 of data files by name and time; computed again when needed"),
     "kernels": (("kernels",), "compiled metric kernels; compiling them again takes a minute"),
+    "fonts": (("matplotlib",), "matplotlib's list of the fonts here; made again in seconds"),
+    "cells": (("cells",), "checkpoints of cells that are run here for a Ray cluster; trained again from the start"),
     "demo": (("demo-v*", ".demo-v*.part"), "the generated demonstration set; drawn again in ten seconds"),
 }
 """Name -> patterns in the cache folder, and what it is. Nothing else in the folder is ever touched."""

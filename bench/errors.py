@@ -5,11 +5,14 @@
     |-- DatasetError        (2)  a dataset is missing, incomplete or unreadable
     |-- WeightsError        (2)  an encoder's weights cannot be had or do not fit
     |-- StoreError          (2)  a record, checkpoint or results folder cannot be used
+    |   `-- UnwritableError (2)  a file cannot be written: full disk, read-only folder; ends a sweep
     |-- TrainingError       (1)  training broke, for example a non-finite loss
+    |-- ExhaustedError      (1)  the device's memory does not suffice for a single image
+    |-- WorkerError         (1)  the process or node that ran a cell died, again and again
     `-- ScoreError          (1)  a method gave scores that cannot be ranked
 
 A message says what was found, what was expected and which command helps. Inside a sweep an error becomes a failed
-record and the sweep goes on; the sweep's exit code is the highest among its cells.
+record and the sweep goes on, unless no record can be written; the sweep's exit code is the highest among its cells.
 """
 
 from __future__ import annotations
@@ -37,8 +40,24 @@ class StoreError(BenchError):
     """A file of the results folder or of a cache is unusable."""
 
 
+class UnwritableError(StoreError):
+    """A file of the results folder cannot be written; nor could those of the cells to come, so a sweep ends by it."""
+
+
 class TrainingError(BenchError):
     """A training run cannot go on; the cell is recorded as failed and carries no score."""
+
+    exit_code = 1
+
+
+class ExhaustedError(BenchError):
+    """Memory does not suffice, however little is done at once; the cell is recorded as failed and carries no score."""
+
+    exit_code = 1
+
+
+class WorkerError(BenchError):
+    """Whatever ran a cell died at every attempt; the cell is recorded as failed and carries no score."""
 
     exit_code = 1
 

@@ -18,6 +18,7 @@ from bench.errors import UsageError
 from bench.registry import DATASETS, METHODS, Registry
 
 OPTION = "--plugin"
+_PREFIX = "bench_plugin_"
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
@@ -77,6 +78,11 @@ def load(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+def loaded() -> tuple[Path, ...]:
+    """Return the files that were executed, for another process to do the same."""
+    return tuple(Path(str(module.__file__)) for name, module in list(sys.modules.items()) if name.startswith(_PREFIX))
+
+
 def _execute(path: Path) -> ModuleType:
     if not path.is_file():
         raise UsageError(
@@ -89,7 +95,7 @@ def _execute(path: Path) -> ModuleType:
     except OSError as error:
         raise UsageError(f"{OPTION} {path}: cannot be read ({error.strerror}). Expected a Python file") from error
     digest = hashlib.sha256(str(path.resolve()).encode(errors="backslashreplace") + b"\0" + content).hexdigest()
-    name = f"bench_plugin_{digest[:12]}"
+    name = f"{_PREFIX}{digest[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path.resolve())

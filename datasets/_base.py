@@ -10,9 +10,10 @@ from typing import ClassVar
 
 from bench.api import Dataset, Finding, Sample
 from bench.errors import DatasetError
+from bench.names import UNPRINTABLE
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-NOT_TEXT = "its name is not UTF-8. Expected one that can be printed and recorded; rename it"
+NOT_TEXT = "its name is not UTF-8, or has control characters. Expected one that can be printed and recorded; rename it"
 _DEPTH = 3
 """How many folders deep the usual sub-folders are looked for."""
 _NEEDED = {
@@ -112,12 +113,13 @@ def listing(folders: Sequence[Path]) -> str:
 
 def printable(path: Path) -> str:
     r"""Return a path as text that can be printed and encoded; bytes that are not UTF-8 read as `\xff`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def is_text(name: str) -> bool:
-    """Whether a file name is UTF-8: others could be neither printed nor used as an id on another machine."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+    """Whether a file name can be printed, and used as an id on another machine: UTF-8 without control characters."""
+    return UNPRINTABLE.search(name) is None
 
 
 def _candidates(folder: Path, aliases: Sequence[str], depth: int = _DEPTH) -> Iterator[Path]:

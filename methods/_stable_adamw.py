@@ -79,15 +79,18 @@ class StableAdamW(torch.optim.Optimizer):
         return loss
 
     def _update(self, params: list[Tensor], group: dict[str, Any], age: int) -> None:
-        """Update parameters that have all taken `age` steps, this one included."""
+        """Update parameters that have all taken `age` steps, this one included; nothing waits for the device.
+
+        With c = sqrt(1 - beta2^age), d = c (sqrt(v) / c + eps) is what the second moment is divided by, less one pass
+        over memory: the update's RMS is c |grad / d| / sqrt(n), and the step c lr / (1 - beta1^age) m / d.
+        """
         beta1, beta2 = group["betas"]
         grads = [param.grad for param in params if param.grad is not None]
         first = [self.state[param]["exp_avg"] for param in params]
         second = [self.state[param]["exp_avg_sq"] for param in params]
 
         torch._foreach_mul_(params, 1.0 - group["lr"] * group["weight_decay"])
-        torch._foreach_mul_(first, beta1)
-        torch._foreach_add_(first, grads, alpha=1.0 - beta1)
+        torch._foreach_lerp_(first, grads, 1.0 - beta1)
         torch._foreach_mul_(second, beta2)
         torch._foreach_addcmul_(second, grads, grads, 1.0 - beta2)
         if group["amsgrad"]:
@@ -95,15 +98,12 @@ class StableAdamW(torch.optim.Optimizer):
             torch._foreach_maximum_(largest, second)
             second = largest
 
+        correction = math.sqrt(1.0 - beta2**age)
         denominators = torch._foreach_sqrt(second)
-        torch._foreach_div_(denominators, math.sqrt(1.0 - beta2**age))
-        torch._foreach_add_(denominators, group["eps"])
-
-        norms = torch._foreach_norm(torch._foreach_div(grads, denominators))
-        sizes = [max(param.numel(), 1) for param in params]
-        shrink = [
-            (norm / (math.sqrt(size) * group["clip"])).clamp(min=1.0) for norm, size in zip(norms, sizes, strict=True)
-        ]
-        updates = torch._foreach_div(first, denominators)
-        torch._foreach_div_(updates, shrink)
-        torch._foreach_add_(params, updates, alpha=-group["lr"] / (1.0 - beta1**age))
+        torch._foreach_add_(denominators, group["eps"] * correction)
+        shrink = torch._foreach_norm(torch._foreach_div(grads, denominators))
+        scales = [correction / (math.sqrt(max(param.numel(), 1)) * group["clip"]) for param in params]
+        torch._foreach_mul_(shrink, scales)
+        torch._foreach_clamp_min_(shrink, 1.0)
+        torch._foreach_mul_(denominators, shrink)
+        torch._foreach_addcdiv_(params, first, denominators, -group["lr"] * correction / (1.0 - beta1**age))

@@ -47,6 +47,8 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("cache")
     before = os.environ.get("BENCH_CACHE")
     os.environ["BENCH_CACHE"] = str(folder)
+    # what collection imported has named a place for it below the user's own
+    os.environ["MPLCONFIGDIR"] = str(folder / "matplotlib")
     yield folder
     if before is None:
         del os.environ["BENCH_CACHE"]

@@ -46,6 +46,9 @@ def method(first: Record, second: Record) -> list[str]:
         found.append(f"input size {old.input_size} -> {new.input_size}")
     if first.environment.precision != second.environment.precision:
         found.append(f"precision {first.environment.precision} -> {second.environment.precision}")
+    if first.reduced.get("train") != second.reduced.get("train"):
+        batches = [str(r.reduced.get("train", "as configured")) for r in (first, second)]
+        found.append(f"training batch, reduced for want of memory: {' -> '.join(batches)}")
     shared = first.config.keys() & second.config.keys()
     own = {key for record in (first, second) for key in record.config.keys() - shared if key in record.changed}
     changes = _changes(

@@ -8,7 +8,7 @@ is used: noise of a busy machine only ever adds.
 from __future__ import annotations
 
 import json
-import math
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ TOLERANCE = 0.5
 """A share. Two runs of the same code on a machine that others use at the same time differed by up to 37 percent."""
 BASELINE = Path("speed") / "benchmarks.json"
 """Where the recorded run lies in the baselines folder."""
+
+SHORTEST, LONGEST = 1e-12, 1e9
+"""Seconds; what no clock gives would only make ratios overflow."""
 
 _HOW = "Make one with: pytest tests/perf --benchmark-enable --benchmark-json=FILE"
 
@@ -100,6 +103,7 @@ def _entries(path: Path) -> dict[str, Any]:
 def _seconds(path: Path, entry: dict[str, Any]) -> float:
     stats = entry.get("stats")
     value = stats.get("min") if isinstance(stats, dict) else None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not (0 < value < math.inf):
-        raise StoreError(f"{path}: {entry['fullname']} has minimum {value!r}, expected seconds above 0. {_HOW}")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not SHORTEST <= value <= LONGEST:
+        found = reprlib.repr(value)
+        raise StoreError(f"{path}: {entry['fullname']} has minimum {found}, expected seconds above 0. {_HOW}")
     return float(value)

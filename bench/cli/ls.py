@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from bench.cli.echo import echo
+
 EPILOG = """\b
 Example:
   bench ls methods
@@ -17,7 +19,7 @@ def ls(what: str) -> None:
     rows = _rows(what)
     width = max((len(name) for name, _ in rows), default=0)
     for name, text in rows:
-        click.echo(f"{name:{width}}  {text}")
+        echo(f"{name:{width}}  {text}")
 
 
 def _rows(what: str) -> list[tuple[str, str]]:

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from bench.cli.executor_options import executor_options
 from bench.cli.options import data_root_option, names, results_option, weights_option
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
-    import torch
     from rich.console import Console
 
     from bench.run.cell import Options
+    from bench.run.executors import Executor
+    from bench.run.executors.choice import Wanted
     from bench.run.feature_store import Place
     from bench.run.plan import Planned, Request
     from bench.store.record import Record
@@ -29,6 +31,7 @@ Examples:
   bench run --methods dinomaly --datasets fmnist --data-root /data --splits A
   bench run --methods dinomaly --datasets visa --data-root /data --setting few-shot --shots 4
   bench run --methods dinomaly --datasets mvtec --data-root /data --seeds 0,1,2 --set dinomaly.steps=2000 --dry-run
+  bench run --suite small --executor ray --address auto
 
 Finished cells are skipped; an interrupted one goes on from its checkpoint.
 Exit code: 0 all cells done, 1 a cell failed, 2 something given was wrong.
@@ -79,7 +82,9 @@ Exit code: 0 all cells done, 1 a cell failed, 2 something given was wrong.
     show_default=True,
     help="Time between checkpoints of a training.",
 )
+@executor_options
 @click.option("--keep-maps", is_flag=True, help="Keep the anomaly maps beside the record (npy, one file a class).")
+@click.option("--compile", is_flag=True, help="Put the trained part through torch.compile, where that works.")
 @click.option("--dry-run", is_flag=True, help="Check everything and print the plan, run nothing.")
 def run(
     suite: str | None,
@@ -101,7 +106,9 @@ def run(
     store: str,
     store_budget: float | None,
     checkpoint_seconds: float,
+    wanted: Wanted,
     keep_maps: bool,
+    compile: bool,
     dry_run: bool,
 ) -> int:
     """Run methods on datasets and record the scores.
@@ -124,9 +131,12 @@ def run(
             raise UsageError(f"--set names '{method}', but the run has only: {', '.join(chosen)}")
     overrides = merge(base.set, given)
 
+    from bench.run import devices
     from bench.run.cell import Options
+    from bench.run.executors.choice import choose
     from bench.run.plan import Request
 
+    executor = choose(wanted, device)
     request = Request(
         methods=chosen,
         datasets=names(datasets) or base.datasets,
@@ -145,17 +155,19 @@ def run(
     )
     options = Options(
         results=results,
-        device=_device(device),
+        # elsewhere each worker looks for itself
+        device=devices.choose(device if wanted.executor == "local" else "cpu"),
         store=cast("Place", store),
         store_budget_gib=store_budget,
         checkpoint_seconds=checkpoint_seconds,
         keep_maps=keep_maps,
+        compile=compile,
         command=("bench", *sys.argv[1:]),
     )
-    return _run(request, options, dry_run)
+    return _run(request, options, executor, dry_run)
 
 
-def _run(request: Request, options: Options, dry_run: bool) -> int:
+def _run(request: Request, options: Options, executor: Executor, dry_run: bool) -> int:
     from bench.cli.terminal import TerminalProgress, console
     from bench.run import sweep
     from bench.run.plan import expand, look_up
@@ -164,7 +176,7 @@ def _run(request: Request, options: Options, dry_run: bool) -> int:
     out = console()
     progress = TerminalProgress(out)
     planned = look_up(expand(request, progress), options.results, progress.say)
-    _print_plan(planned, out, options)
+    _print_plan(planned, out, options, executor.devices_at_once)
     if dry_run:
         return 0
     for item in planned:
@@ -177,14 +189,15 @@ def _run(request: Request, options: Options, dry_run: bool) -> int:
         known[item.cell.name] = record
         _print_record(record, item, options.results, out)
 
-    code = sweep.run(planned, options, progress, finished)
+    code = sweep.run(planned, options, progress, finished, executor)
     for row in rows(record for record in known.values() if record is not None and record.cell.part):
         _print_row(row, out)
     return code
 
 
-def _print_plan(planned: list[Planned], out: Console, options: Options) -> None:
+def _print_plan(planned: list[Planned], out: Console, options: Options, devices: int | None) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from bench.cli.terminal import duration
     from bench.run.estimate import estimates
@@ -193,36 +206,41 @@ def _print_plan(planned: list[Planned], out: Console, options: Options) -> None:
     for column in ("cell", "classes", "train", "test", "steps", "encoder", "state", "time"):
         table.add_column(column, justify="right" if column in ("classes", "train", "test", "steps", "time") else "left")
     total = 0.0
-    expectations = estimates(planned, options.results, options.device)
+    expectations = estimates(planned, options.results, options.device) if devices else [None] * len(planned)
     for item, name, expected in zip(planned, _told_apart(planned), expectations, strict=True):
         cell = item.cell
         total += expected.seconds if expected else 0.0
         table.add_row(
-            name,
+            Text(name),
             str(len(cell.task.classes)),
             str(len(cell.task.train)),
             str(len(cell.task.test)),
             str(cell.method.config.steps),
-            f"{cell.encoder.name} @ {cell.encoder.input_size}",
+            Text(f"{cell.encoder.name} @ {cell.encoder.input_size}"),
             item.state,
             f"{'' if expected.measured else '~'}{duration(expected.seconds)}" if expected else "–",
         )
     out.print(table, highlight=False)
     left = sum(item.state != "done" for item in planned)
-    guess = f", about {duration(total)} on {options.device} (~ is counted from MACs, not measured)" if left else ""
+    guess = ""
+    if left and devices:
+        where = f"{devices} devices" if devices > 1 else f"{options.device}"
+        guess = f", about {duration(total / devices)} on {where} (~ is counted from MACs, not measured)"
     out.print(f"{len(planned)} cells: {left} to do, {len(planned) - left} done{guess}", highlight=False)
 
 
 def _told_apart(planned: list[Planned]) -> list[str]:
-    """Return the cells' names, of variants of one method with the settings in which they differ."""
-    configs: dict[str, list[dict[str, object]]] = {}
-    for item in planned:
-        configs.setdefault(item.cell.name, []).append(item.cell.method.config.model_dump(mode="json"))
-    names = []
-    for item in planned:
-        own, every = item.cell.method.config.model_dump(mode="json"), configs[item.cell.name]
-        apart = [f"{key}={value}" for key, value in own.items() if any(other[key] != value for other in every)]
-        names.append(", ".join([item.cell.name, *apart]))
+    """Return the cells' names, of variants of one method with settings that tell them apart."""
+    from bench.store.apart import apart
+
+    alike: dict[str, list[int]] = {}
+    for place, item in enumerate(planned):
+        alike.setdefault(item.cell.name, []).append(place)
+    names = [item.cell.name for item in planned]
+    for places in alike.values():
+        own = apart([planned[place].cell.method.config.model_dump(mode="json") for place in places])
+        for place, settings in zip(places, own, strict=True):
+            names[place] = ", ".join([names[place], *(f"{key}={value}" for key, value in settings.items())])
     return names
 
 
@@ -259,21 +277,3 @@ def _numbers(text: str | None) -> tuple[int, ...]:
     if any(not 0 <= number < 2**63 for number in numbers):
         raise UsageError(f"--seeds '{text}': expected numbers from 0 to 2^63 - 1")
     return numbers
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"--device '{name}': expected auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device '{name}': expected auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device {name}: torch {torch.__version__} sees no CUDA device here. Use --device cpu")
-    if device.index is not None and device.type == "cuda" and device.index >= torch.cuda.device_count():
-        raise UsageError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, counted from 0")
-    return device

@@ -142,9 +142,8 @@ def footnotes(row: Row) -> list[str]:
     if row.head.changed:
         changes = ", ".join(f"{key} = {row.head.config[key]}" for key in row.head.changed)
         notes.append(f"not the paper's settings: {changes}")
-    if "train" in row.head.reduced:
-        size = row.head.reduced["train"]
-        notes.append(f"not the settings stated: trained with {size} images a step, for want of memory")
+    if row.head.reduced_note is not None:
+        notes.append(row.head.reduced_note)
     if row.head.external is not None:
         notes.append(row.head.external.note)
     lines = {name: scores.undefined for name, scores in row.lines.items()}

@@ -122,7 +122,8 @@ def _zip(archive: Path) -> Iterator[_Member]:
             mode = stat.S_IFMT(info.external_attr >> 16)
             plain = mode in (0, stat.S_IFREG, stat.S_IFDIR)
             strange = "" if plain else "a symbolic link" if mode == stat.S_IFLNK else "a device or pipe"
-            yield info.filename, strange, content.open(info) if plain and not info.is_dir() else None
+            folder = info.filename.endswith("/")
+            yield info.filename, strange, content.open(info) if plain and not folder else None
 
 
 class _Limited(io.RawIOBase):

@@ -2,7 +2,7 @@
 
 The memory is one SQLite file keyed by path, size, inode, mtime and ctime. ctime moves with every change of content or
 times and cannot be set back, so a changed file is always read again; a file touched in the last two seconds is not
-remembered, since a change within one clock tick would look the same.
+remembered, since a change within one clock tick would look the same. Each entry carries a checksum of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -40,22 +41,34 @@ def content_hashes(paths: Iterable[Path], advance: Callable[[int], None] = lambd
     keys = {path: _key(path) for path in unique}
     with closing(_open()) as index:
         known = _recall(index) if unique else {}
-        hashes = {path: known[key] for path, key in keys.items() if key in known}
+        hashes = {path: sha for path, key in keys.items() if (sha := _opened(key, known.get(key, "")))}
         advance(len(hashes))
         missing = [path for path in unique if path not in hashes]
         # the key is taken before reading: a change in between gives a key that no later stat will match
         fresh: list[tuple[str, str]] = []
         try:
             with ThreadPoolExecutor(max_workers=min(16, 2 * (cpu_count() or 1))) as pool:
-                for path, digest in zip(missing, pool.map(_read, missing), strict=True):
-                    hashes[path] = digest
-                    if _newest(keys[path]) < settled:
-                        fresh.append((keys[path], digest))
-                    advance(1)
+                digests = pool.map(_read, missing)
+                try:
+                    for path, digest in zip(missing, digests, strict=True):
+                        hashes[path] = digest
+                        if _newest(keys[path]) < settled:
+                            fresh.append((keys[path], _sealed(keys[path], digest)))
+                        advance(1)
+                except BaseException:
+                    # what was not begun is not waited for
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
         finally:
             # an unreadable file or Ctrl-C does not cost the files read before it
             _remember(index, fresh)
     return hashes
+
+
+def check_unchanged(path: Path, digest: str) -> None:
+    """Raise DatasetError where a file does not have the SHA-256 that it had when the run was planned."""
+    if _read(path) != digest:
+        raise DatasetError(f"{path} changed after the run was planned. Run the same command again")
 
 
 def _open() -> sqlite3.Connection:
@@ -82,6 +95,16 @@ def _recall(index: sqlite3.Connection) -> dict[str, str]:
 def _remember(index: sqlite3.Connection, rows: list[tuple[str, str]]) -> None:
     with suppress(sqlite3.Error), index:
         index.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", rows)
+
+
+def _sealed(key: str, digest: str) -> str:
+    return f"{digest}-{zlib.crc32(f'{key}{digest}'.encode()):08x}"
+
+
+def _opened(key: str, sealed: object) -> str:
+    """Return the digest of an entry; empty where a byte of it is not what was written."""
+    digest = sealed[:64] if isinstance(sealed, str) else ""
+    return digest if sealed == _sealed(key, digest) else ""
 
 
 def _key(path: Path) -> str:

@@ -26,6 +26,10 @@ from bench.errors import DatasetError
 MAX_PIXELS = 89_478_485
 """Larger images are refused before they are decoded; PIL's own warning limit (256 MiB as RGB)."""
 
+FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
+"""What is decoded, whatever a file is called. PIL knows forty more, among them EPS, which an interpreter executes."""
+
+_NAMED = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 _CHECK = "List every such file with: bench data verify NAME --root DIR"
 
 
@@ -86,7 +90,7 @@ def to_pixels(image: Image.Image, resize: int, crop: int) -> npt.NDArray[np.uint
 def opened(path: Path) -> Iterator[Image.Image]:
     """Open an image file, turning whatever goes wrong inside the block into a DatasetError that names the file."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DatasetError(_too_large(path, f"{image.width}x{image.height}"))
             yield image
@@ -97,8 +101,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except Image.DecompressionBombError:
         raise DatasetError(_too_large(path, "too many")) from None
     except UnidentifiedImageError:
-        what = "not an image that PIL can read" if path.stat().st_size else "an empty file (0 bytes)"
-        raise DatasetError(f"{path}: {what}. Expected a complete image file. {_CHECK}") from None
+        what = "not an image that bench reads" if path.stat().st_size else "an empty file (0 bytes)"
+        raise DatasetError(f"{path}: {what}. Expected a complete {_NAMED} file. {_CHECK}") from None
     except Exception as error:  # PIL's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on bad bytes
         message = f"{path}: cannot be read ({error or type(error).__name__}). Expected a complete image file. {_CHECK}"
         raise DatasetError(message) from error

@@ -24,9 +24,9 @@ import PIL
 from PIL import Image
 
 from bench.api import Dataset, Sample
-from bench.errors import DatasetError, StoreError
+from bench.errors import StoreError
 from bench.loading import cache_dir
-from bench.loading.hashes import sha256
+from bench.loading.hashes import check_unchanged
 from bench.loading.images import to_pixels
 from bench.store.files import atomic
 
@@ -42,10 +42,17 @@ class PixelCache:
         resize: side after resizing, in pixels.
         crop: side of the centre crop, in pixels; the side of what comes out.
         folder: where to keep pixels; None for the user's cache folder.
+        say: told of entries that are damaged, and when pixels cannot be kept; from any thread.
     """
 
     def __init__(
-        self, dataset: Dataset, hashes: Mapping[Path, str], resize: int, crop: int, folder: Path | None = None
+        self,
+        dataset: Dataset,
+        hashes: Mapping[Path, str],
+        resize: int,
+        crop: int,
+        folder: Path | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._dataset = dataset
         self._hashes = hashes
@@ -58,6 +65,7 @@ class PixelCache:
             # a dataset with its own way of reading must not share pixels with one that reads the same files plainly
             transform += f"-{reader.__module__}.{reader.__qualname__}"
         self._folder = (folder or cache_dir()) / "pixels" / transform
+        self._say = say
         self._writable = True
         self._unchanged: set[Path] = set()
         self._threads = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
@@ -77,9 +85,16 @@ class PixelCache:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def batch(self, samples: Sequence[Sample]) -> Pixels:
-        """Return uint8 [B, crop, crop, 3] in the order of `samples`; raises as `decode`."""
-        return np.stack(list(self._threads.map(self.read, samples)))
+    def batch(self, samples: Sequence[Sample], out: Pixels | None = None) -> Pixels:
+        """Return uint8 [B, crop, crop, 3] in the order of `samples`, in `out` where given; raises as `decode`."""
+        found = np.empty((len(samples), self.crop, self.crop, 3), np.uint8) if out is None else out
+
+        def fill(place: int) -> None:
+            found[place] = self.read(samples[place])
+
+        for _ in self._threads.map(fill, range(len(samples))):
+            pass  # drawn to the end, since that is where errors are raised
+        return found
 
     def read(self, sample: Sample) -> Pixels:
         """Return uint8 [crop, crop, 3] of one image, from the cache where possible; raises as `decode`."""
@@ -100,6 +115,7 @@ class PixelCache:
         with suppress(OSError):
             if path.stat().st_size == self._length():
                 return
+            self._say_damaged(path)
         image = self._decoded(sample)
         if self._is_kept(sample, image):
             self._save(path, to_pixels(image, self._resize, self.crop))
@@ -116,8 +132,7 @@ class PixelCache:
         """Refuse a file that is not the one that was hashed: its pixels would be kept, and scored, as another's."""
         if file in self._unchanged:
             return
-        if sha256(file) != self._hashes[file]:
-            raise DatasetError(f"{file} changed after the run was planned. Run the same command again")
+        check_unchanged(file, self._hashes[file])
         self._unchanged.add(file)
 
     def _length(self) -> int:
@@ -131,11 +146,14 @@ class PixelCache:
 
     def _load(self, path: Path) -> Pixels | None:
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                # one byte more than there should be shows a longer file without reading it
+                data = file.read(self._length() + 1)
         except OSError:
             return None
         body = data[:-4]
         if len(data) != self._length() or zlib.crc32(body) != int.from_bytes(data[-4:], "little"):
+            self._say_damaged(path)
             return None
         return np.frombuffer(body, np.uint8).reshape(self.crop, self.crop, 3)
 
@@ -147,6 +165,10 @@ class PixelCache:
             with atomic(path, durable=False) as file:
                 file.write(body)
                 file.write(zlib.crc32(body).to_bytes(4, "little"))
-        except StoreError:
+        except StoreError as error:
             # the cache only saves time: without room or permission the run goes on decoding
             self._writable = False
+            self._say(f"decoded images are not kept (the folder is BENCH_CACHE); going on without: {error}")
+
+    def _say_damaged(self, path: Path) -> None:
+        self._say(f"{path} is damaged: its image is decoded again")

@@ -18,6 +18,7 @@ from numba import types as numba_types
 from numba.core import config
 
 from bench.loading import cache_dir
+from bench.metrics import compiled
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -31,20 +32,24 @@ _INFINITY = np.int64(0x7F800000)
 _settings: Any = config
 
 
+_FOLDER = cache_dir() / "kernels"
+compiled.discard_damaged(_FOLDER)
+
+
 def _kernel(signature: Any) -> Callable[[Kernel], Kernel]:
     """Compile for this signature; the cache lies in NUMBA_CACHE_DIR, else in bench's cache folder."""
 
-    def compiled(function: Kernel) -> Kernel:
+    def kept(function: Kernel) -> Kernel:
         before = _settings.CACHE_DIR
-        _settings.CACHE_DIR = before or str(cache_dir() / "kernels")
+        _settings.CACHE_DIR = before or str(_FOLDER)
         try:
             return cast(Kernel, njit(signature, cache=True, nogil=True)(function))
-        except RuntimeError:  # no folder can be written to
+        except Exception:  # no folder can be written to, or it is full, or what lies there cannot be read
             return cast(Kernel, njit(signature, nogil=True)(function))
         finally:
             _settings.CACHE_DIR = before
 
-    return compiled
+    return kept
 
 
 def _array(dtype: Any) -> Any:
@@ -364,3 +369,6 @@ def resolve(
             if not sparse:
                 running = with_ties
             end = start
+
+
+compiled.vouch(_FOLDER)

@@ -159,6 +159,8 @@ class Entry:
             found.append(head.external.note)
         if changed := self.changed(expected):
             found.append(f"not the paper's settings: {changed}")
+        if head.reduced_note is not None:
+            found.append(head.reduced_note)
         if head.protocol.hash != usual.protocol:
             found.append(f"protocol {protocol_title(head)}")
             found += variants(head.protocol.fields["metrics"])

@@ -10,6 +10,7 @@ import torch
 
 from bench.api import Method
 from bench.encoders import frozen
+from bench.errors import TrainingError, UnwritableError
 from bench.loading.pixel_cache import PixelCache
 from bench.run import feature_store, recording, scoring, timing
 from bench.run.feature_store import Extractor, FeatureStore, LastStore, Place
@@ -32,6 +33,7 @@ class Options:
     inference_batch: int = 16
     checkpoint_seconds: float = 60.0
     keep_maps: bool = False
+    compile: bool = False
     command: tuple[str, ...] = tuple(sys.argv)
     last_store: LastStore = field(default_factory=LastStore, compare=False, repr=False)
     """Features of the cell before, for a cell that differs in nothing but its seed."""
@@ -40,10 +42,10 @@ class Options:
 def run(cell: Cell, options: Options, progress: Progress) -> Record:
     """Run a cell and write its record. An error on the way becomes a failed record and is not raised.
 
-    The checkpoint of an interrupted or failed training stays, for the next try; that of a finished one goes.
+    The checkpoint of an interrupted cell stays, for the next try; that of a finished or a diverged training goes.
 
     Raises:
-        StoreError: the record itself cannot be written.
+        UnwritableError: nothing can be written beside the record, or not the record itself.
     """
     path = cell.path(options.results)
     for left_over in path.parent.glob(f".{path.stem}.*.part"):
@@ -51,9 +53,15 @@ def run(cell: Cell, options: Options, progress: Progress) -> Record:
         left_over.unlink(missing_ok=True)
     try:
         record = _live(cell, options, progress, path)
+    except UnwritableError:
+        # an hour of training is not to be followed by another that cannot be recorded either
+        raise
     except Exception as error:
         # whatever breaks one cell must not take the sweep along; the record says what it was
         record = recording.failed(cell, options.device, options.command, error)
+        if isinstance(error, TrainingError):
+            # weights may be spoilt for some steps before the loss shows it
+            checkpoint_of(path).unlink(missing_ok=True)
     records.write(record, path)
     if record.status == "done":
         checkpoint_of(path).unlink(missing_ok=True)
@@ -69,14 +77,14 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
 
     # every pixel and mask is read before the training starts: a broken file must not cost hours
     size = cell.encoder.input_size
-    pixels = PixelCache(task.dataset, task.hashes, cell.protocol.resize_for(size), size)
+    pixels = PixelCache(task.dataset, task.hashes, cell.protocol.resize_for(size), size, say=progress.say)
     images = (*task.train, *task.test)
     with watch.phase("decode"), progress.phase("decode", len(images)) as advance:
         masks = scoring.read_masks(task, cell.protocol, size)
         pixels.decode(images, lambda done: advance(done, ""))
 
     encoder = frozen.build(cell.encoder, cell.weights).to(device)
-    extract = Extractor(method, encoder, pixels, device)
+    extract = Extractor(method, encoder, pixels, device, progress.say)
     store: FeatureStore | None = None
     if method.config.steps:
 
@@ -88,25 +96,37 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
 
         store = options.last_store.get(cell.features_key, compute)
 
-    # seeded after the features: how those were had must not move the generators that training draws from
-    seed_everything(cell.seed)
-    module = method.build(encoder.info).to(device)
-    if type(method).fit is not Method.fit:
-        with watch.phase("fit"), progress.phase("fit", len(task.train)) as advance, torch.no_grad():
-            method.fit(module, extract.batches(task.train, options.inference_batch, advance))
-    log: TrainingLog | None = None
-    if store is not None:
-        trainer = Trainer(
-            method, cell.seed, device, cell.precision, checkpoint_of(path), options.checkpoint_seconds, progress
-        )
+    def trained(batch_size: int) -> tuple[torch.nn.Module, TrainingLog | None]:
+        # seeded after the features: how those were had must not move the generators that training draws from
+        seed_everything(cell.seed)
+        module = method.build(encoder.info).to(device)
+        if type(method).fit is not Method.fit:
+            with watch.phase("fit"), progress.phase("fit", len(task.train)) as advance, torch.no_grad():
+                method.fit(module, extract.batches(task.train, options.inference_batch, advance))
+        if store is None:
+            return module, None
+        where = (checkpoint_of(path), options.checkpoint_seconds, progress)
+        trainer = Trainer(method, cell.seed, device, cell.precision, *where, batch_size, options.compile)
         with watch.phase("train"):
-            log = trainer.train(module, store, task.train)
+            return module, trainer.train(module, store, task.train)
+
+    configured = min(method.config.batch_size, len(task.train))
+    if store is None:
+        module, log = trained(configured)
+    else:
+        module, log = extract.reductions.training(configured, trained, store.leave_device)
+    if log is not None:
         watch.seconds["train"] += log.seconds_before
 
     maps = path.with_suffix(".maps") if options.keep_maps else None
     module.eval()
     predict = scoring.predictor(cell, extract, module, options.inference_batch)
-    scored = scoring.score(task, cell.protocol, predict, masks, watch, progress, keep_maps=maps)
+    scored = scoring.score(
+        # on the CPU, networks and metrics take the same cores
+        *(task, cell.protocol, predict, masks, watch, progress),
+        keep_maps=maps,
+        overlap=device.type == "cuda",
+    )
     predictions = path.with_suffix(".parquet")
     records.write_predictions(predictions, scored.rows)
     return Record(
@@ -114,6 +134,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         **recording.facts(cell, device, options.command, scoring.vanished(task, masks)),
         **recording.scores(scored, cell.protocol.metrics),
         training=recording.training(cell, log, store.place if store else "none"),
+        reduced=recording.reduced(configured, log, extract.reductions.found),
         efficiency=recording.efficiency(cell, log, watch.seconds, device),
         predictions=predictions.name,
         maps=maps.name if maps else None,

@@ -3,7 +3,8 @@
 Two conventions for the MACs of one image's scoring, as publications differ. `macs`: convolutions and Linear layers that
 run, in the encoder and in the trainable part; Dinomaly's published counts follow it. `macs_with_products`: every matrix
 product and convolution, hence also those of activations with activations (attention) and with a memory; ViTAD's and
-RD4AD's published counts follow it. Neither counts norms and activations.
+RD4AD's published counts follow it. Neither counts norms and activations. `training_cost` counts a step of training in
+both.
 """
 
 from __future__ import annotations
@@ -37,6 +38,31 @@ class Complexity:
     """Multiply-accumulates to score one image, attention and memory search included."""
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingCost:
+    """Multiply-accumulates of one image in one training step, and what they let a feature store gain."""
+
+    frozen: int
+    """Encoder: what a step costs more when features are not kept."""
+    trained: int
+    """Forward pass of the trainable part."""
+    frozen_with_products: int
+    trained_with_products: int
+    """Forward pass of the trainable part and the loss, attention included."""
+    backward_with_products: int
+    """Backward pass, counted rather than assumed: the first layer's input needs no gradient, a target neither."""
+
+    @property
+    def cached_over_uncached(self) -> float:
+        """Return how many times the steps a second of recomputing a store allows: backward as two forward passes."""
+        return 1.0 + self.frozen / (3 * self.trained)
+
+    @property
+    def cached_over_uncached_with_products(self) -> float:
+        """Return the same by every matrix product that runs; nearer to time, since attention is part of it."""
+        return 1.0 + self.frozen_with_products / (self.trained_with_products + self.backward_with_products)
+
+
 @lru_cache(maxsize=64)  # a plan asks for it in each of its cells, and each record again
 def complexity(method: Method) -> Complexity:
     """Count a configured method.
@@ -66,6 +92,34 @@ def complexity(method: Method) -> Complexity:
         macs=sum(frozen_tally) + sum(tally),
         macs_trainable=sum(tally),
         macs_with_products=products.get_total_flops() // 2,
+    )
+
+
+@lru_cache(maxsize=64)
+def training_cost(method: Method) -> TrainingCost:
+    """Count one training image of a configured method that trains.
+
+    Raises:
+        UsageError: the configuration's encoder does not exist or does not fit the method, or nothing is trained.
+    """
+    encoder = frozen.skeleton(method.encoder())
+    info = encoder.info
+    count = 2  # BatchNorm on the smallest maps wants more than one value a channel
+    with torch.device("meta"):
+        module = method.build(info).train()
+        images = torch.empty(count, 3, info.input_size, info.input_size)
+        with torch.no_grad(), counted_macs(encoder) as looked, FlopCounterMode(display=False) as looking:
+            features = method.features(encoder(images), info)
+        with counted_macs(module) as tally, FlopCounterMode(display=False) as forward:
+            loss = method.loss(module, features, 0)
+        with FlopCounterMode(display=False) as backward:
+            loss.backward()  # type: ignore[no-untyped-call]
+    return TrainingCost(
+        frozen=sum(looked) // count,
+        trained=sum(tally) // count,
+        frozen_with_products=looking.get_total_flops() // 2 // count,
+        trained_with_products=forward.get_total_flops() // 2 // count,
+        backward_with_products=backward.get_total_flops() // 2 // count,
     )
 
 

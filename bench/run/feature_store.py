@@ -24,21 +24,34 @@ from bench.encoders.frozen import FrozenEncoder
 from bench.errors import StoreError
 from bench.loading import cache_dir
 from bench.loading.pixel_cache import PixelCache
+from bench.run import neighbours
+from bench.run.ahead import Beforehand
+from bench.run.device_pixels import DevicePixels
+from bench.run.memory import Reductions
 from bench.run.progress import Progress
 
 Place = Literal["auto", "device", "memory", "file", "none"]
 
-SHARE = {"device": 0.6, "memory": 0.4, "file": 0.5}
-"""Share of what is free (device memory, host memory, disk) that the store takes when no budget is stated."""
+SHARE = {"device": 0.6, "memory": 0.4, "file": 0.5, "pixels": 0.25}
+"""Share of what is free (device memory, host memory, disk) that the store takes when no budget is stated; and of device
+memory that pixels take where features are computed again at every step."""
 
 
 class Extractor:
     """From samples to features: pixels, normalisation, frozen encoder, the method's own reduction."""
 
-    def __init__(self, method: Method, encoder: FrozenEncoder, pixels: PixelCache, device: torch.device) -> None:
+    def __init__(
+        self,
+        method: Method,
+        encoder: FrozenEncoder,
+        pixels: PixelCache,
+        device: torch.device,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.reductions = Reductions(say)
         self._method = method
         self.encoder = encoder
-        self._pixels = pixels
+        self.pixels = DevicePixels(pixels, device)
         self.device = device
         self._mean = torch.tensor(encoder.info.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(encoder.info.std, device=device).view(1, 3, 1, 1)
@@ -46,7 +59,7 @@ class Extractor:
     @torch.no_grad()
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Return the method's features of the samples, on the device, batch first."""
-        raw = torch.from_numpy(self._pixels.batch(samples)).to(self.device)
+        raw = self.pixels.batch(samples)
         images = raw.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
         return self._method.features(self.encoder(images.contiguous()), self.encoder.info)
 
@@ -54,9 +67,8 @@ class Extractor:
         self, samples: Sequence[Sample], size: int, advance: Callable[[int, str], None]
     ) -> Iterator[dict[str, Tensor]]:
         """Yield the features of all samples in order, `size` at a time, telling `advance` of the images done."""
-        for start in range(0, len(samples), size):
-            chunk = samples[start : start + size]
-            yield self(chunk)
+        for chunk, features in self.reductions.batches("features", samples, size, self):
+            yield features
             advance(len(chunk), "")
 
 
@@ -68,21 +80,82 @@ class FeatureStore(Protocol):
     def get(self, indices: Tensor) -> Mapping[str, Tensor]:
         """Return the features of int64 [B] training images on the training device, batch first."""
 
+    def expect(self, indices: Tensor) -> None:
+        """Start to bring what `get` will be asked for next, where that can be done beside the training."""
+
+    def leave_device(self) -> bool:
+        """Give memory of the device back that the training can do without; False where there is none."""
+
 
 class Kept:
-    """Features computed once and kept in tensors: on the device, in host memory, or mapped from a file."""
+    """Features computed once and kept in tensors: on the device, in host memory, or mapped from a file.
 
-    def __init__(self, tensors: dict[str, Tensor], place: str, device: torch.device) -> None:
+    They are kept as computed, in full precision: in half of it, a cell's scores would depend on how much memory its
+    machine has.
+
+    Args:
+        tensors: features of all training images by name, batch first.
+        place: where they lie.
+        device: where the training is.
+        ahead: bring what is expected in a thread, while the training is busy; None for where that pays, which is on
+            CUDA, for features that do not lie there: on the CPU both would take the same cores.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor], place: str, device: torch.device, ahead: bool | None = None) -> None:
+        self._device = device
+        self._put(tensors, place, ahead)
+
+    def _put(self, tensors: dict[str, Tensor], place: str, ahead: bool | None = None) -> None:
         self.place = place
         self._tensors = tensors
-        self._device = device
+        cuda = self._device.type == "cuda"
+        if ahead is None:
+            ahead = cuda and place != "device"
+        self._stream: torch.cuda.Stream | None = None
+        if ahead and cuda:
+            self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        self._ahead = Beforehand(self._bring) if ahead else None
 
     def get(self, indices: Tensor) -> Mapping[str, Tensor]:
         """Gather rows and bring them to the training device."""
-        return {
-            name: kept.index_select(0, indices.to(kept.device)).to(self._device, non_blocking=True)
-            for name, kept in self._tensors.items()
-        }
+        if self._ahead is None:
+            rows = indices.to(next(iter(self._tensors.values())).device, non_blocking=True)
+            return {name: kept.index_select(0, rows).to(self._device) for name, kept in self._tensors.items()}
+        found, copied = self._ahead.take(tuple(indices.tolist()))
+        if copied is not None:
+            now = torch.cuda.current_stream(self._device)
+            now.wait_event(copied)
+            for feature in found.values():
+                # made on another stream: its memory must not go to a next copy before this stream has used it
+                feature.record_stream(now)
+        return found
+
+    def expect(self, indices: Tensor) -> None:
+        """Gather rows in a thread and copy them on a stream of their own."""
+        if self._ahead is not None:
+            self._ahead.expect(tuple(indices.tolist()))
+
+    def _bring(self, indices: tuple[int, ...]) -> tuple[dict[str, Tensor], torch.cuda.Event | None]:
+        """Return rows on the device, and the event after which they are there.
+
+        Only the rows are pinned, in buffers that torch takes again once their copy has ended: pinning all that is kept
+        would take memory for good from everyone else, and a mapped file cannot be pinned at all.
+        """
+        rows, found = torch.tensor(indices), {}
+        with torch.cuda.stream(self._stream):
+            for name, kept in self._tensors.items():
+                buffer = torch.empty(len(rows), *kept.shape[1:], dtype=kept.dtype, pin_memory=self._stream is not None)
+                torch.index_select(kept, 0, rows, out=buffer)
+                found[name] = buffer.to(self._device, non_blocking=True)
+            return found, self._stream.record_event() if self._stream is not None else None
+
+    def leave_device(self) -> bool:
+        """Move what lies on the device to host memory; False where nothing does, or where it has no room."""
+        need = sum(kept.numel() * kept.element_size() for kept in self._tensors.values())
+        if self.place != "device" or need > SHARE["memory"] * _free("memory", self._device):
+            return False
+        self._put({name: kept.cpu() for name, kept in self._tensors.items()}, "memory")
+        return True
 
 
 class Recomputed:
@@ -96,7 +169,16 @@ class Recomputed:
 
     def get(self, indices: Tensor) -> Mapping[str, Tensor]:
         """Compute the features of the batch."""
-        return self._extract([self._samples[index] for index in indices.tolist()])
+        wanted = [self._samples[index] for index in indices.tolist()]
+        parts = [part for _, part in self._extract.reductions.batches("features", wanted, len(wanted), self._extract)]
+        return parts[0] if len(parts) == 1 else {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def expect(self, indices: Tensor) -> None:
+        """Do nothing: the encoder and the training take turns on the device."""
+
+    def leave_device(self) -> bool:
+        """Return False: nothing is kept."""
+        return False
 
 
 class LastStore:
@@ -138,10 +220,13 @@ def build(
     Raises:
         StoreError: the place asked for by name has no room.
     """
-    probe = extract(samples[:1])
+    ((_, probe),) = extract.reductions.batches("features", samples[:1], 1, extract)
     need = len(samples) * sum(feature.numel() * feature.element_size() for feature in probe.values())
     chosen = _choose(place, need, budget_gib, extract.device)
     if chosen == "none":
+        if extract.device.type == "cuda":
+            # no other images are looked at more than once, and on the CPU the disk's cache holds them already
+            extract.pixels.keep(samples, SHARE["pixels"] * _free("device", extract.device))
         return Recomputed(extract, samples)
     kept: dict[str, Tensor] = {}
     for name, feature in probe.items():
@@ -152,10 +237,11 @@ def build(
             where = extract.device if chosen == "device" else torch.device("cpu")
             kept[name] = torch.empty(shape, dtype=feature.dtype, device=where)
     with progress.phase("features", len(samples)) as advance:
-        for start in range(0, len(samples), batch_size):
-            chunk = samples[start : start + batch_size]
-            for name, feature in extract(chunk).items():
+        start = 0
+        for chunk, features in extract.reductions.batches("features", samples, batch_size, extract):
+            for name, feature in features.items():
                 kept[name][start : start + len(chunk)].copy_(feature)
+            start += len(chunk)
             advance(len(chunk), "")
     return Kept(kept, chosen, extract.device)
 
@@ -167,7 +253,13 @@ def _choose(place: Place, need: int, budget_gib: float | None, device: torch.dev
     if place == "none":
         return "none"
     for candidate in candidates if place == "auto" else [place]:
-        room = budget_gib * 2**30 if budget_gib is not None else SHARE[candidate] * _free(candidate, device)
+        try:
+            room = budget_gib * 2**30 if budget_gib is not None else SHARE[candidate] * _free(candidate, device)
+        except StoreError:
+            # the cache folder cannot be written
+            if place == "file":
+                raise
+            continue
         if need <= room:
             return candidate
         if place != "auto":
@@ -179,8 +271,14 @@ def _choose(place: Place, need: int, budget_gib: float | None, device: torch.dev
 
 
 def _free(candidate: str, device: torch.device) -> int:
+    return neighbours.part(candidate, _unused(candidate, device))
+
+
+def _unused(candidate: str, device: torch.device) -> int:
     if candidate == "device":
-        return torch.cuda.mem_get_info(device)[0]
+        # what torch holds and does not use is as good as free: the cell before leaves it
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + held
     if candidate == "file":
         return shutil.disk_usage(_folder()).free
     # the page cache counts as free here: the kernel gives it up, and decoding has just filled it
@@ -201,7 +299,10 @@ def _folder() -> Path:
 
 def _mapped(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Return a tensor mapped from a file that has no name any more: it is gone with the process, however that ends."""
-    handle, name = tempfile.mkstemp(dir=_folder())
+    try:
+        handle, name = tempfile.mkstemp(dir=_folder())
+    except OSError as error:
+        raise StoreError(f"cannot write {_folder()}: {error.strerror}. Use --store none") from error
     try:
         # claim the room now: a full disk is an error here, but a crash (SIGBUS) on a mapped page
         os.posix_fallocate(handle, 0, prod(shape) * dtype.itemsize)

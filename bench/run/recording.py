@@ -103,9 +103,17 @@ def training(cell: Cell, log: TrainingLog | None, place: str) -> TrainingFacts |
         steps=cell.method.config.steps,
         batch_size=log.batch_size,
         store=place,
+        compiled=log.compiled,
         resumed_at=tuple(log.resumed_at),
         loss_curve=log.curve(),
     )
+
+
+def reduced(configured: int, log: TrainingLog | None, found: Mapping[str, int]) -> dict[str, int]:
+    """Return which batches memory was too small for; a training may have been taken up with a batch reduced before."""
+    if log is None or log.batch_size == configured:
+        return dict(found)
+    return {**found, "train": log.batch_size}
 
 
 def efficiency(cell: Cell, log: TrainingLog | None, seconds: Mapping[str, float], device: torch.device) -> Efficiency:

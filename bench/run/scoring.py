@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench.api import Sample, by_class
+from bench.api import Prediction, Sample, by_class
+from bench.loading.hashes import check_unchanged
 from bench.loading.masks import to_evaluation
 from bench.metrics import Scores, evaluate_class
 from bench.protocol import Protocol
+from bench.run.ahead import one_behind
 from bench.run.extras import extra_scores
 from bench.run.feature_store import Extractor
 from bench.run.plan import Cell
@@ -51,6 +53,16 @@ class Scored:
     """Columns as in COLUMNS."""
 
 
+@dataclass(frozen=True)
+class _Class:
+    """A class's test images and what was predicted of them."""
+
+    cls: str
+    samples: Sequence[Sample]
+    maps: npt.NDArray[np.float32] | None
+    scores: npt.NDArray[np.float64]
+
+
 def read_masks(task: Task, protocol: Protocol, input_size: int) -> PackedMasks:
     """Read and reduce every test mask; classes without masks are left out.
 
@@ -58,7 +70,7 @@ def read_masks(task: Task, protocol: Protocol, input_size: int) -> PackedMasks:
     test masks take 0.9 GiB so, and 7 GiB as bytes.
 
     Raises:
-        DatasetError: a mask is unreadable or of another size than its image.
+        DatasetError: a mask is unreadable, of another size than its image, or changed after it was hashed.
     """
     packed = {}
     has_masks = task.has_masks
@@ -70,6 +82,8 @@ def read_masks(task: Task, protocol: Protocol, input_size: int) -> PackedMasks:
         for row, sample in zip(rows, samples, strict=True):
             if sample.label:
                 mask = task.dataset.read_mask(sample)
+                for file in sample.masks:
+                    check_unchanged(file, task.hashes[file])
                 row[:] = np.packbits(to_evaluation(mask, protocol, input_size))
         packed[cls] = rows
     return packed
@@ -94,17 +108,19 @@ def score(
     progress: Progress,
     *,
     keep_maps: Path | None,
+    overlap: bool = False,
 ) -> Scored:
-    """Predict and measure class by class, so that memory is bounded by one class's maps.
+    """Predict and measure class by class, so that memory is bounded by one class's maps, or two.
 
     Args:
         task: gives the test images.
         protocol: how they are scored.
         predict: what a method, or another program, says of them.
         masks: as `read_masks` gives them.
-        watch: gets the phases `inference` and `metrics`.
+        watch: gets the phases `inference` and `metrics`; the latter is what is left of it beside the former.
         progress: told of the images done.
         keep_maps: folder for the maps, one float32 [N, S, S] npy file a class in the order of the per-image table.
+        overlap: measure a class in a thread while the next one is predicted; pays where prediction leaves the CPU idle.
     """
     if keep_maps is not None:
         shutil.rmtree(keep_maps, ignore_errors=True)
@@ -113,27 +129,33 @@ def score(
     extra: dict[str, Scores] = {}
     rows: dict[str, list[Any]] = {column: [] for column in COLUMNS}
     pool = _pool(task, protocol, masks)
-    with progress.phase("score", len(task.test)) as advance:
-        for cls, samples in by_class(task.test).items():
-            # 10,000 maps of a semantic set would take 2.4 GiB, and be measured against nothing
-            map_wanted = cls in masks or keep_maps is not None
-            with watch.phase("inference"):
-                maps, image_scores = predict(samples, map_wanted, advance)
-            with watch.phase("metrics"):
-                truth = _unpack(masks[cls], protocol.eval_size) if cls in masks else None
-                labels = [sample.label for sample in samples]
-                scores[cls] = _measure(protocol, maps, truth, image_scores, labels)
-                extra[cls] = extra_scores(samples, image_scores)
-                if pool is not None:
-                    pool.add(maps, truth, image_scores, labels)
-            for sample, value in zip(samples, image_scores.tolist(), strict=True):
-                row = (sample.id, cls, sample.defect, sample.label, value)
-                for column, entry in zip(COLUMNS, row, strict=True):
-                    rows[column].append(entry)
-            if keep_maps is not None and maps is not None:
-                with atomic(keep_maps / f"{file_name(cls)}.npy") as file:
-                    np.save(file, maps)
-    with watch.phase("metrics"):
+
+    def predicted(cls: str, samples: Sequence[Sample]) -> _Class:
+        # 10,000 maps of a semantic set would take 2.4 GiB, and be measured against nothing
+        map_wanted = cls in masks or keep_maps is not None
+        with watch.phase("inference"):
+            return _Class(cls, samples, *predict(samples, map_wanted, advance))
+
+    def measured(one: _Class) -> None:
+        truth = _unpack(masks[one.cls], protocol.eval_size) if one.cls in masks else None
+        labels = [sample.label for sample in one.samples]
+        scores[one.cls] = _measure(protocol, one.maps, truth, one.scores, labels)
+        extra[one.cls] = extra_scores(one.samples, one.scores)
+        if pool is not None:
+            pool.add(one.maps, truth, one.scores, labels)
+        for sample, value in zip(one.samples, one.scores.tolist(), strict=True):
+            row = (sample.id, one.cls, sample.defect, sample.label, value)
+            for column, entry in zip(COLUMNS, row, strict=True):
+                rows[column].append(entry)
+        if keep_maps is not None and one.maps is not None:
+            with atomic(keep_maps / f"{file_name(one.cls)}.npy") as file:
+                np.save(file, one.maps)
+
+    with progress.phase("score", len(task.test)) as advance, watch.phase("metrics"):
+        # not kept in a name: a class's maps go before the next one's come
+        classes = (predicted(cls, samples) for cls, samples in by_class(task.test).items())
+        for _ in (one_behind if overlap else map)(measured, classes):
+            pass
         pooled = pool.compute() if pool is not None else None
     return Scored(scores, extra, pooled, rows)
 
@@ -149,23 +171,31 @@ def predictor(cell: Cell, extract: Extractor, module: torch.nn.Module, batch_siz
     """
     size = cell.protocol.eval_size
 
+    @torch.inference_mode()
+    def look(samples: Sequence[Sample]) -> Prediction:
+        # features as in training, in full precision: an encoder in bf16 here would see other targets than were learnt
+        features = extract(samples)
+        with autocast(extract.device, cell.precision):
+            return cell.method.anomaly(module, features, extract.encoder.info, size)
+
     def predict(samples: Sequence[Sample], map_wanted: bool, advance: Advance) -> Predicted:
-        maps: npt.NDArray[np.float32] | None = None
-        scores = np.empty(len(samples), dtype=np.float64)
-        for start in range(0, len(samples), batch_size):
-            chunk = samples[start : start + batch_size]
-            # features as in training, in full precision: an encoder in bf16 here would see other targets than were
-            # learnt
-            features = extract(chunk)
-            with torch.no_grad(), autocast(extract.device, cell.precision):
-                prediction = cell.method.anomaly(module, features, extract.encoder.info, size)
-            scores[start : start + len(chunk)] = prediction.scores.float().cpu().numpy()
+        # a copy to pinned memory does not keep the next batch waiting
+        cuda = extract.device.type == "cuda"
+        maps: torch.Tensor | None = None
+        scores = torch.empty(len(samples), dtype=torch.float64, pin_memory=cuda)
+        start = 0
+        for chunk, prediction in extract.reductions.batches("inference", samples, batch_size, look):
+            rows = slice(start, start + len(chunk))
+            scores[rows].copy_(prediction.scores.double(), non_blocking=True)
             if map_wanted and prediction.maps is not None:
                 if maps is None:
-                    maps = np.empty((len(samples), size, size), dtype=np.float32)
-                maps[start : start + len(chunk)] = prediction.maps.float().cpu().numpy()
+                    maps = torch.empty(len(samples), size, size, pin_memory=cuda)
+                maps[rows].copy_(prediction.maps.float(), non_blocking=True)
+            start = rows.stop
             advance(len(chunk), chunk[0].cls)
-        return maps, scores
+        if cuda:
+            torch.cuda.current_stream(extract.device).synchronize()
+        return maps.numpy() if maps is not None else None, scores.numpy()
 
     return predict
 

@@ -1,12 +1,17 @@
-"""Cells one after another: skip what is done, go on after a failure, never run one cell twice at once."""
+"""Cells one after another: skip what is done, go on after a failure, wherever an executor runs them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
 
-from bench.run import cell as cells
+from bench.errors import UnwritableError
 from bench.run.cell import Options
-from bench.run.plan import Planned, look_up
+from bench.run.executors import Executor
+from bench.run.executors.here import Here
+from bench.run.history import recorded_with_other_data
+from bench.run.plan import Planned, checkpoint_of
 from bench.run.progress import Progress
 from bench.store.files import try_lock
 from bench.store.record import Record
@@ -17,6 +22,7 @@ def run(
     options: Options,
     progress: Progress,
     finished: Callable[[Planned, Record], None] = lambda cell, record: None,
+    executor: Executor | None = None,
 ) -> int:
     """Run every cell that is not done and return the sweep's exit code: 0, or the highest among failed cells.
 
@@ -25,24 +31,34 @@ def run(
         options: how to run.
         progress: told of the work inside each cell.
         finished: called with each record as soon as it is written, also where another process wrote it meanwhile.
+        executor: runs the cells; None for one after another in this process.
+
+    Raises:
+        UnwritableError: the results folder is read-only or full. Records that were written stay.
     """
     code = 0
     todo = [item for item in planned if item.state != "done"]
-    for number, item in enumerate(todo, start=1):
-        path = item.cell.path(options.results)
-        with try_lock(path.with_suffix(".lock")) as mine:
-            if not mine:
-                progress.say(f"[{number}/{len(todo)}] {item.cell.name}: another process is running it, skipped")
-                continue
-            # another process may have ended this cell since the plan was made
-            (now,) = look_up([item.cell], options.results)
-            if now.record is not None and now.state == "done":
-                progress.say(f"[{number}/{len(todo)}] {item.cell.name}: done by another process")
-                finished(now, now.record)
-                continue
-            progress.say(f"[{number}/{len(todo)}] {item.cell.name}")
-            record = cells.run(item.cell, options, progress)
-        if record.error is not None:
-            code = max(code, record.error.exit_code)
-        finished(item, record)
+    for item in planned:
+        if item.state == "done":
+            _tidy(item.cell.path(options.results))
+        elif item.state == "new" and (other := recorded_with_other_data(item.cell, options.results)) is not None:
+            progress.say(
+                f"the data changed since {other.name} was recorded: {item.cell.name} is another, that one stays"
+            )
+    # closed whatever happens: nothing runs on that nobody waits for
+    with closing((executor or Here()).run(todo, options, progress)) as records:
+        for item, record in records:
+            if record.error is not None:
+                code = max(code, record.error.exit_code)
+            finished(item, record)
     return code
+
+
+def _tidy(path: Path) -> None:
+    """Remove what a process left that was killed between writing the record and cleaning up."""
+    lock, checkpoint = path.with_suffix(".lock"), checkpoint_of(path)
+    if lock.exists() or checkpoint.exists():
+        # of no use in a folder that can only be read, and no harm either
+        with suppress(UnwritableError), try_lock(lock) as mine:
+            if mine:
+                checkpoint.unlink(missing_ok=True)

@@ -11,19 +11,23 @@ import torch
 
 
 class Stopwatch:
-    """Accumulates wall seconds by phase name; phases may repeat but not nest."""
+    """Accumulates wall seconds by phase name; phases may repeat and nest, and each second counts in the innermost."""
 
     def __init__(self, seconds: dict[str, float] | None = None) -> None:
         self.seconds: dict[str, float] = dict(seconds or {})
+        self._nested = 0.0
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time the block; it counts even when it raises."""
         start = time.perf_counter()
+        before, self._nested = self._nested, 0.0
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            spent = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent - self._nested
+            self._nested = before + spent
 
 
 def describe(device: torch.device) -> str:

@@ -18,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from bench.api import Method, Sample
-from bench.errors import TrainingError
+from bench.errors import StoreError, TrainingError
+from bench.run.compiling import try_compiled
 from bench.run.feature_store import FeatureStore
 from bench.run.progress import Progress
 from bench.run.seeding import BatchOrder
-from bench.store.files import atomic
+from bench.run.stopping import after_step
+from bench.store import checkpoint
 
 LOSS_EVERY_CUDA = 25
 """Losses are read back from a GPU in blocks of this many steps, so that the loop does not wait for each."""
@@ -38,6 +40,8 @@ class TrainingLog:
     resumed_at: list[int] = field(default_factory=list)
     seconds_before: float = 0.0
     """Wall seconds of the attempts before this one."""
+    compiled: bool = False
+    """Whether the trainable part ran through torch.compile."""
 
     def curve(self) -> tuple[tuple[int, float], ...]:
         """Return (iteration, mean loss since the previous point) at about 200 evenly spaced iterations."""
@@ -58,6 +62,8 @@ class Trainer:
         precision: `fp32`; `tf32` (CUDA matrix products); `bf16` (autocast).
         checkpoint: file of the interrupted training; removed by the caller when the cell is recorded.
         checkpoint_seconds: wall time between checkpoints.
+        batch_size: images a step, where the configured number does not fit the device.
+        compile: put the trainable part through torch.compile, see `bench.run.compiling`.
     """
 
     method: Method
@@ -67,6 +73,8 @@ class Trainer:
     checkpoint: Path
     checkpoint_seconds: float
     progress: Progress
+    batch_size: int | None = None
+    compile: bool = False
 
     def train(self, module: nn.Module, store: FeatureStore, samples: Sequence[Sample]) -> TrainingLog:
         """Train `module` in place for `config.steps` iterations, from the checkpoint where there is one.
@@ -75,26 +83,33 @@ class Trainer:
             TrainingError: a loss is not finite; the message has step, learning rate and sample ids.
         """
         steps = self.method.config.steps
-        order = BatchOrder(len(samples), self.method.config.batch_size, self.seed)
         optimizer = self.method.optimizer(module)
-        log = TrainingLog(order.batch_size)
+        log = TrainingLog(min(self.batch_size or self.method.config.batch_size, len(samples)))
         started = self._resume(module, optimizer, log)
+        order = BatchOrder(len(samples), log.batch_size, self.seed)
         begun = last_save = time.monotonic()
         pending: list[Tensor] = []
         read_every = LOSS_EVERY_CUDA if self.device.type == "cuda" else 1
         module.train()
-        with self.progress.phase("train", steps, done=started) as advance:
+        if self.compile and started < steps:
+            features = store.get(order.at(started))
+            log.compiled = try_compiled(module, lambda: self._loss(module, features, started), self.progress.say)
+        with self.progress.phase("train", steps, done=started) as advance, after_step() as stop_asked:
             for step in range(started, steps):
                 pending.append(self._step(module, optimizer, store, order, step))
-                if len(pending) < read_every and step + 1 < steps:
+                if len(pending) < read_every and step + 1 < steps and not stop_asked():
                     continue
                 self._read(pending, log, order, samples)
                 advance(len(pending), f"loss {log.losses[-1]:.4f}")
                 pending.clear()
                 now = time.monotonic()
-                if now - last_save >= self.checkpoint_seconds and step + 1 < steps:
+                stopping = stop_asked()
+                if stopping or (now - last_save >= self.checkpoint_seconds and step + 1 < steps):
                     self._save(module, optimizer, log, log.seconds_before + now - begun)
                     last_save = now
+                if stopping:
+                    self.progress.say(f"stopped after step {step + 1} of {steps}, saved in {self.checkpoint.name}")
+                    break
         module.eval()
         return log
 
@@ -105,14 +120,19 @@ class Trainer:
         for group in optimizer.param_groups:
             group["lr"] = rate
         features = store.get(order.at(step))
-        with autocast(self.device, self.precision):
-            loss = self.method.loss(module, features, step)
+        if step + 1 < self.method.config.steps:
+            store.expect(order.at(step + 1))
+        loss = self._loss(module, features, step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.method.clip_norm is not None:
             nn.utils.clip_grad_norm_(module.parameters(), self.method.clip_norm)
         optimizer.step()
         return loss.detach()
+
+    def _loss(self, module: nn.Module, features: Mapping[str, Tensor], step: int) -> Tensor:
+        with autocast(self.device, self.precision):
+            return self.method.loss(module, features, step)
 
     def _read(self, pending: list[Tensor], log: TrainingLog, order: BatchOrder, samples: Sequence[Sample]) -> None:
         for value in torch.stack(pending).tolist():
@@ -129,21 +149,30 @@ class Trainer:
         state = {
             "module": module.state_dict(),
             "optimizer": optimizer.state_dict(),
+            "batch_size": log.batch_size,
             "losses": torch.tensor(log.losses, dtype=torch.float64),
             "resumed_at": log.resumed_at,
             "seconds": seconds,
             "generator": torch.get_rng_state(),
             "device_generator": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
-        with atomic(self.checkpoint) as file:
-            torch.save(state, file)
+        checkpoint.write(self.checkpoint, state)
 
     def _resume(self, module: nn.Module, optimizer: torch.optim.Optimizer, log: TrainingLog) -> int:
         state = self._read_checkpoint()
-        if state is None:
+        # one of a larger batch is of a training that did not fit the device
+        if state is None or state["batch_size"] > log.batch_size:
             return 0
-        module.load_state_dict(state["module"])
-        optimizer.load_state_dict(state["optimizer"])
+        log.batch_size = state["batch_size"]
+        try:
+            module.load_state_dict(state["module"])
+            optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise TrainingError(
+                f"checkpoint {self.checkpoint.name} is of another version of the method ({reason}) and was removed. "
+                "Run the same command again"
+            ) from error
         log.losses = state["losses"].tolist()
         log.resumed_at = [*state["resumed_at"], len(log.losses)]
         log.seconds_before = state["seconds"]
@@ -154,14 +183,10 @@ class Trainer:
         return len(log.losses)
 
     def _read_checkpoint(self) -> Mapping[str, Any] | None:
-        if not self.checkpoint.is_file():
-            return None
         try:
-            state: Mapping[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            return state
-        except Exception as error:  # what torch.load raises on damaged bytes depends on where they are damaged
-            reason = str(error).partition("\n")[0]
-            self.progress.say(f"checkpoint {self.checkpoint.name} is damaged ({reason}): training starts again")
+            return checkpoint.read(self.checkpoint)
+        except StoreError as error:
+            self.progress.say(f"{error}. The training starts again")
             return None
 
 

@@ -23,7 +23,7 @@ from bench.speed.record import MethodSpeed, SpeedRecord
 from bench.speed.workload import counts
 
 MATRIX = ("mvtec", "mvtec_loco", "visa", "realiad", "cifar10", "cifar100", "fmnist", "view")
-"""The eight datasets that bench compares methods on: four industrial sets and four semantic ones of four half-splits each."""
+"""The eight datasets that bench compares methods on; the four semantic ones have four half-splits each."""
 GPUS = (1, 8, 64)
 SEEDS = 5
 ASSUMED = (

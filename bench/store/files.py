@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from bench.errors import StoreError
+from bench.errors import StoreError, UnwritableError
 
 
 @contextmanager
 def atomic(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """Open a temporary sibling for binary writing and move it onto `path` when the block ends without an error.
 
-    A reader sees the old file or the whole new one, whatever kills the writer. Raises StoreError when the folder
+    A reader sees the old file or the whole new one, whatever kills the writer. Raises UnwritableError when the folder
     cannot be written or the disk is full; the temporary file is removed then.
 
     Args:
@@ -38,13 +38,17 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
                 os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(f"no space left for {path}. Free some, then run the same command again") from error
-        raise StoreError(f"cannot write {path}: {error.strerror or error}. Choose another folder") from error
+        raise _unwritable(path, error) from error
     finally:
         # after a success the name is gone; where the folder cannot be had, there is nothing to remove
         with suppress(OSError):
             temporary.unlink()
+
+
+def _unwritable(path: Path, error: OSError) -> UnwritableError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UnwritableError(f"no space left for {path}. Free some, then run the same command again")
+    return UnwritableError(f"cannot write {path}: {error.strerror or error}. Choose another folder")
 
 
 def file_name(text: str) -> str:
@@ -65,7 +69,7 @@ def try_lock(path: Path) -> Iterator[bool]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}. Choose another folder") from error
+        raise _unwritable(path, error) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,15 +2,19 @@
 
 Scores are fractions in [0, 1]; an undefined score is null and its reason stands beside it. Times are seconds, memory
 is MiB, parameters and MACs are counts. A failed cell is a record with `error` and without scores.
+
+The file has one field more, `sha256`, over all the others: a record that was damaged, or edited by hand, is not read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.errors import StoreError
 from bench.store.files import atomic, file_name
@@ -18,18 +22,36 @@ from bench.store.files import atomic, file_name
 SCHEMA_VERSION = 1
 
 
-def _encodable(text: object) -> object:
+def _encodable(value: object) -> object:
     """Spell out what is not UTF-8 (bytes of a path that the user gave), which JSON and pydantic would refuse."""
-    return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(item) for item in value]
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 Text = Annotated[str, BeforeValidator(_encodable)]
 """Text from outside that may hold a path."""
+Facts = Annotated[dict[str, Any], BeforeValidator(_encodable)]
+"""Values by name, of whatever types they are."""
 
 
 class _Part(BaseModel):
     # JSON has no NaN: it would be written as null, and a score would turn into an undefined one without a reason
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _fits_64_bits(self) -> Self:
+        # larger numbers are nobody's measurement, and neither Parquet nor a table has room for them
+        for name, value in self:
+            if name == "config":
+                # a learning rate of 1e30 is the user's own, and the record of how it failed has to be written
+                continue
+            for number in value.values() if isinstance(value, dict) else (value,):
+                if isinstance(number, int | float) and not -(2**63) <= number < 2**63:
+                    raise ValueError(f"{name} is beyond 64 bits")
+        return self
 
 
 class CellKey(_Part):
@@ -67,7 +89,15 @@ class ProtocolFacts(_Part):
     name: str
     version: int
     hash: str
-    fields: dict[str, Any]
+    fields: Facts
+
+    @field_validator("fields")
+    @classmethod
+    def _has_metrics(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        metrics = fields.get("metrics")
+        if not isinstance(metrics, list) or not all(isinstance(metric, str) for metric in metrics):
+            raise ValueError("no list of metric ids as 'metrics'")
+        return fields
 
 
 class DatasetFacts(_Part):
@@ -119,6 +149,12 @@ class ExternalFacts(_Part):
     image_score: str
     """`given`, or the rule that took it from the map, see `bench.metrics.IMAGE_SCORES`."""
 
+    @property
+    def note(self) -> str:
+        """What a reader of a table has to know."""
+        how = "image scores as given" if self.image_score == "given" else f"image scores: {self.image_score} of the map"
+        return f"another program's output, scored here; {', '.join(filter(None, (how, self.resized)))}"
+
 
 class ClassScores(_Part):
     """Scores of one class: metric id -> fraction, or null with the reason in `undefined`."""
@@ -137,6 +173,8 @@ class TrainingFacts(_Part):
     """Images a step; smaller than configured where the training set is."""
     store: str
     """Where the features lay: device, memory, file, or none (recomputed each step)."""
+    compiled: bool = False
+    """Whether the trainable part ran through torch.compile; changes scores by rounding at most."""
     resumed_at: tuple[int, ...] = ()
     """Iterations at which an interrupted training was taken up again."""
     loss_curve: tuple[tuple[int, float], ...] = ()
@@ -148,7 +186,8 @@ class Efficiency(_Part):
 
     seconds: dict[str, float]
     """By phase: decode, features, fit, train, inference, metrics. A resumed phase counts all its attempts; features
-    that another seed's cell had just computed are not counted again."""
+    that another seed's cell had just computed are not counted again. On CUDA a class is measured while the next one is
+    predicted: `metrics` is what is left beside `inference`, so that the phases add up to the time that passed."""
     train_images_per_second: float | None
     inference_images_per_second: float | None
     """Decoded pixels to maps and scores, encoder included."""
@@ -198,7 +237,7 @@ class Record(_Part):
     metric_version: int
     variant_versions: dict[str, int] = {}
     """Version of each metric variant among the scores (see `bench.metrics.ids.VARIANTS`); exact metrics have none."""
-    config: dict[str, Any]
+    config: Facts
     """The method's whole configuration."""
     changed: tuple[str, ...]
     """Config keys that differ from the method's published values for this dataset."""
@@ -210,6 +249,9 @@ class Record(_Part):
     pooled: ClassScores | None = None
     """All classes ranked together, as one threshold for all of them sees them; of cells of several classes."""
     training: TrainingFacts | None = None
+    reduced: dict[str, int] = {}
+    """Batches that were made smaller because memory gave out: `features`, `inference` or `train` -> images at once. A
+    smaller `train` is another training than `config` says; the others change nothing beyond rounding."""
     efficiency: Efficiency | None = None
     environment: Environment
     """Of an external cell: where it was scored, not where its maps were made."""
@@ -218,42 +260,80 @@ class Record(_Part):
     predictions: str | None = Field(default=None, description="file of per-image scores beside the record (Parquet)")
     maps: str | None = Field(default=None, description="folder of anomaly maps beside the record, if kept")
 
+    @property
+    def reduced_note(self) -> str | None:
+        """What a table says of a training whose batch was made smaller; None where it was not."""
+        if "train" not in self.reduced:
+            return None
+        return f"not the settings stated: trained with {self.reduced['train']} images a step, for want of memory"
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if lost := [key for key in self.changed if key not in self.config]:
+            raise ValueError(f"changed names '{lost[0]}', which config does not have")
+        return self
+
 
 def write(record: Record, path: Path) -> None:
-    """Write the record so that `path` is never half a file."""
+    """Write the record and its checksum so that `path` is never half a file. Raises UnwritableError."""
+    data = json.loads(record.model_dump_json())
+    data["sha256"] = checksum(data)
     with atomic(path) as file:
-        file.write((record.model_dump_json(indent=1) + "\n").encode())
+        file.write((json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def checksum(data: dict[str, Any]) -> str:
+    """Return the SHA-256 over a record's fields: as JSON with sorted keys, no spaces, and nothing but ASCII."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read(path: Path) -> Record:
-    """Read one record.
+    """Read one record. Records of before there were checksums have none, and are read without.
 
     Raises:
-        StoreError: no JSON, another schema version, or fields that do not fit it.
+        StoreError: no JSON, another schema version, fields that do not fit it, or a checksum that does not fit them.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite)
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} is no readable record: {error}. Delete it and run the cell again") from error
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version != SCHEMA_VERSION or isinstance(version, bool):
         raise StoreError(f"{path} has record schema {version!r}; this bench reads schema {SCHEMA_VERSION}")
+    stated = data.pop("sha256", None)
     try:
-        return Record.model_validate(data)
+        fits = stated is None or stated == checksum(data)
+    except RecursionError:
+        fits = False
+    if not fits:
+        raise StoreError(
+            f"{path} is damaged or was edited: its fields do not fit its sha256. Delete it and run the cell again"
+        )
+    try:
+        return Record.model_validate(_encodable(data))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise StoreError(f"{path} does not fit record schema {SCHEMA_VERSION}: {where}: {first['msg']}") from error
 
 
-def _refuse(constant: str) -> None:
+def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
 
 
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse(digits)
+
+
 def write_predictions(path: Path, rows: dict[str, list[Any]]) -> None:
-    """Write per-image scores as Parquet: columns id, class, defect, label (0/1), score (float64, higher = worse)."""
+    """Write per-image scores as Parquet: columns id, class, defect, label (0/1), score (float64, higher = worse).
+
+    Its pages carry checksums. Raises UnwritableError.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with atomic(path) as file:
-        pq.write_table(pa.table(rows), file)
+        pq.write_table(pa.table(rows), file, write_page_checksum=True)

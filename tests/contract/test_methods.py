@@ -13,12 +13,17 @@ import timm
 import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.api import Method
 from bench.encoders import frozen
 from bench.encoders.weights import locate
 from bench.errors import UsageError
 from bench.registry import METHODS
+from bench.run.feature_store import Kept
+from bench.run.progress import Silent
+from bench.run.seeding import BatchOrder
+from bench.run.training import Trainer
 
 VIT = "vit_tiny_patch8_128.bench"
 CNN = "test_resnet.r160_in1k"
@@ -228,17 +233,57 @@ def test_a_whole_cell_runs(
 
 
 @pytest.mark.parametrize("name", METHODS.names())
-def test_cached_and_uncached_features_give_the_same_scores(
+def test_cached_and_uncached_features_give_the_same_losses_and_scores(
     name: str, bench: Callable, tree: Path, weights: Path, tmp_path: Path
 ) -> None:
-    scores = []
-    for store in ("memory", "none"):
+    scores, losses = {}, {}
+    for store in ("memory", "file", "none"):
         done = _run(bench, name, tree, weights, settings(name), "--store", store, results=store)
         assert done.returncode == 0, done.stdout + done.stderr
         (path,) = (tmp_path / store).rglob("s*.parquet")
-        scores.append(torch.tensor(parquet.read_table(path)["score"].to_pylist()))
-    assert len(scores[0]) == 10
-    torch.testing.assert_close(scores[0], scores[1], rtol=1e-4, atol=1e-6)
+        scores[store] = torch.tensor(parquet.read_table(path)["score"].to_pylist())
+        training = json.loads(path.with_suffix(".json").read_text())["training"]
+        assert (training or {"store": store})["store"] == store
+        losses[store] = torch.tensor([loss for _, loss in (training or {"loss_curve": []})["loss_curve"]])
+    assert len(scores["none"]) == 10 and len(losses["none"]) == (4 if name in TRAINED else 0)
+    assert torch.equal(scores["memory"], scores["file"]) and torch.equal(losses["memory"], losses["file"])
+    torch.testing.assert_close(losses["memory"], losses["none"], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(scores["memory"], scores["none"], rtol=1e-4, atol=1e-6)
+
+
+class Waiting(TorchDispatchMode):
+    """Raises where a number or a shape is read off a tensor: on a GPU the loop would wait there."""
+
+    READS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2", "is_nonzero", "bincount")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name().removeprefix("aten::").partition(".")[0]
+        masks = [one for one in args[1] if one is not None and one.dtype == torch.bool] if name == "index" else []
+        assert name not in self.READS and not masks, f"{name} waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_training_step_waits_for_no_number(
+    precision: str, trained: Method, encode: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = encode(trained)
+    module = fitted(trained, encoder).train()
+    store = Kept(trained.features(encoder(images(encoder, 7)), encoder.info), "memory", torch.device("cpu"))
+    trainer = Trainer(trained, 0, torch.device("cpu"), precision, tmp_path / "ckpt", 1e9, Silent())
+    order, optimizer = BatchOrder(7, 3, 0), trained.optimizer(module)
+    # the first step may look at what it sees, once
+    trainer._step(module, optimizer, store, order, 0)
+    for reader in ("tolist", "numpy", "cpu"):
+        # these do not always pass through the dispatcher
+        monkeypatch.setattr(torch.Tensor, reader, lambda *_: pytest.fail("reads a tensor"))
+    with Waiting():
+        for step in range(1, 4):
+            loss = trainer._step(module, optimizer, store, order, step)
+    assert loss.ndim == 0
+    for read in (lambda: loss.item(), lambda: bool(loss > 0), lambda: loss[None][loss[None] > 0]):
+        with pytest.raises(AssertionError, match="waits"), Waiting():
+            read()
 
 
 def _run(

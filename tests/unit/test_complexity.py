@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from bench.errors import UsageError
 from bench.methods.dinomaly import Config, Dinomaly
-from bench.run.complexity import complexity, counted_macs
+from bench.registry import METHODS
+from bench.run.complexity import complexity, counted_macs, training_cost
 
 
 @pytest.mark.parametrize(
@@ -64,3 +66,32 @@ def test_layer_macs(layer: nn.Module, shape: tuple[int, ...], macs: int) -> None
     assert tally == [macs]
     layer(torch.zeros(shape))
     assert tally == [macs], "hooks are gone after the block"
+
+
+def test_what_a_kept_feature_saves_by_hand() -> None:
+    tokens, dim, head = 789, 768, 64
+    block, bottleneck = tokens * 12 * dim * dim, tokens * 8 * dim * dim
+    patches = 28 * 28 * dim * 3 * 14 * 14
+    softmax, linear = 2 * tokens * tokens * dim, 2 * tokens * dim * head + tokens * dim
+    cost = training_cost(Dinomaly(Config()))
+    assert cost.frozen == patches + 10 * block and cost.trained == 8 * block + bottleneck
+    assert cost.frozen_with_products == cost.frozen + 10 * softmax
+    assert cost.trained_with_products == cost.trained + 8 * linear
+    # the bottleneck's input needs no gradient
+    assert cost.backward_with_products == 2 * cost.trained_with_products - bottleneck // 2
+    assert cost.cached_over_uncached == pytest.approx(1.387, abs=5e-4)
+
+
+@pytest.mark.parametrize(("name", "ratio"), [("vitad", 1.448), ("rd4ad", 1.245), ("dual_student", 1.195)])
+def test_what_the_other_methods_save(name: str, ratio: float) -> None:
+    kind = METHODS.load(name)
+    cost = training_cost(kind(kind.Config()))
+    assert cost.cached_over_uncached == pytest.approx(ratio, abs=5e-4)
+    assert cost.cached_over_uncached == pytest.approx(cost.cached_over_uncached_with_products, rel=0.05)
+    assert cost.trained_with_products >= cost.trained and cost.frozen_with_products >= cost.frozen
+
+
+def test_a_method_without_training_has_no_training_cost() -> None:
+    kind = METHODS.load("knn")
+    with pytest.raises(UsageError, match="trains nothing"):
+        training_cost(kind(kind.Config()))

@@ -41,7 +41,15 @@ def about(found: list[Finding], name: str) -> Finding:
 # --------------------------------------------------------------------------------------------------------- cache
 def test_sizes_are_shown_by_kind(folder: Path, bench: Callable) -> None:
     found = {one.name: (one.files, one.bytes) for one in cache.kept()}
-    assert found == {"pixels": (1, 3000), "features": (0, 0), "hashes": (1, 100), "kernels": (1, 10), "demo": (1, 20)}
+    assert found == {
+        "pixels": (1, 3000),
+        "features": (0, 0),
+        "hashes": (1, 100),
+        "kernels": (1, 10),
+        "fonts": (0, 0),
+        "cells": (0, 0),
+        "demo": (1, 20),
+    }
     done = bench("cache", "show")
     assert done.returncode == 0 and str(folder) in done.stdout and re.search(r"^pixels +3 KiB", done.stdout, re.M)
 

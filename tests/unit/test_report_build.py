@@ -131,6 +131,13 @@ def test_what_another_program_made_is_marked() -> None:
     assert row.notes == ("another program's output, scored here; image scores: max of the map, bilinear",)
 
 
+def test_a_training_cut_to_a_smaller_batch_is_marked() -> None:
+    (row,) = overview(made("dinomaly").model_copy(update={"reduced": {"train": 4}}))
+    assert any("trained with 4 images a step" in note for note in row.notes)
+    (row,) = overview(made("dinomaly").model_copy(update={"reduced": {"inference": 4}}))
+    assert not any("images a step" in note for note in row.notes), "a smaller batch there changes no score"
+
+
 @pytest.mark.parametrize("change", [{"data": "other"}, {"protocol": PAPER}])
 def test_other_images_or_rules_are_not_ranked_together(change: dict[str, object]) -> None:
     best = made("rd4ad", levels={"bottle": 0.99, "metal_nut": 0.99}, **change)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from bench.encoders.weights import locate
 from bench.errors import StoreError, TrainingError
 from bench.loading.pixel_cache import PixelCache
 from bench.registry import METHODS
-from bench.run import feature_store
+from bench.run import compiling, feature_store
 from bench.run.feature_store import Extractor, LastStore
 from bench.run.progress import Silent
 from bench.run.seeding import seed_everything
@@ -187,3 +187,18 @@ def test_the_loss_curve_is_thinned_to_means() -> None:
     assert len(curve) == 200 and curve[0] == (5, 2.0) and curve[-1] == (1000, 997.0)
     assert TrainingLog(4, losses=[1.0, 2.0]).curve() == ((1, 1.0), (2, 2.0))
     assert TrainingLog(4).curve() == ()
+
+
+def test_a_compiled_training_says_so_and_has_the_same_losses(setup: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    # dropout is on: the trial before the first step must not move its draws
+    monkeypatch.setattr(compiling, "BACKEND", "eager")
+    parts = setup()
+    store = parts.store("memory")
+    plain, _ = parts.train(store)
+    seed_everything(0)
+    module = parts.method.build(parts.encoder.info)
+    trainer = Trainer(parts.method, 0, CPU, "fp32", parts.checkpoint, 1e9, Silent(), compile=True)
+    compiled = trainer.train(module, store, parts.task.train)
+    torch.compiler.reset()
+    assert compiled.compiled and not plain.compiled
+    assert compiled.losses == pytest.approx(plain.losses, rel=1e-5)

@@ -1,0 +1,55 @@
+"""Checksums for the files in which numba keeps compiled kernels: it would run a damaged one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.errors import StoreError
+from bench.store.files import atomic
+
+LIST = "sha256.json"
+
+
+def discard_damaged(folder: Path) -> None:
+    """Remove each file below `folder` that its list does not vouch for, with a warning; it is compiled again.
+
+    A folder without a list is of before there were any.
+    """
+    for listed in sorted(folder.glob(f"*/{LIST}")):
+        try:
+            known = json.loads(listed.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            known = {}
+        for file in _files(listed.parent):
+            if not isinstance(known, dict) or known.get(file.name) != _sha256(file):
+                # a process that is compiling right now loses nothing but the keeping
+                warnings.warn(f"{file} is damaged or not listed: compiled again", RuntimeWarning, stacklevel=2)
+                file.unlink(missing_ok=True)
+
+
+def vouch(folder: Path) -> None:
+    """List the checksums of all files below `folder`, where the list is not up to date and can be written."""
+    for place in sorted({file.parent for file in folder.glob("*/*.nb[ic]")}):
+        listed = place / LIST
+        text = json.dumps({file.name: _sha256(file) for file in _files(place)}, indent=1)
+        try:
+            if not listed.is_file() or listed.read_text(encoding="utf-8") != text:
+                with atomic(listed, durable=False) as out:
+                    out.write(text.encode())
+        except (OSError, ValueError, StoreError):
+            continue
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.iterdir()) if file.suffix in (".nbi", ".nbc"))
+
+
+def _sha256(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:  # another process took it away
+        return ""

@@ -1,0 +1,60 @@
+"""One process a cell: the lock that says whose a cell is, and the look at what others did meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.run import cell as cells
+from bench.run.cell import Options
+from bench.run.plan import Cell, look_up
+from bench.run.progress import Progress
+from bench.store.files import try_lock
+from bench.store.record import Record
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Whether a cell is ours to run."""
+
+    mine: bool
+    done: Record | None = None
+    """The record, where another process ended the cell since the plan was made."""
+
+    @property
+    def note(self) -> str:
+        """What to tell the user of a cell that is not ours."""
+        return "done by another process" if self.done else "another process is running it, skipped"
+
+
+@contextmanager
+def claim(cell: Cell, results: Path) -> Iterator[Claim]:
+    """Hold a cell for as long as the block runs, unless another process has it or has ended it.
+
+    Raises:
+        StoreError: the results folder cannot be written or locked.
+    """
+    with try_lock(cell.path(results).with_suffix(".lock")) as mine:
+        if not mine:
+            yield Claim(mine=False)
+            return
+        (now,) = look_up([cell], results)
+        if now.record is not None and now.state == "done":
+            yield Claim(mine=False, done=now.record)
+        else:
+            yield Claim(mine=True)
+
+
+def run(cell: Cell, options: Options, progress: Progress) -> Record | None:
+    """Run a cell if it is ours to run; else return what another process made of it, None where it is still at it.
+
+    Raises:
+        StoreError: as `bench.run.cell.run`.
+    """
+    with claim(cell, options.results) as held:
+        if held.mine:
+            return cells.run(cell, options, progress)
+        progress.say(held.note)
+        return held.done

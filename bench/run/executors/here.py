@@ -1,0 +1,30 @@
+"""Cells one after another in this process, with bars for every phase; further seeds share the stored features."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from bench.run import cell as cells
+from bench.run.cell import Options
+from bench.run.executors.claim import claim
+from bench.run.plan import Planned
+from bench.run.progress import Progress
+from bench.store.record import Record
+
+
+class Here:
+    """Runs cells in the calling process; see bench.run.executors.Executor."""
+
+    devices_at_once = 1
+
+    def run(
+        self, todo: Sequence[Planned], options: Options, progress: Progress
+    ) -> Generator[tuple[Planned, Record], None, None]:
+        """Run cells in the order of the plan."""
+        for number, item in enumerate(todo, start=1):
+            with claim(item.cell, options.results) as held:
+                note = "" if held.mine else f": {held.note}"
+                progress.say(f"[{number}/{len(todo)}] {item.cell.name}{note}")
+                record = cells.run(item.cell, options, progress) if held.mine else held.done
+            if record is not None:
+                yield item, record

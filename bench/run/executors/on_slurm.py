@@ -1,0 +1,198 @@
+"""Cells as an array of Slurm jobs, through submitit; see slurm_job.py for what a job does.
+
+The nodes share the file system with whoever submits: the same environment, data, weights and results folder at the same
+paths. A job that is preempted or reaches its time limit is queued again and goes on from its checkpoint. Jobs do not
+need the process that submitted them: where it is killed, they write their records nevertheless.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import submitit
+from submitit.core.utils import FailedJobError
+
+from bench.errors import BenchError, UsageError
+from bench.registry import did_you_mean
+from bench.run.cell import Options
+from bench.run.executors.dispatch import Died, Outcome, dispatch
+from bench.run.executors.parcel import Parcel
+from bench.run.executors.slurm_job import Job
+from bench.run.plan import Planned
+from bench.run.progress import Progress
+from bench.store.record import Record
+
+CLUSTERS = ("slurm", "local", "debug")
+DEFAULTS: Mapping[str, Any] = {"name": "bench", "timeout_min": 24 * 60}
+"""submitit's own time limit of five minutes would be over before most cells are."""
+REQUEUES = 20
+"""Times that a job may reach its time limit and be queued again; each goes on from the training's checkpoint."""
+LOGS = ".slurm"
+"""Folder below the results where jobs leave their logs."""
+POLL_SECONDS = 1.0
+STOP_SECONDS = 20.0
+
+
+def parameters(given: Sequence[str]) -> dict[str, Any]:
+    """Return what `--slurm KEY=VALUE` options say, values read as JSON where they are JSON.
+
+    Raises:
+        UsageError: no `=`, or a key that neither submitit nor bench has.
+    """
+    own = {"cluster", "max_num_timeout"}
+    known = own | submitit.AutoExecutor._valid_parameters() | submitit.SlurmExecutor._valid_parameters()
+    found: dict[str, Any] = {}
+    for option in given:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise UsageError(f"--slurm {option}: expected KEY=VALUE, for example --slurm partition=gpu")
+        if key not in known:
+            raise UsageError(
+                f"--slurm {option}: no '{key}'.{did_you_mean(key, known)} Known: {', '.join(sorted(known))}"
+            )
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    if found.get("cluster", "slurm") not in CLUSTERS:
+        raise UsageError(f"--slurm cluster={found['cluster']}: expected one of {', '.join(CLUSTERS)}")
+    return found
+
+
+@dataclass(frozen=True)
+class OnSlurm:
+    """Runs cells as Slurm jobs; see bench.run.executors.Executor.
+
+    Args:
+        device: what the user wants cells to run on: auto, cpu or cuda; seen by each job for itself.
+        given: submitit's parameters under its own names, Slurm's without a prefix; `cluster` is `slurm`, or `local` and
+            `debug` for jobs without Slurm in processes of this machine or in this process.
+        jobs: most cells at once; None for as many as Slurm starts, elsewhere for 1.
+        cpus: cores that a cell takes; None for Slurm's own default.
+        gpus: GPUs that a cell takes; None for none, or for 1 where the device is cuda.
+    """
+
+    device: str
+    given: Mapping[str, Any] = field(default_factory=dict)
+    jobs: int | None = None
+    cpus: int | None = None
+    gpus: int | None = None
+
+    @property
+    def devices_at_once(self) -> int | None:
+        """Return None: the cluster decides."""
+        return None
+
+    def run(
+        self, todo: Sequence[Planned], options: Options, progress: Progress
+    ) -> Generator[tuple[Planned, Record], None, None]:
+        """Submit all cells as one array and wait for them."""
+        if todo:
+            pool = _Jobs(self, options, progress)
+            yield from dispatch(pool, todo, options, progress)
+
+    @property
+    def cluster(self) -> str:
+        """Return who runs the jobs."""
+        return str(self.given.get("cluster", "slurm"))
+
+    def submitter(self, options: Options) -> submitit.AutoExecutor:
+        """Return submitit's executor.
+
+        Raises:
+            UsageError: there is no Slurm here, or a parameter's value is none.
+        """
+        asked = {name: value for name, value in self.given.items() if name not in ("cluster", "max_num_timeout")}
+        shared = submitit.AutoExecutor._valid_parameters()
+        values = {**DEFAULTS, **self._resources()}
+        values |= {name if name in shared else f"slurm_{name}": value for name, value in asked.items()}
+        requeues = self.given.get("max_num_timeout", REQUEUES)
+        folder = options.results.absolute() / LOGS / "%j"
+        try:
+            executor = submitit.AutoExecutor(folder, cluster=self.cluster, slurm_max_num_timeout=requeues)
+            executor.update_parameters(**values)
+        except RuntimeError as error:
+            raise UsageError(
+                f"--executor slurm: {error} Run it where sbatch is, or try it without Slurm: --slurm cluster=local"
+            ) from error
+        except (AssertionError, NameError, TypeError, ValueError) as error:
+            raise UsageError(f"--slurm: submitit refuses {json.dumps(asked)}: {error}") from error
+        return executor
+
+    def _resources(self) -> dict[str, Any]:
+        gpus = self.gpus if self.gpus is not None else 1 if self.device == "cuda" else None
+        wanted = {"cpus_per_task": self.cpus, "gpus_per_node": gpus, "slurm_array_parallelism": self.jobs}
+        return {name: value for name, value in wanted.items() if value}
+
+
+class _Jobs:
+    """The jobs that were submitted; see bench.run.executors.dispatch.Pool."""
+
+    def __init__(self, wanted: OnSlurm, options: Options, progress: Progress) -> None:
+        self._wanted = wanted
+        self._options = options
+        self._progress = progress
+        self._submitter = wanted.submitter(options)
+        self._jobs: list[tuple[Planned, submitit.Job[Any]]] = []
+
+    @property
+    def running(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def note(self) -> str:
+        return f"{self.running} with {self._wanted.cluster}"
+
+    def take(self, waiting: list[Planned]) -> None:
+        room = len(waiting)
+        if self._wanted.cluster != "slurm":
+            # Slurm keeps to the array's parallelism by itself
+            room = (self._wanted.jobs or 1) - self.running
+        items = waiting[: max(0, room)]
+        if not items:
+            return
+        del waiting[: len(items)]
+        try:
+            with self._submitter.batch():
+                jobs = [self._submitter.submit(self._job(item)) for item in items]
+        except FailedJobError as error:
+            raise UsageError(f"--executor slurm: sbatch refused the jobs: {error}") from error
+        self._jobs.extend(zip(items, jobs, strict=True))
+        names = f"{jobs[0].job_id} to {jobs[-1].job_id}" if len(jobs) > 1 else f"{jobs[0].job_id}"
+        self._progress.say(f"submitted {len(jobs)} cells ({names}), logs in {self._options.results / LOGS}")
+
+    def _job(self, item: Planned) -> Job:
+        return Job(Parcel.pack(item.cell, self._options), self._wanted.device, self._wanted.cpus)
+
+    def ended(self) -> list[tuple[Planned, Outcome]]:
+        over = [(item, job) for item, job in self._jobs if job.done()]
+        if not over:
+            time.sleep(POLL_SECONDS)
+            return []
+        self._jobs = [(item, job) for item, job in self._jobs if all(job is not other for _, other in over)]
+        return [(item, self._outcome(item, job)) for item, job in over]
+
+    def _outcome(self, item: Planned, job: submitit.Job[Any]) -> Outcome:
+        if job.exception() is not None:
+            return Died(f"(job {job.job_id}) ended as {job.state}, see {job.paths.stderr}")
+        result: Record | BenchError | None = job.result()
+        for pickled in (job.paths.submitted_pickle, job.paths.result_pickle):
+            pickled.unlink(missing_ok=True)
+        if isinstance(result, BenchError):
+            raise result
+        if result is None:
+            self._progress.say(f"{item.cell.name}: another process is running it, skipped")
+        return result
+
+    def stop(self) -> None:
+        for _, job in self._jobs:
+            job.cancel(check=False)
+        deadline = time.monotonic() + STOP_SECONDS
+        if self._wanted.cluster == "local":
+            # a job that is told to end writes a last line into a folder that may be gone by then
+            while time.monotonic() < deadline and not all(job.done() for _, job in self._jobs):
+                time.sleep(0.1)

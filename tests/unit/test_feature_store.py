@@ -1,0 +1,119 @@
+"""Where features lie never changes them, nor what is expected of the next batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.encoders import frozen
+from bench.encoders.weights import locate
+from bench.loading.pixel_cache import PixelCache
+from bench.registry import METHODS
+from bench.run import feature_store
+from bench.run.feature_store import Extractor, Kept
+from bench.run.progress import Silent
+from bench.run.seeding import BatchOrder
+from bench.run.settings import tasks
+from bench.run.task import Task, read
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def task(tree: Path) -> Task:
+    return tasks(read("folder", tree, (), Silent()), "multi")[0]
+
+
+@pytest.fixture
+def extract(task: Task) -> Extractor:
+    kind = METHODS.load("dinomaly")
+    method = kind(kind.Config(encoder="vit_tiny_patch8_128.bench", input_size=32))
+    encoder = frozen.build(method.encoder(), locate("vit_tiny_patch8_128.bench", None))
+    return Extractor(method, encoder, PixelCache(task.dataset, task.hashes, 32, 32), CPU)
+
+
+def test_every_place_gives_the_same_features(extract: Extractor, task: Task) -> None:
+    def build(place: str) -> feature_store.FeatureStore:
+        return feature_store.build(extract, task.train, Silent(), place=place, batch_size=3)
+
+    memory, file, none = (build(place) for place in ("memory", "file", "none"))
+    order = BatchOrder(len(task.train), 4, seed=0)
+    for step in range(5):
+        kept, mapped, computed = (store.get(order.at(step)) for store in (memory, file, none))
+        assert kept.keys() == mapped.keys() == computed.keys()
+        for name, feature in kept.items():
+            assert torch.equal(feature, mapped[name])
+            torch.testing.assert_close(feature, computed[name], rtol=1e-4, atol=1e-5)
+
+
+def test_pixels_kept_for_recomputing_give_the_same_features(extract: Extractor, task: Task) -> None:
+    store = feature_store.build(extract, task.train, Silent(), place="none")
+    batches = [torch.tensor([0, 3]), torch.tensor([3, 1]), torch.tensor([1, 0])]
+    before = [store.get(batch) for batch in batches]
+    assert extract.pixels.keep(task.train, room=1e9)
+    for batch, want in zip(batches, before, strict=True):
+        for name, feature in store.get(batch).items():
+            assert torch.equal(feature, want[name])
+
+
+@pytest.mark.parametrize("expected", ["the next", "another", "nothing"])
+def test_what_comes_ahead_is_what_would_have_come(expected: str) -> None:
+    kept = {"a": torch.randn(9, 3, 2), "b": torch.arange(9)}
+    ahead, plain = Kept(kept, "memory", CPU, ahead=True), Kept(kept, "memory", CPU)
+    order = BatchOrder(9, 4, seed=1)
+    for step in range(7):
+        found, want = ahead.get(order.at(step)), plain.get(order.at(step))
+        for name, feature in want.items():
+            assert torch.equal(found[name], feature)
+        if expected != "nothing":
+            ahead.expect(order.at(step + (1 if expected == "the next" else 2)))
+
+
+def test_a_batch_stays_what_it_is_while_the_next_ones_come() -> None:
+    kept = {"a": torch.arange(12.0).view(6, 2)}
+    store = Kept(kept, "memory", CPU, ahead=True)
+    batches = []
+    for first in range(5):
+        batches.append(store.get(torch.tensor([first, first + 1])))
+        store.expect(torch.tensor([first + 1, first + 2]))
+    for first, batch in enumerate(batches):
+        assert torch.equal(batch["a"], kept["a"][first : first + 2])
+
+
+def test_an_error_while_bringing_ahead_is_raised_by_the_step_that_needs_it() -> None:
+    store = Kept({"a": torch.zeros(3, 1)}, "memory", CPU, ahead=True)
+    store.expect(torch.tensor([7]))
+    assert torch.equal(store.get(torch.tensor([1]))["a"], torch.zeros(1, 1))
+    store.expect(torch.tensor([7]))
+    with pytest.raises(IndexError):
+        store.get(torch.tensor([7]))
+
+
+def test_losses_do_not_depend_on_bringing_ahead(
+    extract: Extractor, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.run.seeding import seed_everything
+    from bench.run.training import Trainer
+
+    def losses(store: feature_store.FeatureStore) -> list[float]:
+        seed_everything(0)
+        kind = METHODS.load("dinomaly")
+        config = kind.Config(
+            encoder="vit_tiny_patch8_128.bench", input_size=32, steps=6, batch_size=4, warmup=2, mlp_ratio=0.5
+        )
+        module = kind(config).build(extract.encoder.info)
+        trainer = Trainer(kind(config), 0, CPU, "fp32", tmp_path / "cell.ckpt", 1e9, Silent())
+        return trainer.train(module, store, task.train).losses
+
+    plain = feature_store.build(extract, task.train, Silent(), place="file")
+    assert isinstance(plain, Kept)
+    expected: list[list[int]] = []
+    real: Callable[[Kept, torch.Tensor], None] = Kept.expect
+    monkeypatch.setattr(Kept, "expect", lambda self, rows: expected.append(rows.tolist()) or real(self, rows))
+    ahead = Kept(plain._tensors, "file", CPU, ahead=True)
+    assert losses(ahead) == losses(plain)
+    order = BatchOrder(len(task.train), 4, 0)
+    assert expected == [order.at(step).tolist() for step in range(1, 6)] * 2, "every batch but the first is expected"
