@@ -90,8 +90,8 @@ class TemplateMethod(Method):
         return Prediction(scores=maps.amax(dim=(1, 2)), maps=maps)
 
     def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
-        """Return AdamW over all that is trained."""
-        return torch.optim.AdamW(module.parameters(), lr=self.settings.lr)
+        """Return AdamW over all that is trained; fused, as the plain one reads a number from the GPU at every step."""
+        return torch.optim.AdamW(module.parameters(), lr=self.settings.lr, fused=True)
 
     def learning_rate(self, step: int) -> float:
         """Return the constant learning rate."""

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import hostile
+import pytest
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The one folder that a case may write to."""
+    return tmp_path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def canary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file that hostile code would make; it must not be there at the end."""
+    path = tmp_path_factory.mktemp("canary") / "executed"
+    yield path
+    assert not path.exists()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if hostile.TRIED:
+        terminalreporter.section("hostile cases tried (refused)")
+        for kind, count in sorted(hostile.TRIED.items()):
+            terminalreporter.line(f"{count:8,}  ({hostile.REFUSED[kind]:,})  {kind}")
