@@ -43,6 +43,25 @@ def results_option(purpose: str) -> Decorator:
     )
 
 
+def device_option() -> Decorator:
+    """Return `--device`."""
+    return click.option("--device", metavar="DEV", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+
+
+def precision_option(purpose: str) -> Decorator:
+    """Return `--precision`; `purpose` says whose arithmetic it is."""
+    return click.option(
+        "--precision", type=click.Choice(["fp32", "tf32", "bf16"]), default="fp32", show_default=True, help=purpose
+    )
+
+
+def set_option() -> Decorator:
+    """Return `--set METHOD.KEY=VALUE`, which may be repeated."""
+    return click.option(
+        "--set", "pairs", metavar="METHOD.KEY=VALUE", multiple=True, help="Change a setting of a method."
+    )
+
+
 def names(text: str | None) -> tuple[str, ...]:
     """Split what was given as `a,b`; blanks and repetitions do not count."""
     return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))

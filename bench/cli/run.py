@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from bench.cli.executor_options import executor_options
-from bench.cli.options import data_root_option, names, results_option, weights_option
+from bench.cli.options import (
+    data_root_option,
+    device_option,
+    names,
+    precision_option,
+    results_option,
+    set_option,
+    weights_option,
+)
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,15 +64,9 @@ Exit code: 0 all cells done, 1 a cell failed, 2 something given was wrong.
 @click.option("--protocol", metavar="NAME", help="common (default) or paper; see bench ls protocols.")
 @click.option("--encoder", metavar="NAME", help="Frozen encoder in place of the method's own.")
 @weights_option()
-@click.option("--set", "pairs", metavar="METHOD.KEY=VALUE", multiple=True, help="Change a setting of a method.")
-@click.option("--device", metavar="DEV", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "tf32", "bf16"]),
-    default="fp32",
-    show_default=True,
-    help="Arithmetic of the trained part; tf32 also of the encoder.",
-)
+@set_option()
+@device_option()
+@precision_option("Arithmetic of the trained part; tf32 also of the encoder.")
 @results_option("Where records go and finished cells are looked for.")
 @click.option(
     "--store",

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import names, weights_option
+from bench.cli.options import (
+    device_option,
+    names,
+    precision_option,
+    set_option,
+    weights_option,
+)
 from bench.errors import UsageError
 from bench.speed.record import BASELINES, RESULTS
 
@@ -44,17 +50,11 @@ for) run in turns, so that their ratio holds on a busy machine. What does not fi
     show_default=True,
     help="Whose numbers of images and steps.",
 )
-@click.option("--device", metavar="DEV", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "tf32", "bf16"]),
-    default="fp32",
-    show_default=True,
-    help="Arithmetic of our way; the plain way is fp32.",
-)
+@device_option()
+@precision_option("Arithmetic of our way; the plain way is fp32.")
 @click.option("--encoder", metavar="NAME", help="Frozen encoder in place of the methods' own.")
 @weights_option()
-@click.option("--set", "pairs", metavar="METHOD.KEY=VALUE", multiple=True, help="Change a setting of a method.")
+@set_option()
 @click.option(
     "--seconds",
     metavar="S",

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from bench.protocol import COMMON
 from bench.report.costs import COSTS, COUNTS
+from bench.report.entry import protocol_title, variants
 from bench.report.line import Line, Usual
 from bench.report.names import MAD, group, heading
-from bench.report.ours import protocol_title, variants
 from bench.report.table import Cell, Column, Row, Table, chosen, ranked
 
 _COMPARED = "among what compares: ours of one protocol and data, published numbers of one paper."

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from bench.protocol import SEVEN
 from bench.report.costs import COSTS
+from bench.report.entry import Entry
 from bench.report.grid import BY_MACHINE, BY_ROW, cells, finished, metric_column, rows, usual
 from bench.report.line import Line
 from bench.report.names import COLUMNS, MAD, dataset_title, heading
-from bench.report.ours import Entry, OurLine
+from bench.report.ours import OurLine
 from bench.report.table import Block, Cell, Column, Row, Table, ranked
 
 COSTS_NOTE = (

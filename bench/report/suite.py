@@ -11,9 +11,9 @@ from bench.config import Suite, Variant
 from bench.published import papers
 from bench.report import layouts, ours, theirs
 from bench.report.build import tables as all_tables
+from bench.report.entry import Entry
 from bench.report.line import Line, Usual
 from bench.report.names import COLUMNS, dataset_title, method_title
-from bench.report.ours import Entry
 from bench.report.table import Cell, Source, Table
 from bench.store.record import Record
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Literal, Protocol
@@ -19,15 +19,12 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from bench.api import Method, Sample
-from bench.encoders.frozen import FrozenEncoder
+from bench.api import Sample
 from bench.errors import StoreError
 from bench.loading import cache_dir
-from bench.loading.pixel_cache import PixelCache
 from bench.run import neighbours
 from bench.run.ahead import Beforehand
-from bench.run.device_pixels import DevicePixels
-from bench.run.memory import Reductions
+from bench.run.extractor import Extractor
 from bench.run.progress import Progress
 
 Place = Literal["auto", "device", "memory", "file", "none"]
@@ -35,41 +32,6 @@ Place = Literal["auto", "device", "memory", "file", "none"]
 SHARE = {"device": 0.6, "memory": 0.4, "file": 0.5, "pixels": 0.25}
 """Share of what is free (device memory, host memory, disk) that the store takes when no budget is stated; and of device
 memory that pixels take where features are computed again at every step."""
-
-
-class Extractor:
-    """From samples to features: pixels, normalisation, frozen encoder, the method's own reduction."""
-
-    def __init__(
-        self,
-        method: Method,
-        encoder: FrozenEncoder,
-        pixels: PixelCache,
-        device: torch.device,
-        say: Callable[[str], None] = lambda text: None,
-    ) -> None:
-        self.reductions = Reductions(say)
-        self._method = method
-        self.encoder = encoder
-        self.pixels = DevicePixels(pixels, device)
-        self.device = device
-        self._mean = torch.tensor(encoder.info.mean, device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(encoder.info.std, device=device).view(1, 3, 1, 1)
-
-    @torch.no_grad()
-    def __call__(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Return the method's features of the samples, on the device, batch first."""
-        raw = self.pixels.batch(samples)
-        images = raw.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
-        return self._method.features(self.encoder(images.contiguous()), self.encoder.info)
-
-    def batches(
-        self, samples: Sequence[Sample], size: int, advance: Callable[[int, str], None]
-    ) -> Iterator[dict[str, Tensor]]:
-        """Yield the features of all samples in order, `size` at a time, telling `advance` of the images done."""
-        for chunk, features in self.reductions.batches("features", samples, size, self):
-            yield features
-            advance(len(chunk), "")
 
 
 class FeatureStore(Protocol):

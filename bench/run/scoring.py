@@ -18,8 +18,8 @@ from bench.loading.masks import to_evaluation
 from bench.metrics import Scores, evaluate_class
 from bench.protocol import Protocol
 from bench.run.ahead import one_behind
+from bench.run.extractor import Extractor
 from bench.run.extras import extra_scores
-from bench.run.feature_store import Extractor
 from bench.run.plan import Cell
 from bench.run.pooled import Pool
 from bench.run.progress import Advance, Progress

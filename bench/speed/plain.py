@@ -25,7 +25,7 @@ from bench.encoders import frozen
 from bench.encoders.frozen import FrozenEncoder
 from bench.loading.pixel_cache import PixelCache
 from bench.run import feature_store
-from bench.run.feature_store import Extractor
+from bench.run.extractor import Extractor
 from bench.run.plan import Cell
 from bench.run.progress import Silent
 from bench.run.rates import settle

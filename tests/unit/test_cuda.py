@@ -18,7 +18,8 @@ from bench.loading.pixel_cache import PixelCache
 from bench.registry import METHODS
 from bench.run import feature_store
 from bench.run.device_pixels import DevicePixels
-from bench.run.feature_store import Extractor, Kept
+from bench.run.extractor import Extractor
+from bench.run.feature_store import Kept
 from bench.run.progress import Silent
 from bench.run.seeding import BatchOrder, seed_everything
 from bench.run.settings import tasks

@@ -18,7 +18,7 @@ from bench.errors import StoreError, UsageError
 from bench.loading.pixel_cache import PixelCache
 from bench.registry import DATASETS, METHODS
 from bench.run.complexity import complexity, training_cost
-from bench.run.feature_store import Extractor
+from bench.run.extractor import Extractor
 from bench.run.rates import matrix_rate, memory_rate
 from bench.speed import arithmetic, generated, memory, prepare, record
 from bench.speed.arithmetic import Size, Stage, rounds

@@ -14,7 +14,8 @@ from bench.errors import StoreError, TrainingError
 from bench.loading.pixel_cache import PixelCache
 from bench.registry import METHODS
 from bench.run import compiling, feature_store
-from bench.run.feature_store import Extractor, LastStore
+from bench.run.extractor import Extractor
+from bench.run.feature_store import LastStore
 from bench.run.progress import Silent
 from bench.run.seeding import seed_everything
 from bench.run.settings import tasks

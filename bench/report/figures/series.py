@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bench.report.entry import Entry
 from bench.report.evidence import Evidence
-from bench.report.ours import Entry, OurLine
+from bench.report.ours import OurLine
 from bench.stats import Images
 from bench.store.record import Record
 

@@ -26,7 +26,8 @@ class Executor(Protocol):
 
     @property
     def devices_at_once(self) -> int | None:
-        """Devices that share the work, by which an estimate of its time is divided; None where that is not known."""
+        """Return how many devices share the work, by which its estimate is divided; None where a cluster decides."""
+        return None
 
     def run(
         self, todo: Sequence[Planned], options: Options, progress: Progress

@@ -6,13 +6,14 @@ from collections.abc import Generator, Sequence
 
 from bench.run import cell as cells
 from bench.run.cell import Options
+from bench.run.executors import Executor
 from bench.run.executors.claim import claim
 from bench.run.plan import Planned
 from bench.run.progress import Progress
 from bench.store.record import Record
 
 
-class Here:
+class Here(Executor):
     """Runs cells in the calling process; see bench.run.executors.Executor."""
 
     devices_at_once = 1

@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from bench import plugins
 from bench.errors import DatasetError, UsageError
 from bench.run.cell import Options
-from bench.run.executors import ray_node
+from bench.run.executors import Executor, ray_node
 from bench.run.executors.claim import claim
 from bench.run.executors.dispatch import Died, Outcome, dispatch
 from bench.run.executors.parcel import Parcel
@@ -46,7 +46,7 @@ LOOK_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
-class OnRay:
+class OnRay(Executor):
     """Runs cells as Ray tasks; see bench.run.executors.Executor.
 
     Args:
@@ -63,11 +63,6 @@ class OnRay:
     jobs: int | None = None
     cpus: int | None = None
     gpus: float | None = None
-
-    @property
-    def devices_at_once(self) -> int | None:
-        """Return None: the cluster decides."""
-        return None
 
     def run(
         self, todo: Sequence[Planned], options: Options, progress: Progress

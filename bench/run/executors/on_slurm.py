@@ -19,6 +19,7 @@ from submitit.core.utils import FailedJobError
 from bench.errors import BenchError, UsageError
 from bench.registry import did_you_mean
 from bench.run.cell import Options
+from bench.run.executors import Executor
 from bench.run.executors.dispatch import Died, Outcome, dispatch
 from bench.run.executors.parcel import Parcel
 from bench.run.executors.slurm_job import Job
@@ -64,7 +65,7 @@ def parameters(given: Sequence[str]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class OnSlurm:
+class OnSlurm(Executor):
     """Runs cells as Slurm jobs; see bench.run.executors.Executor.
 
     Args:
@@ -81,11 +82,6 @@ class OnSlurm:
     jobs: int | None = None
     cpus: int | None = None
     gpus: int | None = None
-
-    @property
-    def devices_at_once(self) -> int | None:
-        """Return None: the cluster decides."""
-        return None
 
     def run(
         self, todo: Sequence[Planned], options: Options, progress: Progress

@@ -19,7 +19,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.run.cell import Options
-from bench.run.executors import worker
+from bench.run.executors import Executor, worker
 from bench.run.executors.dispatch import Died, Outcome, dispatch
 from bench.run.executors.parcel import Parcel
 from bench.run.executors.worker import Place, Told
@@ -32,7 +32,7 @@ STOP_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Processes:
+class Processes(Executor):
     """Runs cells in worker processes; see bench.run.executors.Executor.
 
     Args:

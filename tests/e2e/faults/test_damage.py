@@ -47,17 +47,23 @@ def test_a_damaged_record_is_said_and_redone(
     assert outcome(results) == want
 
 
+def killed(warm: Any, sweep: Callable, results: Path) -> Path:
+    """Return the checkpoint of a training that was killed after it had written one."""
+    job = warm.start(*sweep(results), TRIPWIRE='{"slow_step_ms": 50}')
+    job.until(lambda: bool(list(results.rglob("s0*.ckpt"))))
+    job.kill()
+    assert job.wait() == -SIGKILL
+    (checkpoint,) = results.rglob("s0*.ckpt")
+    return checkpoint
+
+
 @pytest.mark.parametrize("damage", [cut, flip])
 def test_a_damaged_checkpoint_is_said_and_the_training_starts_again(
     warm: Any, sweep: Callable, outcome: Callable, undisturbed: Callable, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     want = undisturbed()
     results = tmp_path / "results"
-    job = warm.start(*sweep(results), TRIPWIRE='{"slow_step_ms": 50}')
-    job.until(lambda: bool(list(results.rglob("s0*.ckpt"))))
-    job.kill()
-    assert job.wait() == -SIGKILL
-    (checkpoint,) = results.rglob("s0*.ckpt")
+    checkpoint = killed(warm, sweep, results)
     damage(checkpoint)
     done = warm.run(*sweep(results))
     assert done.code == 0 and f"checkpoint {checkpoint.name} is damaged" in done.text and "SHA-256" in done.text
@@ -71,11 +77,7 @@ def test_a_checkpoint_of_another_version_fails_once_and_not_for_ever(
 
     want = undisturbed()
     results = tmp_path / "results"
-    job = warm.start(*sweep(results), TRIPWIRE='{"slow_step_ms": 50}')
-    job.until(lambda: bool(list(results.rglob("s0*.ckpt"))))
-    job.kill()
-    assert job.wait() == -SIGKILL
-    (path,) = results.rglob("s0*.ckpt")
+    path = killed(warm, sweep, results)
     state = checkpoint.read(path)
     assert state is not None
     state["module"]["renamed"] = state["module"].pop("0.weight")
