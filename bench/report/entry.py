@@ -135,7 +135,7 @@ class Entry:
         """Return what was changed and where the costs were measured."""
         changed = self.changed()
         places = (record.environment for record in self.records)
-        found = [f"on {one.device}, {one.cpu}, {one.threads} threads, {one.precision}" for one in places]
+        found = [f"on {one.device}, {one.processor}, {one.precision}" for one in places]
         trained = [record.training for record in self.records if record.training is not None]
         if any(training.resumed_at for training in trained):
             found.append("training was interrupted and taken up again; all attempts count")

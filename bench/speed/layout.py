@@ -59,7 +59,7 @@ def machine(record: SpeedRecord) -> str:
     place = record.environment
     if on_gpu(record):
         return f"{place.device.partition(' ')[2]}, {place.precision}"
-    return f"{place.cpu}, {place.threads} threads, {place.precision}"
+    return f"{place.processor}, {place.precision}"
 
 
 def on_gpu(record: SpeedRecord) -> bool:

@@ -215,6 +215,11 @@ class Environment(_Part):
     precision: str
     threads: int
 
+    @property
+    def processor(self) -> str:
+        """Return what a reader has to know of the CPU's part: `AMD EPYC, 2 threads`."""
+        return f"{self.cpu}, {self.threads} thread{'' if self.threads == 1 else 's'}"
+
 
 class Failure(_Part):
     """Why a cell has no score."""

@@ -29,7 +29,7 @@ def throughput(chosen: Sequence[Series], dataset: str) -> Figure:
     points = max(groups.values(), key=len)
     others = sum(len(group) for group in groups.values()) - len(points)
     where = points[0][0].entry(dataset).head.environment
-    caption = f"Rates compare on one machine only, here {where.device}, {where.cpu}, {where.threads} threads."
+    caption = f"Rates compare on one machine only, here {where.device}, {where.processor}."
     if others:
         caption += f" Left out, measured on other machines: {others}."
 
