@@ -51,6 +51,15 @@ def load(path: Path) -> tuple[str, ...]:
         UsageError: no such file, it cannot be executed, it defines nothing, or a name is taken.
     """
     module = _execute(path)
+    try:
+        return _register(module, path)
+    except UsageError:
+        # refused: no other process is to execute it either, see `loaded`
+        del sys.modules[module.__name__]
+        raise
+
+
+def _register(module: ModuleType, path: Path) -> tuple[str, ...]:
     from bench.api import Dataset, Method
 
     names = []

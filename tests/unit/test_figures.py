@@ -187,7 +187,7 @@ def test_a_crop_is_undone() -> None:
 def test_throughput_has_the_machine_of_most_records_and_says_what_is_left_out() -> None:
     chosen = series(lines(made("dinomaly"), made("vitad"), made("rd4ad", device="cuda")))
     figure = throughput(chosen, "mvtec")
-    assert "here cpu, a cpu, 1 threads" in figure.caption and "other machines: 1" in figure.caption
+    assert "here cpu, a cpu, 1 thread" in figure.caption and "other machines: 1" in figure.caption
     assert {"Dinomaly", "ViTAD"} <= set(texts(figure)) and "RD4AD" not in texts(figure)
 
 

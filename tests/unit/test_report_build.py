@@ -268,7 +268,7 @@ def test_costs_compare_on_one_machine_only() -> None:
     assert [cell(row, table, "cost/train_hours").value for row in table.rows] == [1.0, 1.0]
     assert [cell(row, table, "cost/params_m").value for row in table.rows] == [30.0, 30.0]
     assert [row.notes for row in table.rows] == [
-        *(("on cpu, a cpu, 1 threads, fp32",), ("on gpu, a cpu, 1 threads, fp32",))
+        *(("on cpu, a cpu, 1 thread, fp32",), ("on gpu, a cpu, 1 thread, fp32",))
     ]
     line = ours.lines(ours.group([fast]))[0]
     other = ours.lines(ours.group([made()]))[0]
