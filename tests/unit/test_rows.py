@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bench.store import record as records
 from bench.store.record import Record
 from bench.store.rows import Row, mean, rows
 
@@ -14,7 +15,7 @@ BASELINE = Path(__file__).resolve().parents[2] / "results" / "baselines" / "demo
 
 def record(part: str = "", score: float | None = 0.5, **changes: Any) -> Record:
     """The committed record, made a part of a semantic row; `cell__seed=1` changes a field of a field."""
-    data = json.loads(BASELINE.read_text(encoding="utf-8"))
+    data = json.loads(records.read(BASELINE).model_dump_json())
     metrics = data["protocol"]["fields"]["metrics"]
     undefined = {} if score is not None else dict.fromkeys(metrics, "why")
     if part:

@@ -10,12 +10,14 @@ import json
 import os
 import resource
 import sys
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 
 def serve() -> None:
-    import pandas  # noqa: F401 - pyarrow loads it with the first table
+    with suppress(ImportError):
+        import pandas  # noqa: F401 - where it is installed pyarrow loads it with the first table
     import pyarrow.parquet  # noqa: F401
     import scipy.stats  # noqa: F401
     import torch
