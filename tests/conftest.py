@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # a shell's background jobs ignore Ctrl-C and hand that on; the processes that tests interrupt must not
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # before collection, since the contract tests are collected by the names that are registered
     from bench import plugins
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from signal import SIGINT, SIGTERM
+from signal import SIG_IGN, SIGINT, SIGTERM, getsignal, signal
 from typing import Any
 
 import pytest
+
+from bench.run import stopping
 
 GOES_ON = "Finished cells are kept; the same command goes on from the last checkpoint"
 
@@ -76,3 +78,13 @@ def test_other_phases_stop_at_once_and_the_run_can_be_repeated(
     assert strays(results) == [] and not list(results.rglob("s0*.json"))
     done = warm.run(*sweep(results), BENCH_CACHE=str(cache))
     assert done.code == 0 and outcome(results) == want
+
+
+def test_one_that_is_ignored_stays_ignored() -> None:
+    before = signal(SIGINT, SIG_IGN)
+    try:
+        with stopping.signals():
+            # as under nohup: closing a terminal must not end a run that was put in the background
+            assert getsignal(SIGINT) is SIG_IGN and callable(getsignal(SIGTERM))
+    finally:
+        signal(SIGINT, before)
