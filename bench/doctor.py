@@ -15,6 +15,7 @@ from typing import Literal
 from bench import cache
 from bench.errors import BenchError
 from bench.loading import cache_dir
+from bench.run import host_memory
 
 State = Literal["ok", "note", "problem"]
 LITTLE_DISK = 5 << 30
@@ -79,7 +80,7 @@ def machine() -> Iterator[Finding]:
 
     here = environment("", "", torch.get_num_threads())
     yield Finding("processor", "ok", f"{here.cpu}, {here.cores} cores, {here.threads} threads")
-    free = _available_memory()
+    free = host_memory.available()
     text = f"{here.memory_gib} GiB" + (f", {free / 2**30:.1f} GiB of it free" if free is not None else "")
     short = free is not None and free < LITTLE_MEMORY
     mend = "close something, or run with --store file and a smaller batch_size" if short else ""
@@ -219,16 +220,6 @@ def size(count: int) -> str:
 def _nearest(folder: Path) -> Path:
     """Return the folder, or what is there of the way to it: it is made on first use."""
     return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-
-
-def _available_memory() -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None
 
 
 def _fits(found: str, wanted: str) -> bool:

@@ -38,6 +38,10 @@ COMMANDS = {
     "cache": ("bench.cli.cache:cache", "Show what bench keeps on this machine, or remove it."),
 }
 
+_CELLS = "Finished cells are kept; the same command goes on from the last checkpoint"
+KEPT = {"run": _CELLS, "check": _CELLS, "speed": "Methods that were measured are recorded"}
+"""What an interrupted command leaves; the others have nothing worth a word."""
+
 EPILOG = """\b
 Examples:
   bench run --suite demo
@@ -103,6 +107,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; nothing but `--debug` shows a traceback."""
     # both options are read here, so that they may stand anywhere, and before click asks for a context
     debug = "--debug" in arguments
+    rest: list[str] = []
     try:
         rest, files = plugins.split([argument for argument in arguments if argument != "--debug"])
         for path in files:
@@ -114,7 +119,8 @@ def run(arguments: Sequence[str]) -> int:
         return stop.exit_code
     except (KeyboardInterrupt, click.Abort):
         what, code = stopping.outcome()
-        _say(f"{what}. Finished cells are kept; the same command goes on from the last checkpoint")
+        command = next((argument for argument in rest if argument in COMMANDS), "")
+        _say(f"{what}. {KEPT[command]}" if command in KEPT else what)
         return code
     except click.exceptions.NoArgsIsHelpError as help_wanted:
         click.echo(help_wanted.format_message())
@@ -130,6 +136,13 @@ def run(arguments: Sequence[str]) -> int:
             raise
         _say(f"error: {error}")
         return error.exit_code
+    except OSError as error:
+        if debug:
+            raise
+        # a file's rights, a disk, too many open files: nothing that bench could mend
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"error: {where}{error.strerror or error}. See: bench doctor, or --debug for the traceback")
+        return 2
     except Exception as error:
         if debug:
             raise

@@ -22,7 +22,7 @@ from torch import Tensor
 from bench.api import Sample
 from bench.errors import StoreError
 from bench.loading import cache_dir
-from bench.run import neighbours
+from bench.run import host_memory, neighbours
 from bench.run.ahead import Beforehand
 from bench.run.extractor import Extractor
 from bench.run.progress import Progress
@@ -243,11 +243,8 @@ def _unused(candidate: str, device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0] + held
     if candidate == "file":
         return shutil.disk_usage(_folder()).free
-    # the page cache counts as free here: the kernel gives it up, and decoding has just filled it
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = host_memory.available()
+    return memory if memory is not None else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _folder() -> Path:

@@ -42,6 +42,8 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         "check",
         "score",
         "compare",
+        "report",
+        "speed",
         "ls",
         "show",
         "data verify",
@@ -78,8 +80,9 @@ def test_mistakes_are_one_message_and_exit_code_2(
     [
         (DatasetError("no data"), 2, "error: no data\n"),
         (TrainingError("loss is nan"), 1, "error: loss is nan\n"),
+        (PermissionError(13, "Permission denied", "/data"), 2, "error: /data: Permission denied. See: bench doctor"),
         (ZeroDivisionError("by 0"), 1, "unexpected error: ZeroDivisionError: by 0. Run again with --debug"),
-        (KeyboardInterrupt(), 130, "interrupted. Finished cells are kept"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )
 def test_errors_become_exit_codes_and_tracebacks_only_with_debug(
@@ -119,3 +122,22 @@ def test_listing(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_exit_code_reaches_the_shell(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "bench", "ls", "x"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "--suite", "demo"), "interrupted. Finished cells are kept; the same command goes on"),
+        (("speed",), "interrupted. Methods that were measured are recorded\n"),
+        (("report",), "interrupted\n"),
+    ],
+)
+def test_an_interrupted_command_says_what_it_leaves(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main.cli, "main", stop)
+    code, _, err = call(capsys, *arguments)
+    assert code == 130 and err.startswith(message), err
