@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bench.run.cell import Options
     from bench.run.executors import Executor
     from bench.run.executors.choice import Wanted
-    from bench.run.feature_store import Place
+    from bench.run.places import Place
     from bench.run.plan import Planned, Request
     from bench.store.record import Record
     from bench.store.rows import Row

@@ -64,7 +64,12 @@ for) run in turns, so that their ratio holds on a busy machine. What does not fi
     help="For the training blocks of a method, all ways together, and as much for inference; three rounds at least.",
 )
 @click.option(
-    "--rounds", metavar="N", type=click.IntRange(min=2), default=5, show_default=True, help="Timed blocks of each way."
+    "--rounds",
+    metavar="N",
+    type=click.IntRange(min=2),
+    default=5,
+    show_default=True,
+    help="Timed blocks of each way, more where a step takes long.",
 )
 @click.option("--again", is_flag=True, help="Time our way without kept features (--store none) as well.")
 @click.option(

@@ -14,7 +14,8 @@ from bench.errors import TrainingError, UnwritableError
 from bench.loading.pixel_cache import PixelCache
 from bench.run import feature_store, recording, scoring, timing
 from bench.run.extractor import Extractor
-from bench.run.feature_store import FeatureStore, LastStore, Place
+from bench.run.feature_store import FeatureStore, LastStore
+from bench.run.places import Place
 from bench.run.plan import Cell, checkpoint_of
 from bench.run.progress import Progress
 from bench.run.seeding import seed_everything

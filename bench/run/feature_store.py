@@ -8,30 +8,17 @@ changes their values.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from math import prod
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from bench.api import Sample
-from bench.errors import StoreError
-from bench.loading import cache_dir
-from bench.run import host_memory, neighbours
+from bench.run import places
 from bench.run.ahead import Beforehand
 from bench.run.extractor import Extractor
 from bench.run.progress import Progress
-
-Place = Literal["auto", "device", "memory", "file", "none"]
-
-SHARE = {"device": 0.6, "memory": 0.4, "file": 0.5, "pixels": 0.25}
-"""Share of what is free (device memory, host memory, disk) that the store takes when no budget is stated; and of device
-memory that pixels take where features are computed again at every step."""
 
 
 class FeatureStore(Protocol):
@@ -114,7 +101,7 @@ class Kept:
     def leave_device(self) -> bool:
         """Move what lies on the device to host memory; False where nothing does, or where it has no room."""
         need = sum(kept.numel() * kept.element_size() for kept in self._tensors.values())
-        if self.place != "device" or need > SHARE["memory"] * _free("memory", self._device):
+        if self.place != "device" or need > places.SHARE["memory"] * places.free("memory", self._device):
             return False
         self._put({name: kept.cpu() for name, kept in self._tensors.items()}, "memory")
         return True
@@ -165,7 +152,7 @@ def build(
     samples: Sequence[Sample],
     progress: Progress,
     *,
-    place: Place = "auto",
+    place: places.Place = "auto",
     budget_gib: float | None = None,
     batch_size: int = 32,
 ) -> FeatureStore:
@@ -184,17 +171,17 @@ def build(
     """
     ((_, probe),) = extract.reductions.batches("features", samples[:1], 1, extract)
     need = len(samples) * sum(feature.numel() * feature.element_size() for feature in probe.values())
-    chosen = _choose(place, need, budget_gib, extract.device)
+    chosen = places.choose(place, need, budget_gib, extract.device)
     if chosen == "none":
         if extract.device.type == "cuda":
             # no other images are looked at more than once, and on the CPU the disk's cache holds them already
-            extract.pixels.keep(samples, SHARE["pixels"] * _free("device", extract.device))
+            extract.pixels.keep(samples, places.SHARE["pixels"] * places.free("device", extract.device))
         return Recomputed(extract, samples)
     kept: dict[str, Tensor] = {}
     for name, feature in probe.items():
         shape = (len(samples), *feature.shape[1:])
         if chosen == "file":
-            kept[name] = _mapped(shape, feature.dtype)
+            kept[name] = places.mapped(shape, feature.dtype)
         else:
             where = extract.device if chosen == "device" else torch.device("cpu")
             kept[name] = torch.empty(shape, dtype=feature.dtype, device=where)
@@ -206,68 +193,3 @@ def build(
             start += len(chunk)
             advance(len(chunk), "")
     return Kept(kept, chosen, extract.device)
-
-
-def _choose(place: Place, need: int, budget_gib: float | None, device: torch.device) -> str:
-    candidates = ["memory", "file"] if device.type == "cpu" else ["device", "memory", "file"]
-    if place == "device" and device.type == "cpu":
-        place = "memory"
-    if place == "none":
-        return "none"
-    for candidate in candidates if place == "auto" else [place]:
-        try:
-            room = budget_gib * 2**30 if budget_gib is not None else SHARE[candidate] * _free(candidate, device)
-        except StoreError:
-            # the cache folder cannot be written
-            if place == "file":
-                raise
-            continue
-        if need <= room:
-            return candidate
-        if place != "auto":
-            raise StoreError(
-                f"features need {need / 2**30:.1f} GiB, the {place} budget is {room / 2**30:.1f} GiB. "
-                "Raise --store-budget, or let --store auto choose"
-            )
-    return "none"
-
-
-def _free(candidate: str, device: torch.device) -> int:
-    return neighbours.part(candidate, _unused(candidate, device))
-
-
-def _unused(candidate: str, device: torch.device) -> int:
-    if candidate == "device":
-        # what torch holds and does not use is as good as free: the cell before leaves it
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + held
-    if candidate == "file":
-        return shutil.disk_usage(_folder()).free
-    memory = host_memory.available()
-    return memory if memory is not None else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _folder() -> Path:
-    folder = cache_dir() / "features"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot write {folder}: {error.strerror}. Set BENCH_CACHE to another folder") from error
-    return folder
-
-
-def _mapped(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Return a tensor mapped from a file that has no name any more: it is gone with the process, however that ends."""
-    try:
-        handle, name = tempfile.mkstemp(dir=_folder())
-    except OSError as error:
-        raise StoreError(f"cannot write {_folder()}: {error.strerror}. Use --store none") from error
-    try:
-        # claim the room now: a full disk is an error here, but a crash (SIGBUS) on a mapped page
-        os.posix_fallocate(handle, 0, prod(shape) * dtype.itemsize)
-        return torch.from_file(name, shared=True, size=prod(shape), dtype=dtype).view(shape)
-    except OSError as error:
-        raise StoreError(f"no room for features in {_folder()}: {error.strerror}. Use --store none") from error
-    finally:
-        os.close(handle)
-        Path(name).unlink()

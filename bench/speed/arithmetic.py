@@ -118,12 +118,12 @@ def rounds(seconds: float, a_round: float, wanted: int, most: int) -> tuple[int,
     Args:
         seconds: to be spent.
         a_round: expected seconds of a round with one unit each way.
-        wanted: timed rounds.
+        wanted: timed rounds; more where they do not fill the time, fewer where it is too short for as many.
         most: units in all blocks together, unless three are more.
     """
     size = max(1, min(int(seconds / a_round), most) // (wanted + WARM_UP))
     fitting = min(int(seconds / (a_round * size)), most // size) - WARM_UP
-    return size, WARM_UP + max(2, min(wanted, fitting))
+    return size, WARM_UP + max(2, fitting)
 
 
 def _warm(blocks: Sequence[Block]) -> Sequence[Block]:

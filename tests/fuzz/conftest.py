@@ -7,6 +7,14 @@ import hostile
 import pytest
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            # Pillow, torch and zipfile remark on what is wrong with a file, which is the purpose here
+            item.add_marker(pytest.mark.filterwarnings("ignore::UserWarning"))
+            item.add_marker(pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"))
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """The one folder that a case may write to."""

@@ -60,6 +60,7 @@ def test_ratios_are_of_neighbouring_blocks() -> None:
     [
         (60.0, 1.0, 5, 10_000, (10, 6)),  # 6 rounds of 10 units fill the time
         (60.0, 0.001, 5, 600, (100, 6)),  # no more units than there are
+        (60.0, 6.0, 5, 10_000, (1, 10)),  # single units, and as many rounds as fill the time
         (60.0, 15.0, 5, 10_000, (1, 4)),  # slow: single units, fewer rounds
         (60.0, 500.0, 5, 10_000, (1, 3)),  # slower: three rounds whatever they take
     ],

@@ -13,7 +13,7 @@ from bench.encoders.weights import locate
 from bench.errors import StoreError, TrainingError
 from bench.loading.pixel_cache import PixelCache
 from bench.registry import METHODS
-from bench.run import compiling, feature_store
+from bench.run import compiling, feature_store, places
 from bench.run.extractor import Extractor
 from bench.run.feature_store import LastStore
 from bench.run.progress import Silent
@@ -81,7 +81,7 @@ def test_memory_and_file_give_identical_losses(setup: Callable) -> None:
 def test_the_store_falls_back_from_place_to_place(setup: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = setup()
     room = {"memory": 1e12, "file": 1e12}
-    monkeypatch.setattr(feature_store, "_free", lambda place, device: room[place])
+    monkeypatch.setattr(places, "free", lambda place, device: room[place])
     assert parts.store("auto").place == "memory"
     room["memory"] = 1000
     assert parts.store("auto").place == "file"
