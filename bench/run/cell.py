@@ -12,7 +12,7 @@ from bench.api import Method
 from bench.encoders import frozen
 from bench.errors import TrainingError, UnwritableError
 from bench.loading.pixel_cache import PixelCache
-from bench.run import feature_store, recording, scoring, timing
+from bench.run import allocator, feature_store, recording, scoring, timing
 from bench.run.extractor import Extractor
 from bench.run.feature_store import FeatureStore, LastStore
 from bench.run.places import Place
@@ -76,6 +76,8 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     set_precision(cell.precision)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    else:
+        allocator.keep_freed()
 
     # every pixel and mask is read before the training starts: a broken file must not cost hours
     size = cell.encoder.input_size

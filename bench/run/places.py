@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.errors import StoreError
 from bench.loading import cache_dir
-from bench.run import host_memory, neighbours
+from bench.run import allocator, host_memory, neighbours
 
 Place = Literal["auto", "device", "memory", "file", "none"]
 
@@ -35,6 +35,8 @@ def choose(place: Place, need: int, budget_gib: float | None, device: torch.devi
     Raises:
         StoreError: the place asked for by name has no room.
     """
+    # what the cell before has freed is room for this one
+    allocator.give_back()
     candidates = ["memory", "file"] if device.type == "cpu" else ["device", "memory", "file"]
     if place == "device" and device.type == "cpu":
         place = "memory"

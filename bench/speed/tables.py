@@ -16,7 +16,8 @@ RATES_NOTE = (
 )
 PLAIN_NOTE = (
     "The plain way decodes its images and sends them through the encoder in every step, eagerly and in full precision, "
-    "and waits for each loss, as the methods' official scripts do; networks, losses and optimizers are bench's own. "
+    "and waits for each loss, as the methods' official scripts do; networks, losses, optimizers and the allocator's "
+    "settings are bench's own. "
     "Its inference decodes, too: the ratio with decoding counts that to ours as well."
 )
 USED_NOTE = (

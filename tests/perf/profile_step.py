@@ -17,6 +17,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from bench.api import Method
 from bench.encoders.frozen import FrozenEncoder, skeleton
 from bench.registry import METHODS
+from bench.run import allocator
 from bench.run.complexity import training_cost
 from bench.run.training import autocast, set_precision
 
@@ -43,6 +44,8 @@ KINDS = {
 def main() -> None:
     options = arguments()
     device = torch.device(options.device)
+    if device.type == "cpu" and options.freed == "kept":
+        allocator.keep_freed()
     set_precision(options.precision)
     torch.manual_seed(0)
     kind = METHODS.load(options.method)
@@ -142,6 +145,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--set", type=json.loads, default={}, metavar="JSON", help='settings, {"input_size": 32}')
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16"])
+    parser.add_argument(
+        "--freed", default="kept", choices=["kept", "returned"], help="what the CPU's allocator does with freed memory"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     return parser.parse_args()
 

@@ -11,12 +11,14 @@ from rich.console import Console
 
 from bench.cli.main import cli
 from bench.cli.terminal import score_table
+from bench.speed import record as speed_record
 from bench.store import record as records
 from bench.store.rows import Row
 
 REPO = Path(__file__).resolve().parents[2]
 README = (REPO / "README.md").read_text(encoding="utf-8")
 RECORD = REPO / "results" / "baselines" / "demo-dinomaly-multi-s0.json"
+SPEED = REPO / "results" / "baselines" / "speed" / "cpu-mvtec.json"
 
 
 def test_the_table_is_the_committed_record() -> None:
@@ -37,6 +39,18 @@ def test_the_committed_record_is_the_demo_suite_as_it_stands() -> None:
     config = kind(configure(kind, "demo", suite.set["dinomaly"], suite.encoder)).config
     assert record.config == config.model_dump(mode="json")
     assert record.protocol.hash == COMMON.hash() and record.metric_version == METRIC_VERSION
+
+
+def test_the_speed_table_is_the_committed_record() -> None:
+    record = speed_record.read(SPEED)
+    for name, speed in record.methods.items():
+        rates = (f"{speed.learning.over_plain.median:.2f}", f"{speed.inference.over_plain.median:.2f}")
+        kept = "–"
+        if speed.train is not None:
+            assert speed.train.over_again is not None and speed.train.allowed is not None
+            kept = f"{speed.train.over_again.median:.2f} of {speed.train.allowed:.2f}"
+        assert f"| `{name}` | {rates[0]} | {kept} | {rates[1]} | {speed.seconds / 3600:.1f} |" in README, name
+    assert record.environment.device == "cpu"
 
 
 # every second part of the text is inside a fence
