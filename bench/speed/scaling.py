@@ -134,7 +134,7 @@ def table(records: Sequence[SpeedRecord], gpus: Sequence[int] = GPUS, assumed_tf
         blocks.append(_block(f"{machine(record)}, {len(record.methods)} methods", record.methods, workers, columns))
         notes.append(f"{machine(record)}: {_measured(record.methods)}.")
     if not cuda:
-        rows = tuple(Row(f"{count} GPUs", tuple(Cell() for _ in columns)) for count in gpus)
+        rows = tuple(Row(f"{count} GPU{'s' * (count > 1)}", tuple(Cell() for _ in columns)) for count in gpus)
         blocks.append(Block("CUDA", rows))
         notes.append(f"No GPU was at hand; on one, this fills the dashes: {fill('mvtec')}")
     if assumed_tflops is not None and records:

@@ -67,7 +67,7 @@ def test_a_projection_replaces_what_operations_were_counted_for() -> None:
 def test_without_a_gpu_its_rows_are_dashes_and_name_the_command() -> None:
     made = scaling.table([speed(("dinomaly", "knn"))])
     text = markdown(made)
-    assert [row.title for row in made.blocks[1].rows] == ["1 GPUs", "8 GPUs", "64 GPUs"]
+    assert [row.title for row in made.blocks[1].rows] == ["1 GPU", "8 GPUs", "64 GPUs"]
     assert all(cell.value is None for row in made.blocks[1].rows for cell in row.cells)
     assert "bench speed --workload mvtec --device cuda" in text and "projected" not in text
     assert "extrapolated from timed blocks" in text
