@@ -1,7 +1,7 @@
 """The `bench` command: its sub-commands are imported when called, its errors are one message and an exit code.
 
-Exit codes: 0 all well; 1 a check or a cell failed; 2 the user's mistake; 130 interrupted; 141 nobody reads our output;
-143 terminated.
+Exit codes: 0 all well; 1 a check or a cell failed; 2 the user's mistake, or a file that cannot be read or written; 130
+interrupted; 141 nobody reads our output; 143 terminated.
 """
 
 from __future__ import annotations
