@@ -84,11 +84,15 @@ def load_suite(name: str) -> Suite:
         raise UsageError(f"suite '{name}' is malformed: {_plain(error)}") from error
 
 
-def parse_set(pairs: Sequence[str]) -> Overrides:
+def parse_set(pairs: Sequence[str], methods: Sequence[str] | None = None) -> Overrides:
     """Parse `--set method.key=value` options. Values are JSON where they parse as such, else plain strings.
 
+    Args:
+        pairs: the options' values.
+        methods: those asked for, which alone may be named; None for any.
+
     Raises:
-        UsageError: not of that form, or the method is unknown.
+        UsageError: not of that form, or the method is unknown or not asked for.
     """
     parsed: Overrides = {}
     for pair in pairs:
@@ -98,6 +102,10 @@ def parse_set(pairs: Sequence[str]) -> Overrides:
             raise UsageError(f"--set '{pair}': expected method.key=value, for example dinomaly.dropout=0.4")
         if method not in METHODS.targets:
             raise UsageError(f"--set '{pair}': unknown method '{method}'.{did_you_mean(method, METHODS.targets)}")
+        if methods is not None and method not in methods:
+            for asked in methods:
+                METHODS.load(asked)  # one that is misspelt says so: it may be the one meant here
+            raise UsageError(f"--set names '{method}', but only these were asked for: {', '.join(methods)}")
         parsed.setdefault(method, {})[key] = _value(raw)
     return parsed
 

@@ -127,11 +127,7 @@ def run(
             raise UsageError("nothing to run: give --methods and --datasets, or --suite. See: bench run --help")
         base = Suite(title="", methods=names(methods), datasets=names(datasets))
     chosen = names(methods) or base.every_method
-    given = parse_set(pairs)
-    for method in given:
-        if method not in chosen:
-            raise UsageError(f"--set names '{method}', but the run has only: {', '.join(chosen)}")
-    overrides = merge(base.set, given)
+    overrides = merge(base.set, parse_set(pairs, chosen))
 
     from bench.run import devices
     from bench.run.cell import Options

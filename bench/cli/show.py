@@ -49,10 +49,7 @@ def _method(name: str, pairs: tuple[str, ...]) -> dict[str, Any]:
     from bench.run.complexity import complexity
 
     kind = METHODS.load(name)
-    given = parse_set(pairs)
-    if others := [method for method in given if method != name]:
-        raise UsageError(f"--set names '{others[0]}', but the method shown is {name}")
-    config = configure(kind, "", given.get(name, {}), None)
+    config = configure(kind, "", parse_set(pairs, [name]).get(name, {}), None)
     method = kind(config)
     request = method.encoder()
     settings = {}

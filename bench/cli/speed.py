@@ -138,7 +138,7 @@ def speed(
             precision=precision,
             encoder=encoder,
             weights=weights,
-            settings=parse_set(pairs),
+            settings=parse_set(pairs, chosen),
             seconds=seconds,
             rounds=rounds,
             again=again,

@@ -85,6 +85,14 @@ def test_an_unknown_method_is_refused_with_a_suggestion() -> None:
         parse_set(["dinomly.dropout=0.4"])
 
 
+def test_a_method_that_was_not_asked_for_is_refused_unless_one_asked_for_is_misspelt() -> None:
+    assert parse_set(["vitad.steps=1"], ["dinomaly", "vitad"]) == {"vitad": {"steps": 1}}
+    with pytest.raises(UsageError, match="names 'vitad', but only these were asked for: dinomaly, rd4ad"):
+        parse_set(["vitad.steps=1"], ["dinomaly", "rd4ad"])
+    with pytest.raises(UsageError, match=r"unknown method 'vitda'\. Did you mean 'vitad'\?"):
+        parse_set(["vitad.steps=1"], ["dinomaly", "vitda"])
+
+
 def test_an_unknown_key_is_refused_with_a_suggestion() -> None:
     with pytest.raises(UsageError, match=r"no setting 'droput'\. Did you mean 'dropout'\? See: bench show dinomaly"):
         configure(Dinomaly, "mvtec", parse_set(["dinomaly.droput=0.4"])["dinomaly"], None)

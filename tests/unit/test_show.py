@@ -142,4 +142,4 @@ def test_a_setting_of_another_method_is_not_passed_over(
 ) -> None:
     monkeypatch.setitem(METHODS.targets, "other", "bench.methods.dinomaly:Dinomaly")
     code, _, err = call(capsys, "show", "dinomaly", "--set", "other.steps=2")
-    assert code == 2 and "--set names 'other', but the method shown is dinomaly" in err
+    assert code == 2 and "--set names 'other', but only these were asked for: dinomaly" in err
