@@ -50,6 +50,8 @@ STRIDES = (8, 16)
 """Strides of the CNN stages looked at: ResNet's second and third."""
 PATCHES = 28
 """Feature map side where no input size is given: 224 pixels at stride 8."""
+POOL = 1024
+"""Points that the coreset search keeps up to date with every choice: few enough for a processor's cache."""
 SLACK = 0.25
 """How far the candidates may outgrow their bound before they are cut back."""
 
@@ -241,16 +243,50 @@ def _coreset(points: Tensor, count: int) -> Tensor:
     """Return int64 [count]: rows of points [N, d] that cover the others, greedily.
 
     From one random point on, always the point farthest from all chosen ones.
+
+    A distance to the chosen ones never grows, so those last computed bound the true ones from above. Only the `POOL`
+    farthest are kept up to date with each choice; while one of them is at least as far as any point outside can be, it
+    is the farthest of all. The others learn of all new choices at once, as one matrix product instead of a pass
+    through memory for each.
     """
     squares = points.square().sum(dim=1)
-    last = torch.randint(len(points), (1,)).to(points.device)
     nearest = torch.full_like(squares, torch.inf)
-    chosen = torch.empty(count, dtype=torch.int64, device=points.device)
-    for number in range(count):
-        chosen[number] = last
-        apart = squares + squares[last] - 2.0 * (points @ points[last].squeeze(0))
-        nearest = torch.minimum(nearest, apart)
+    chosen = torch.randint(len(points), (1,)).to(points.device)
+    known = 0
+    while True:
+        new = points[chosen[known:]].T
+        for start in range(0, len(points), POOL):
+            rows = slice(start, start + POOL)
+            apart = torch.addmm(squares[chosen[known:]], points[rows], new, alpha=-2.0).amin(dim=1)
+            torch.minimum(nearest[rows], apart.add_(squares[rows]), out=nearest[rows])
         # never again, also where every other point is as near
-        nearest[last] = -torch.inf
-        last = nearest.argmax(keepdim=True)
-    return chosen
+        nearest[chosen] = -torch.inf
+        known = len(chosen)
+        if known == count:
+            return chosen
+        chosen = torch.cat([chosen, _farthest(points, squares, nearest, count - known)])
+
+
+def _farthest(points: Tensor, squares: Tensor, nearest: Tensor, most: int) -> Tensor:
+    """Return int64 [1 to most]: the next choices of the greedy search, as far as the pool alone can tell.
+
+    Args:
+        points: [N, d].
+        squares: their squared lengths [N].
+        nearest: squared distance of each to the nearest chosen point [N]; -inf for these themselves.
+        most: choices wanted.
+    """
+    values, pool = nearest.topk(min(POOL + 1, len(points)))
+    outside = float(values[-1]) if len(points) > POOL else -torch.inf
+    values, pool = values[:POOL].clone(), pool[:POOL]
+    points, squares = points[pool], squares[pool]
+    found: list[Tensor] = []
+    while len(found) < most:
+        farthest, place = values.max(dim=0)
+        if found and float(farthest) < outside:
+            break
+        found.append(pool[place])
+        apart = torch.addmv(squares, points, points[place], alpha=-2.0).add_(squares[place])
+        torch.minimum(values, apart, out=values)
+        values[place] = -torch.inf
+    return torch.stack(found)

@@ -122,7 +122,9 @@ def test_a_vits_blocks_lie_on_its_grid() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ memory
-def test_coreset_against_loops() -> None:
+@pytest.mark.parametrize("pool", [1, 3, 7, 40, 4096])
+def test_coreset_against_loops(pool: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patchcore, "POOL", pool)
     points = seeded(40, 3)
     torch.manual_seed(3)
     found = patchcore._coreset(points, 12).tolist()
@@ -133,7 +135,9 @@ def test_coreset_against_loops() -> None:
     assert found == chosen
 
 
-def test_coreset_never_takes_a_point_twice() -> None:
+@pytest.mark.parametrize("pool", [2, 4096])
+def test_coreset_never_takes_a_point_twice(pool: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patchcore, "POOL", pool)
     points = torch.ones(6, 3)
     points[0] += 1
     assert sorted(patchcore._coreset(points, 6).tolist()) == list(range(6))
