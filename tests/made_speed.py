@@ -36,9 +36,10 @@ def method(factor: float = 1.0, *, trains: bool = True, whole: bool = False) -> 
     else:
         phases.append(Phase(name="fit", seconds=7.0, units=1, measured=1))
     phases.append(Phase(name="record", seconds=1.0, units=1, measured=1))
-    floors = [Floor(stage="features", unit="image", flops=1e9, bytes=1e6, predicted=0.1, measured=0.2)]
+    alone = {"bytes": 1e6, "matrix_flops": 2e10}
+    floors = [Floor(stage="features", unit="image", flops=2e9, predicted=0.1, measured=0.2, **alone)]
     if trains:
-        floors.append(Floor(stage="train", unit="step", flops=5e9, bytes=1e6, predicted=0.25, measured=0.5))
+        floors.append(Floor(stage="train", unit="step", flops=5e9, predicted=0.25, measured=0.5, **alone))
     return MethodSpeed(
         created="2026-11-01T00:00:00+00:00",
         commit=None,
@@ -60,7 +61,6 @@ def method(factor: float = 1.0, *, trains: bool = True, whole: bool = False) -> 
         store_mib=100.0 if trains else 0.0,
         phases=tuple(phases),
         floors=tuple(floors),
-        utilisation={"train": 0.5, "inference": 0.25},
         whole=whole,
     )
 

@@ -87,6 +87,7 @@ class Stage:
             unit=self.unit,
             flops=self.flops,
             bytes=self.bytes,
+            matrix_flops=matrix_rate,
             predicted=max(self.flops / matrix_rate, self.bytes / memory_rate),
             measured=measured,
         )

@@ -23,7 +23,7 @@ from bench.run.complexity import complexity, training_cost
 from bench.run.estimate import EFFICIENCY
 from bench.run.plan import Cell
 from bench.run.progress import Progress
-from bench.run.rates import matrix_rate, memory_rate, settle
+from bench.run.rates import matrix_rate, matrix_rate_now, memory_rate, settle
 from bench.run.training import LOSS_EVERY_CUDA
 from bench.speed import arithmetic, evaluation, generated, memory
 from bench.speed.interleaved import Interleaved, Way
@@ -36,6 +36,8 @@ BATCH = 16
 """Images through the networks at once where nothing is trained, as `bench run` has it."""
 REACHED = {"cpu": 0.85, "cuda": EFFICIENCY}
 """Share of the matrix rate that networks reach, by which the time for blocks is filled."""
+PRODUCTS = "products"
+"""Matrix products alone, looked at between a phase's blocks: a block's units are operations, however many are done."""
 LOOKED = 0.25
 """Share of that time for the features of training images, which are computed only once."""
 MOST = 1_024
@@ -67,8 +69,8 @@ def measure(plan: Plan, name: str, files: generated.Files, say: Callable[[str], 
     kept: list[nn.Module] = []
     if steps:
         stage = arithmetic.train_stage(training_cost(method), ready.size, batch)
-        others = (1 + plan.again) * (stage.flops + frozen_flops * batch)
-        trained = arithmetic.rounds(plan.seconds, (stage.flops + others) / speed, plan.rounds, steps)
+        recomputed = (1 + plan.again) * (stage.flops + frozen_flops * batch)
+        trained = arithmetic.rounds(plan.seconds, (stage.flops + recomputed) / speed, plan.rounds, steps)
         if device.type == "cuda":
             # a block ends where the losses are read back, and that is every so many steps
             trained = (-(-trained[0] // LOSS_EVERY_CUDA) * LOSS_EVERY_CUDA, trained[1])
@@ -84,7 +86,12 @@ def measure(plan: Plan, name: str, files: generated.Files, say: Callable[[str], 
         say(f"{name}: {train} training and {test} test images")
     cell = ready.cell(configured, generated.one_class(train, test))
     plain, again = Plain(cell, device, BATCH, lambda: kept[-1] if kept else None), Again(cell, device)
-    ways = {"train": {"plain": plain.train}, "fit": {"plain": plain.fit}, "score": {"plain": plain.score}}
+
+    def products(operations: int) -> float:
+        return operations / matrix_rate_now(device, plan.precision)
+
+    others = {"train": plain.train, "fit": plain.fit, "score": plain.score}
+    ways = {phase: {PRODUCTS: products, "plain": way} for phase, way in others.items()}
     if plan.again:
         ways["train"]["again"] = again.train
     watch = _Memory(device)
@@ -147,8 +154,12 @@ def _speed(plan: Plan, ready: Prepared, heard: _Heard) -> MethodSpeed:
     some = generated.dealt(workload.counts, evaluation.MOST)
     measured = ready.cell(method, some)
     phases += evaluation.phases(measured, measured.task, workload.test, device, with_maps)
-    rate, memory_bytes = matrix_rate(device, plan.precision), memory_rate(device)
-    floors = tuple(stage.floor(rate, memory_bytes, taken) for stage, taken in stages)
+    beside = {phase: arithmetic.rate(ways[PRODUCTS]).median for phase, ways in blocks.items()}
+    learnt = beside["train" if steps else "fit"]
+    floors = tuple(
+        stage.floor(beside["score"] if stage.name == "inference" else learnt, memory_rate(device), taken)
+        for stage, taken in stages
+    )
     return MethodSpeed(
         encoder=record.encoder.name,
         random_weights=ready.random_weights,
@@ -168,7 +179,6 @@ def _speed(plan: Plan, ready: Prepared, heard: _Heard) -> MethodSpeed:
         commit=record.environment.commit,
         phases=tuple(phases),
         floors=floors,
-        utilisation={floor.stage: floor.flops / floor.measured / rate for floor in floors if floor.stage != "features"},
     )
 
 

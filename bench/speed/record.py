@@ -1,4 +1,4 @@
-"""The speed record: one JSON file a device and workload, schema version 1.
+"""The speed record: one JSON file a device and workload, schema version 2.
 
 Times are wall seconds, memory is MiB, rates are a second. What was measured on part of the workload says so: a phase
 has the units that were timed beside those that the whole workload has.
@@ -18,7 +18,7 @@ from bench.store.files import atomic, file_name
 from bench.store.folder import SPEED
 from bench.store.record import Environment, Text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RESULTS, BASELINES = Path("results", SPEED), Path("results", "baselines", SPEED)
 """Where `bench speed` puts records, and where those are that are compared with."""
 
@@ -81,8 +81,11 @@ class Floor(_Part):
     """Floating-point operations of one unit: every matrix product, two for a multiply-accumulate."""
     bytes: float
     """Bytes of one unit that have to be moved at least; activations are taken to stay in the cache."""
+    matrix_flops: float
+    """Operations a second that matrix products alone reached, between the stage's blocks; for features, which have
+    none, between those of the training."""
     predicted: float
-    """Seconds of one unit: operations at the measured matrix rate or bytes at the measured memory rate, whichever is
+    """Seconds of one unit: operations at that matrix rate or bytes at the measured memory rate, whichever is
     more."""
     measured: float
 
@@ -90,6 +93,11 @@ class Floor(_Part):
     def distance(self) -> float:
         """Return how many times the predicted seconds it took."""
         return self.measured / self.predicted
+
+    @property
+    def used(self) -> float:
+        """Return the counted operations a second as a share of the matrix rate."""
+        return self.flops / self.measured / self.matrix_flops
 
 
 class MethodSpeed(_Part):
@@ -123,8 +131,6 @@ class MethodSpeed(_Part):
     """What the features of all training images take; 0 for methods that keep none."""
     phases: tuple[Phase, ...]
     floors: tuple[Floor, ...]
-    utilisation: dict[str, float]
-    """`train` and `inference` -> counted operations a second over the device's matrix rate at the run's precision."""
     whole: bool = False
     """Whether the phases are those of one cell that was run from end to end."""
 
@@ -167,7 +173,7 @@ class WorkloadFacts(_Part):
 class SpeedRecord(_Part):
     """What `bench speed` measured on one machine; methods may come from several runs."""
 
-    speed_schema: Literal[1] = 1
+    speed_schema: Literal[2] = 2
     created: str
     """Of the last run, UTC, ISO 8601."""
     command: tuple[Text, ...]

@@ -21,13 +21,13 @@ PLAIN_NOTE = (
     "Its inference decodes, too: the ratio with decoding counts that to ours as well."
 )
 USED_NOTE = (
-    "Used: floating-point operations of all matrix products that a step or an image needs, over the device's measured "
-    "matrix rate. Memory is the highest until training had begun, with the features that were kept then; the store is "
-    "that of all training images."
+    "Used: floating-point operations of all matrix products that a step or an image needs, over the rate that matrix "
+    "products alone reached between the blocks. Memory is the highest until training had begun, with the features that "
+    "were kept then; the store is that of all training images."
 )
 FLOOR_NOTE = (
-    "Predicted: operations at the measured matrix rate, or bytes that have to be moved at the measured memory rate, "
-    "whichever takes longer. A patch memory is counted at its largest."
+    "Predicted: operations at the rate that matrix products alone reached between the blocks, or bytes that have to be "
+    "moved at the measured memory rate, whichever takes longer. A patch memory is counted at its largest."
 )
 
 
@@ -41,7 +41,7 @@ def tables(records: Sequence[SpeedRecord]) -> list[Table]:
 
 
 def rates(records: Sequence[SpeedRecord]) -> Table:
-    """Return rates, ratios, memory and utilisation: methods as rows, machines as blocks."""
+    """Return rates, ratios, memory and the share of the matrix rate: methods as rows, machines as blocks."""
     heads = (
         *columns("Training", ("steps/s", 3), ("images/s", 1), ("plain", 1), ("times plain", 2), ("range", 2)),
         *columns("Without store", ("times", 2), ("range", 2), ("allowed", 2)),
@@ -58,6 +58,7 @@ def floors(records: Sequence[SpeedRecord]) -> Table:
     workload = records[0].workload.name
     heads = (
         *columns("One unit", ("GFLOP", 2), ("MB", 1)),
+        *columns("Products alone", ("GFLOP/s", 0)),
         *columns("Seconds", ("predicted", 5), ("measured", 5), ("ratio", 2)),
     )
     blocks = tuple(
@@ -77,7 +78,7 @@ def _rates(title: str, method: MethodSpeed, record: SpeedRecord) -> Iterator[Row
         learning.images * learning.ours.median,
         learning.images * learning.plain.median,
     )
-    used = (method.utilisation.get(stage) for stage in ("train", "inference"))
+    used = {floor.stage: floor.used for floor in method.floors}
     cells = (
         *(Cell(value=value) for value in values),
         *(*ratio(learning.over_plain), *ratio(learning.over_again), Cell(value=learning.allowed)),
@@ -85,7 +86,7 @@ def _rates(title: str, method: MethodSpeed, record: SpeedRecord) -> Iterator[Row
         Cell(value=method.inference_with_decode / inference.plain.median),
         *(Cell(value=method.peak_memory_mib), Cell(value=method.peak_device_memory_mib)),
         Cell(value=method.store_mib or None),
-        *(Cell(value=None if share is None else 100 * share) for share in used),
+        *(Cell(value=100 * used[stage] if stage in used else None) for stage in ("train", "inference")),
         Cell(value=method.seconds / 3600),
     )
     yield Row(title, cells, notes=provenance(method))
@@ -94,7 +95,7 @@ def _rates(title: str, method: MethodSpeed, record: SpeedRecord) -> Iterator[Row
 def _floors(method: MethodSpeed) -> Iterator[Row]:
     for one in method.floors:
         unit = f"an {one.unit}" if one.unit[0] in "aeiou" else f"a {one.unit}"
-        values = (one.flops / 1e9, one.bytes / 1e6, one.predicted, one.measured, one.distance)
+        values = (one.flops / 1e9, one.bytes / 1e6, one.matrix_flops / 1e9, one.predicted, one.measured, one.distance)
         yield Row(f"{one.stage}, {unit}", tuple(Cell(value=value) for value in values))
 
 

@@ -7,17 +7,18 @@ from pathlib import Path
 
 from bench.speed import record as records
 
-TINY = ["--set", "dinomaly.input_size=32", "--set", "dinomaly.mlp_ratio=0.5", "--set", "knn.input_size=32"]
-FAST = ["--workload", "small", "--device", "cpu", "--seconds", "0.1", "--rounds", "2", *TINY]
+FAST = ["--workload", "small", "--device", "cpu", "--seconds", "0.1", "--rounds", "2"]
+DINOMALY = ["--methods", "dinomaly", "--set", "dinomaly.input_size=32", "--set", "dinomaly.mlp_ratio=0.5", *FAST]
+KNN = ["--methods", "knn", "--set", "knn.input_size=32", *FAST]
 
 
 def test_speed_is_measured_recorded_tabled_and_checked(bench: Callable, private_cache: Path) -> None:
     before = sorted(path for path in private_cache.rglob("*"))
-    done = bench("speed", "--methods", "dinomaly", "--again", *FAST, "--record")
+    done = bench("speed", *DINOMALY, "--again", "--record")
     assert done.returncode == 0, done.stderr
     assert "Speed on small" in done.stdout and "bench speed --workload small --device cuda" in done.stdout
     # the second method joins the first one's record
-    done = bench("speed", "--methods", "knn", *FAST)
+    done = bench("speed", *KNN)
     assert done.returncode == 0, done.stderr
     found = records.read(Path("results/speed/cpu-small.json"))
     trained, memory = found.methods["dinomaly"], found.methods["knn"]
@@ -30,6 +31,7 @@ def test_speed_is_measured_recorded_tabled_and_checked(bench: Callable, private_
     assert memory.train is None and memory.fit is not None and memory.store_mib == 0
     assert all(phase.seconds > 0 for one in (trained, memory) for phase in one.phases)
     assert all(floor.distance > 0 for one in (trained, memory) for floor in one.floors)
+    assert all(1e8 < floor.matrix_flops < 1e15 for one in (trained, memory) for floor in one.floors)
     # nothing that was generated is left, nor has it gone into the user's cache
     assert sorted(path for path in private_cache.rglob("*")) == before
 
@@ -48,7 +50,8 @@ def test_what_cannot_be_timed_is_said(bench: Callable) -> None:
         (("--methods", "dinomali"), "Did you mean 'dinomaly'"),
         (("--scaling",), "no speed record of the workload mvtec"),
         (("--out", "x.md"), "belong to --scaling"),
-        (("--set", "dinomaly.stps=3", *FAST), "no setting 'stps'"),
+        ((*DINOMALY, "--set", "dinomaly.stps=3"), "no setting 'stps'"),
+        ((*KNN, "--set", "dinomaly.steps=3"), "only these were asked for: knn"),
     ):
         done = bench("speed", *arguments)
         assert done.returncode == 2 and word in done.stderr, (arguments, done)

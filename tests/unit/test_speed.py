@@ -72,8 +72,8 @@ def test_blocks_fit_the_time(seconds: float, a_round: float, wanted: int, most: 
 def test_a_floor_is_the_slower_of_operations_and_bytes() -> None:
     stage = Stage("train", "step", flops=100.0, bytes=30.0)
     by_flops, by_bytes = stage.floor(10.0, 10.0, 40.0), stage.floor(10.0, 1.0, 40.0)
-    assert (by_flops.predicted, by_flops.distance) == (10.0, 4.0)
-    assert by_bytes.predicted == 30.0
+    assert (by_flops.predicted, by_flops.distance, by_flops.used) == (10.0, 4.0, 0.25)
+    assert by_bytes.predicted == 30.0 and by_bytes.used == 0.25
 
 
 def test_stages_count_what_a_unit_needs() -> None:
@@ -248,7 +248,7 @@ def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [(("speed_schema", 2), "reads schema 1"), (("rates", {}), "does not fit"), (("extra", 1), "does not fit")],
+    [(("speed_schema", 1), "reads schema 2"), (("rates", {}), "does not fit"), (("extra", 1), "does not fit")],
 )
 def test_what_is_no_speed_record_is_refused(tmp_path: Path, change: tuple[str, Any], word: str) -> None:
     path = tmp_path / "x.json"

@@ -89,6 +89,7 @@ def test_tables_show_what_was_measured_and_mark_what_was_not() -> None:
     assert ours["Training", "range"].text == "1.50–3.00"
     assert ours["Whole", "hours"].value == pytest.approx(566 / 3600)
     assert any("extrapolated from 30 of 1,000 (train)" in note for note in rates.footnotes)
+    assert ours["Used (%)", "training"].value == pytest.approx(50) and ours["Used (%)", "inference"].value is None
     knn = rates.blocks[0].rows[1]
     assert knn.cells[0].value is None and knn.cells[1].value == 2.0
     for row in shares.blocks[0].rows:
