@@ -155,7 +155,9 @@ def _measure(plan: Plan, methods: Sequence[str], made: Files, whole: bool, folde
     from bench.speed import measure, record, tables
 
     found: dict[str, MethodSpeed] = {}
-    latest: SpeedRecord | None = None
+    latest = _record(plan, made, found)
+    for folder in folders:
+        _joined(latest, folder / latest.file)  # one that cannot be read is refused before anything is measured
     for name in methods:
         found[name] = measure.measure(plan, name, made, _say)
         if whole:
@@ -171,13 +173,18 @@ def _measure(plan: Plan, methods: Sequence[str], made: Files, whole: bool, folde
             )
         fresh = _record(plan, made, found)
         for folder in folders:
-            path = folder / fresh.file
-            latest = record.merged(record.read(path) if path.is_file() else None, fresh)
-            record.write(latest, path)
-    assert latest is not None
+            latest = _joined(fresh, folder / fresh.file)
+            record.write(latest, folder / fresh.file)
     _print(tables.tables([latest]))
     for folder in folders:
         click.echo(f"record  {folder / latest.file}")
+
+
+def _joined(fresh: SpeedRecord, path: Path) -> SpeedRecord:
+    """Return a record with the methods that the one at `path`, if there is one, has beside it."""
+    from bench.speed import record
+
+    return record.merged(record.read(path) if path.is_file() else None, fresh)
 
 
 def _record(plan: Plan, made: Files, methods: dict[str, MethodSpeed]) -> SpeedRecord:

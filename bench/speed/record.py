@@ -230,7 +230,10 @@ def read(path: Path) -> SpeedRecord:
         raise StoreError(f"{path} is no readable speed record: {error}. Make one with: bench speed") from error
     version = data.get("speed_schema") if isinstance(data, dict) else None
     if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise StoreError(f"{path} has speed schema {version!r}; this bench reads schema {SCHEMA_VERSION}")
+        raise StoreError(
+            f"{path} has speed schema {version!r}; this bench reads schema {SCHEMA_VERSION}. "
+            "Move it away and make one with: bench speed"
+        )
     try:
         return SpeedRecord.model_validate(data)
     except ValidationError as error:

@@ -57,6 +57,15 @@ def test_what_cannot_be_timed_is_said(bench: Callable) -> None:
         assert done.returncode == 2 and word in done.stderr, (arguments, done)
 
 
+def test_a_record_that_cannot_be_joined_is_refused_before_anything_is_measured(bench: Callable) -> None:
+    path = Path("results/speed/cpu-small.json")
+    path.parent.mkdir(parents=True)
+    path.write_text('{"speed_schema": 1}')
+    done = bench("speed", *KNN)
+    assert done.returncode == 2 and "speed schema 1" in done.stderr and "Move it away" in done.stderr
+    assert "knn:" not in done.stdout + done.stderr and path.read_text() == '{"speed_schema": 1}'
+
+
 def test_the_scaling_page_is_made_of_records(bench: Callable) -> None:
     from made_speed import speed
 
