@@ -61,7 +61,7 @@ for) run in turns, so that their ratio holds on a busy machine. What does not fi
     type=click.FloatRange(min=0, min_open=True),
     default=60.0,
     show_default=True,
-    help="For the training blocks of a method, all ways together, and as much for inference; three rounds at least.",
+    help="For the training blocks of a method, all ways together; a quarter of it for inference. Four rounds at least.",
 )
 @click.option(
     "--rounds",
@@ -153,6 +153,7 @@ def _measure(plan: Plan, methods: Sequence[str], made: Files, whole: bool, folde
     """Measure method by method, writing after each: what was measured stays when the next one is interrupted."""
     from bench.cli.terminal import TerminalProgress, console
     from bench.speed import measure, record, tables
+    from bench.speed.whole import whole as whole_cell
 
     found: dict[str, MethodSpeed] = {}
     latest = _record(plan, made, found)
@@ -162,15 +163,8 @@ def _measure(plan: Plan, methods: Sequence[str], made: Files, whole: bool, folde
         found[name] = measure.measure(plan, name, made, _say)
         if whole:
             _say(f"{name}: a whole cell, {plan.workload.train:,} training and {plan.workload.test:,} test images")
-            one = measure.whole(plan, name, made, TerminalProgress(console(stderr=True)))
-            found[name] = found[name].model_copy(
-                update={
-                    "phases": one.phases,
-                    "whole": True,
-                    "peak_memory_mib": one.peak_memory_mib,
-                    "peak_device_memory_mib": one.peak_device_memory_mib,
-                }
-            )
+            listener = TerminalProgress(console(stderr=True))
+            found[name] = whole_cell(plan, name, found[name], made, listener)
         fresh = _record(plan, made, found)
         for folder in folders:
             latest = _joined(fresh, folder / fresh.file)

@@ -11,8 +11,9 @@ from bench.run.complexity import Complexity, TrainingCost
 from bench.speed.interleaved import OURS, Block
 from bench.speed.record import Compared, Floor, Rate
 
-WARM_UP = 1
-"""First blocks that are left out: they fill caches and pools, and compile."""
+WARM_UP = 2
+"""First blocks that are left out: they fill caches and pools, and compile. After one of each way, memory is still cut
+up otherwise than it stays: ours, going first, would pay in its second block for what the others took in their first."""
 BYTES = 4
 """Of a float32."""
 PASSES = 10
@@ -21,7 +22,7 @@ optimizer parameter and two moments read and written, at least."""
 
 
 def rate(blocks: Sequence[Block]) -> Rate:
-    """Return units a second over blocks, the first left out where there are others."""
+    """Return units a second over blocks, those that warm up left out where there are others."""
     kept = _warm(blocks)
     return _rate([block.units / block.seconds for block in kept], sum(block.units for block in kept))
 
@@ -113,14 +114,14 @@ def inference_stage(cost: Complexity, size: Size, batch: int, map_side: int) -> 
 def rounds(seconds: float, a_round: float, wanted: int, most: int) -> tuple[int, int]:
     """Return units a block and how many rounds of blocks to run within a time, warm-up included.
 
-    A slow device gets blocks of a single unit, and at least three rounds whatever they take: one to warm up, two to
-    have a spread.
+    A slow device gets blocks of a single unit, and whatever they take two rounds beside those that warm up, to have a
+    spread.
 
     Args:
         seconds: to be spent.
         a_round: expected seconds of a round with one unit each way.
         wanted: timed rounds; more where they do not fill the time, fewer where it is too short for as many.
-        most: units in all blocks together, unless three are more.
+        most: units in all blocks together, unless the fewest rounds have more.
     """
     size = max(1, min(int(seconds / a_round), most) // (wanted + WARM_UP))
     fitting = min(int(seconds / (a_round * size)), most // size) - WARM_UP
@@ -128,7 +129,7 @@ def rounds(seconds: float, a_round: float, wanted: int, most: int) -> tuple[int,
 
 
 def _warm(blocks: Sequence[Block]) -> Sequence[Block]:
-    return blocks[WARM_UP:] if len(blocks) > WARM_UP else blocks
+    return blocks[min(WARM_UP, len(blocks) - 1) :]
 
 
 def _rate(values: Sequence[float], units: int) -> Rate:

@@ -4,42 +4,32 @@ from __future__ import annotations
 
 import gc
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 import torch
 from torch import nn
 
-from bench.errors import TrainingError
-from bench.run import cell as cells
 from bench.run import timing
-from bench.run.cell import Options
 from bench.run.complexity import complexity, training_cost
 from bench.run.estimate import EFFICIENCY
-from bench.run.plan import Cell
-from bench.run.progress import Progress
 from bench.run.rates import matrix_rate, matrix_rate_now, memory_rate, settle
 from bench.run.training import LOSS_EVERY_CUDA
 from bench.speed import arithmetic, evaluation, generated, memory
 from bench.speed.interleaved import Interleaved, Way
 from bench.speed.plain import Again, Plain
-from bench.speed.prepare import Plan, Prepared, prepare, replaying
+from bench.speed.prepare import BATCH, Plan, Prepared, prepare, private_cache, replaying, run_cell
 from bench.speed.record import MethodSpeed, Phase
 from bench.store.record import Record
 
-BATCH = 16
-"""Images through the networks at once where nothing is trained, as `bench run` has it."""
 REACHED = {"cpu": 0.85, "cuda": EFFICIENCY}
 """Share of the matrix rate that networks reach, by which the time for blocks is filled."""
 PRODUCTS = "products"
 """Matrix products alone, looked at between a phase's blocks: a block's units are operations, however many are done."""
 LOOKED = 0.25
-"""Share of that time for the features of training images, which are computed only once."""
+"""Share of that time for the features of training images, which are computed only once, and for inference."""
 MOST = 1_024
 """Generated images that are scored, or fitted, at most: maps take 256 MiB then, and features a few GiB."""
 
@@ -64,7 +54,7 @@ def measure(plan: Plan, name: str, files: generated.Files, say: Callable[[str], 
     speed = REACHED[device.type] * matrix_rate(device)
     frozen_flops = 2.0 * ready.frozen_macs
     most = MOST // BATCH
-    scored = arithmetic.rounds(plan.seconds, 4.0 * BATCH * cost.macs_with_products / speed, plan.rounds, most)
+    scored = arithmetic.rounds(LOOKED * plan.seconds, 4.0 * BATCH * cost.macs_with_products / speed, plan.rounds, most)
     sizes, test = {"score": scored[0] * BATCH}, math.prod(scored) * BATCH
     kept: list[nn.Module] = []
     if steps:
@@ -96,8 +86,8 @@ def measure(plan: Plan, name: str, files: generated.Files, say: Callable[[str], 
         ways["train"]["again"] = again.train
     watch = _Memory(device)
     listener = Interleaved(sizes, cast("Mapping[str, Mapping[str, Way]]", ways), partial(settle, device), watch.read)
-    with _private_cache(plan.folder / "cache"):
-        record = _run(plan, cell, "runs", listener)
+    with private_cache(plan.folder / "cache"):
+        record = run_cell(plan, cell, "runs", listener)
     parts = {"inference": plain.parts["score"].shares}
     learning = "train" if steps else "fit"
     parts[learning] = plain.parts[learning].shares
@@ -182,49 +172,6 @@ def _speed(plan: Plan, ready: Prepared, heard: _Heard) -> MethodSpeed:
     )
 
 
-@dataclass(frozen=True)
-class Whole:
-    """One cell that was run from end to end."""
-
-    phases: tuple[Phase, ...]
-    peak_memory_mib: float
-    """Highest resident memory of the process, and of the device below."""
-    peak_device_memory_mib: float | None
-
-
-def whole(plan: Plan, name: str, files: generated.Files, listener: Progress) -> Whole:
-    """Run one cell of the whole workload from end to end; raises as `measure`.
-
-    Args:
-        plan: what is measured.
-        name: of the method.
-        files: generated images.
-        listener: told of what is done.
-    """
-    ready = prepare(plan, name, files)
-    cell = ready.cell(ready.method, plan.workload.counts)
-    watch = timing.Stopwatch()
-    memory.reset()
-    with _private_cache(plan.folder / "cache-whole"), watch.phase("all"):
-        record = _run(plan, cell, "whole", listener)
-    assert record.efficiency is not None
-    taken = record.efficiency.seconds
-    taken["set-up and record"] = max(0.0, watch.seconds["all"] - sum(taken.values()))
-    train, test = plan.workload.train, plan.workload.test
-    units = {
-        **{"decode": train + test, "features": train, "fit": train, "train": ready.method.config.steps},
-        **{"inference": test, "metrics": test},
-    }
-    return Whole(
-        tuple(
-            Phase(name=phase, seconds=seconds, units=units.get(phase, 1), measured=units.get(phase, 1))
-            for phase, seconds in taken.items()
-        ),
-        memory.peak_mib(),
-        record.efficiency.peak_device_memory_mib,
-    )
-
-
 class _Memory:
     """Peaks of what our way alone takes, read before any other way has begun."""
 
@@ -240,33 +187,5 @@ class _Memory:
             self.host, self.device = memory.peak_mib(), timing.peak_device_memory_mib(self._where)
 
 
-def _run(plan: Plan, cell: Cell, results: str, listener: Progress) -> Record:
-    options = Options(
-        plan.folder / results,
-        plan.device,
-        inference_batch=BATCH,
-        checkpoint_seconds=math.inf,
-        compile=plan.compile,
-    )
-    record = cells.run(cell, options, listener)
-    if record.error is not None:
-        raise TrainingError(f"{cell.method.name} cannot be timed: {record.error.message}")
-    return record
-
-
 def _phase(name: str, each: float, units: int, measured: int) -> Phase:
     return Phase(name=name, seconds=each * units, units=units, measured=min(measured, units))
-
-
-@contextmanager
-def _private_cache(folder: Path) -> Iterator[None]:
-    """Keep generated pixels out of the user's cache."""
-    before = os.environ.get("BENCH_CACHE")
-    os.environ["BENCH_CACHE"] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["BENCH_CACHE"]
-        else:
-            os.environ["BENCH_CACHE"] = before

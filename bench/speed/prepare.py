@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +17,21 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.api import Counts, Method
 from bench.config import configure, merge
 from bench.encoders import frozen
+from bench.errors import TrainingError
 from bench.protocol import resolve
 from bench.registry import METHODS
+from bench.run import cell as cells
+from bench.run.cell import Options
 from bench.run.complexity import complexity
 from bench.run.plan import Cell
+from bench.run.progress import Progress
 from bench.speed import generated
 from bench.speed.arithmetic import BYTES, Size
 from bench.speed.workload import Workload
+from bench.store.record import Record
+
+BATCH = 16
+"""Images through the networks at once where nothing is trained, as `bench run` has it."""
 
 
 @dataclass(frozen=True)
@@ -125,3 +136,36 @@ def _repeated(batches: list[dict[str, Tensor]], images: int) -> Iterator[dict[st
             if count:
                 yield {name: feature[:count] for name, feature in batch.items()}
             images -= count
+
+
+def run_cell(plan: Plan, cell: Cell, results: str, listener: Progress) -> Record:
+    """Run a cell as `bench run` does and return its record, which goes into the folder `results` of the plan's.
+
+    Raises:
+        TrainingError: it failed.
+    """
+    options = Options(
+        plan.folder / results,
+        plan.device,
+        inference_batch=BATCH,
+        checkpoint_seconds=math.inf,
+        compile=plan.compile,
+    )
+    record = cells.run(cell, options, listener)
+    if record.error is not None:
+        raise TrainingError(f"{cell.method.name} cannot be timed: {record.error.message}")
+    return record
+
+
+@contextmanager
+def private_cache(folder: Path) -> Iterator[None]:
+    """Keep generated pixels out of the user's cache."""
+    before = os.environ.get("BENCH_CACHE")
+    os.environ["BENCH_CACHE"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["BENCH_CACHE"]
+        else:
+            os.environ["BENCH_CACHE"] = before

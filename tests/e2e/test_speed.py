@@ -18,7 +18,7 @@ def test_speed_is_measured_recorded_tabled_and_checked(bench: Callable, private_
     assert done.returncode == 0, done.stderr
     assert "Speed on small" in done.stdout and "bench speed --workload small --device cuda" in done.stdout
     # the second method joins the first one's record
-    done = bench("speed", *KNN)
+    done = bench("speed", *KNN, "--whole")
     assert done.returncode == 0, done.stderr
     found = records.read(Path("results/speed/cpu-small.json"))
     trained, memory = found.methods["dinomaly"], found.methods["knn"]
@@ -28,6 +28,9 @@ def test_speed_is_measured_recorded_tabled_and_checked(bench: Callable, private_
     assert "train" in partly and not partly & {"decode", "inference", "metrics"}
     assert [one.name for one in trained.phases] == ["decode", "features", "train", "inference", "metrics", "record"]
     assert all(sum(shares.values()) > 0.999 for shares in trained.plain_parts.values())
+    # a cell that ran from end to end leaves nothing to extrapolate
+    assert memory.whole and not trained.whole and not any(phase.extrapolated for phase in memory.phases)
+    assert {"decode", "fit", "inference", "metrics", "set-up and record"} <= {one.name for one in memory.phases}
     assert memory.train is None and memory.fit is not None and memory.store_mib == 0
     assert all(phase.seconds > 0 for one in (trained, memory) for phase in one.phases)
     assert all(floor.distance > 0 for one in (trained, memory) for floor in one.floors)

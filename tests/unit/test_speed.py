@@ -36,17 +36,20 @@ def blocks(*seconds: float, units: int = 10) -> list[Block]:
 
 
 # ---------------------------------------------------------------------------------------------------- arithmetic
-def test_rates_are_medians_over_blocks_and_the_first_one_is_warm_up() -> None:
-    found = arithmetic.rate(blocks(50.0, 1.0, 2.0, 5.0))
+def test_rates_are_medians_over_blocks_and_the_first_two_are_warm_up() -> None:
+    found = arithmetic.rate(blocks(50.0, 40.0, 1.0, 2.0, 5.0))
     assert (found.median, found.low, found.high) == (5.0, 2.0, 10.0)
     assert (found.blocks, found.units) == (3, 30)
-    assert arithmetic.rate(blocks(2.0)).median == 5.0
+    assert arithmetic.rate(blocks(2.0)).median == arithmetic.rate(blocks(4.0, 2.0)).median == 5.0
 
 
 def test_ratios_are_of_neighbouring_blocks() -> None:
     # the machine halves its speed after the second round; the ratio does not see it
     found = arithmetic.compared(
-        {"ours": blocks(9, 1, 2, 2), "plain": blocks(9, 4, 8, 8), "again": blocks(9, 1.5, 3, 3.2)}, "steps", 16, 1.5
+        {"ours": blocks(9, 8, 1, 2, 2), "plain": blocks(9, 8, 4, 8, 8), "again": blocks(9, 8, 1.5, 3, 3.2)},
+        "steps",
+        16,
+        1.5,
     )
     assert found.over_plain.low == found.over_plain.median == found.over_plain.high == 4.0
     assert found.over_again is not None and found.over_again.high == pytest.approx(1.6)
@@ -58,11 +61,11 @@ def test_ratios_are_of_neighbouring_blocks() -> None:
 @pytest.mark.parametrize(
     ("seconds", "a_round", "wanted", "most", "expected"),
     [
-        (60.0, 1.0, 5, 10_000, (10, 6)),  # 6 rounds of 10 units fill the time
-        (60.0, 0.001, 5, 600, (100, 6)),  # no more units than there are
+        (60.0, 1.0, 5, 10_000, (8, 7)),  # 7 rounds of 8 units fill the time
+        (60.0, 0.001, 5, 600, (85, 7)),  # no more units than there are
         (60.0, 6.0, 5, 10_000, (1, 10)),  # single units, and as many rounds as fill the time
         (60.0, 15.0, 5, 10_000, (1, 4)),  # slow: single units, fewer rounds
-        (60.0, 500.0, 5, 10_000, (1, 3)),  # slower: three rounds whatever they take
+        (60.0, 500.0, 5, 10_000, (1, 4)),  # slower: four rounds whatever they take
     ],
 )
 def test_blocks_fit_the_time(seconds: float, a_round: float, wanted: int, most: int, expected: tuple[int, int]) -> None:
