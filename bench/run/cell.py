@@ -103,7 +103,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     def trained(batch_size: int) -> tuple[torch.nn.Module, TrainingLog | None]:
         # seeded after the features: how those were had must not move the generators that training draws from
         seed_everything(cell.seed)
-        module = method.build(encoder.info).to(device)
+        module = method.build(encoder.info).to(device).to(memory_format=encoder.memory_format)
         if type(method).fit is not Method.fit:
             with watch.phase("fit"), progress.phase("fit", len(task.train)) as advance, torch.no_grad():
                 method.fit(module, extract.batches(task.train, options.inference_batch, advance))

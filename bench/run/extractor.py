@@ -38,7 +38,7 @@ class Extractor:
         """Return the method's features of the samples, on the device, batch first."""
         raw = self.pixels.batch(samples)
         images = raw.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
-        return self._method.features(self.encoder(images.contiguous()), self.encoder.info)
+        return self._method.features(self.encoder(images), self.encoder.info)
 
     def batches(
         self, samples: Sequence[Sample], size: int, advance: Callable[[int, str], None]

@@ -69,7 +69,8 @@ class Kept:
         """Gather rows and bring them to the training device."""
         if self._ahead is None:
             rows = indices.to(next(iter(self._tensors.values())).device, non_blocking=True)
-            return {name: kept.index_select(0, rows).to(self._device) for name, kept in self._tensors.items()}
+            chosen = {name: _in_memory(kept).index_select(0, rows) for name, kept in self._tensors.items()}
+            return {name: _as(self._tensors[name], found).to(self._device) for name, found in chosen.items()}
         found, copied = self._ahead.take(tuple(indices.tolist()))
         if copied is not None:
             now = torch.cuda.current_stream(self._device)
@@ -93,9 +94,10 @@ class Kept:
         rows, found = torch.tensor(indices), {}
         with torch.cuda.stream(self._stream):
             for name, kept in self._tensors.items():
-                buffer = torch.empty(len(rows), *kept.shape[1:], dtype=kept.dtype, pin_memory=self._stream is not None)
-                torch.index_select(kept, 0, rows, out=buffer)
-                found[name] = buffer.to(self._device, non_blocking=True)
+                lying = _in_memory(kept)
+                buffer = torch.empty(len(rows), *lying.shape[1:], dtype=kept.dtype, pin_memory=self._stream is not None)
+                torch.index_select(lying, 0, rows, out=buffer)
+                found[name] = _as(kept, buffer.to(self._device, non_blocking=True))
             return found, self._stream.record_event() if self._stream is not None else None
 
     def leave_device(self) -> bool:
@@ -179,12 +181,13 @@ def build(
         return Recomputed(extract, samples)
     kept: dict[str, Tensor] = {}
     for name, feature in probe.items():
-        shape = (len(samples), *feature.shape[1:])
+        shape = (len(samples), *_in_memory(feature).shape[1:])
         if chosen == "file":
-            kept[name] = places.mapped(shape, feature.dtype)
+            room = places.mapped(shape, feature.dtype)
         else:
             where = extract.device if chosen == "device" else torch.device("cpu")
-            kept[name] = torch.empty(shape, dtype=feature.dtype, device=where)
+            room = torch.empty(shape, dtype=feature.dtype, device=where)
+        kept[name] = _as(feature, room)
     with progress.phase("features", len(samples)) as advance:
         start = 0
         for chunk, features in extract.reductions.batches("features", samples, batch_size, extract):
@@ -193,3 +196,23 @@ def build(
             start += len(chunk)
             advance(len(chunk), "")
     return Kept(kept, chosen, extract.device)
+
+
+def _in_memory(feature: Tensor) -> Tensor:
+    """Return a view with the dimensions in the order in which they lie in memory: a CNN's maps come channels last.
+
+    Rows are gathered in that order. In another, a map would lie otherwise than when it was computed, and the kernels
+    for other layouts round otherwise: a training's losses would depend on whether features were kept.
+    """
+    return feature.permute(0, 2, 3, 1) if _channels_last(feature) else feature
+
+
+def _as(feature: Tensor, lying: Tensor) -> Tensor:
+    """Return a view of what lies in memory as `feature` does, with the dimensions in the order that methods expect."""
+    return lying.permute(0, 3, 1, 2) if _channels_last(feature) else lying
+
+
+def _channels_last(feature: Tensor) -> bool:
+    return (
+        feature.dim() == 4 and not feature.is_contiguous() and feature.is_contiguous(memory_format=torch.channels_last)
+    )

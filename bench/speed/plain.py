@@ -89,7 +89,8 @@ class Stepper:
         self._method, self._precision, self._after = cell.method, precision, cell.precision
         self._features, self._warm, self._step = features, warm, 0
         self._device = next(encoder.parameters()).device
-        self._module = cell.method.build(encoder.info).to(self._device).train()
+        built = cell.method.build(encoder.info).to(self._device)
+        self._module = built.to(memory_format=encoder.memory_format).train()
         self._optimizer = cell.method.optimizer(self._module)
 
     def __call__(self, units: int) -> float:
@@ -170,7 +171,8 @@ class Plain:
         """Score so many test images and return the wall seconds."""
         if self._module is None:
             module = self._fitted()
-            self._module = (module or self._cell.method.build(self.encoder.info).to(self._device)).eval()
+            built = module or self._cell.method.build(self.encoder.info).to(self._device)
+            self._module = built.to(memory_format=self.encoder.memory_format).eval()
         module, size = self._module, self._cell.protocol.eval_size
 
         def predict(features: Mapping[str, Tensor]) -> None:

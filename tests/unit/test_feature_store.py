@@ -19,6 +19,7 @@ from bench.run.progress import Silent
 from bench.run.seeding import BatchOrder
 from bench.run.settings import tasks
 from bench.run.task import Task, read
+from bench.speed import generated
 
 CPU = torch.device("cpu")
 
@@ -48,6 +49,30 @@ def test_every_place_gives_the_same_features(extract: Extractor, task: Task) -> 
         for name, feature in kept.items():
             assert torch.equal(feature, mapped[name])
             torch.testing.assert_close(feature, computed[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def maps(task: Task, tmp_path: Path) -> Extractor:
+    """Extract as RD4AD does, from a CNN of random weights."""
+    kind = METHODS.load("rd4ad")
+    method = kind(kind.Config(encoder="mobilenetv2_100", input_size=64, fuser_width=16))
+    path, _ = generated.weights_file("mobilenetv2_100", None, tmp_path)
+    return Extractor(method, frozen.build(method.encoder(), path), PixelCache(task.dataset, task.hashes, 64, 64), CPU)
+
+
+@pytest.mark.parametrize("place", ["memory", "file", "none"])
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_cnn_s_maps_come_channels_last_from_every_place(maps: Extractor, task: Task, place: str, ahead: bool) -> None:
+    store = feature_store.build(maps, task.train, Silent(), place=place, batch_size=3)
+    if ahead and isinstance(store, Kept):
+        store = Kept(store._tensors, place, CPU, ahead=True)
+    rows = torch.tensor([2, 0, 2])
+    store.expect(rows)
+    found, computed = store.get(rows), maps([task.train[row] for row in rows.tolist()])
+    for name, feature in computed.items():
+        assert feature.is_contiguous(memory_format=torch.channels_last) and not feature.is_contiguous()
+        assert found[name].shape == feature.shape and found[name].stride() == feature.stride()
+        torch.testing.assert_close(found[name], feature, rtol=1e-4, atol=1e-4)
 
 
 def test_pixels_kept_for_recomputing_give_the_same_features(extract: Extractor, task: Task) -> None:
