@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.speed import record as records
 
-FAST = ["--workload", "small", "--device", "cpu", "--seconds", "0.1", "--rounds", "2"]
+FAST = ["--workload", "small", "--device", "cpu", "--seconds", "0.001", "--rounds", "2"]
 DINOMALY = ["--methods", "dinomaly", "--set", "dinomaly.input_size=32", "--set", "dinomaly.mlp_ratio=0.5", *FAST]
 KNN = ["--methods", "knn", "--set", "knn.input_size=32", *FAST]
 
