@@ -69,8 +69,10 @@ class Kept:
         """Gather rows and bring them to the training device."""
         if self._ahead is None:
             rows = indices.to(next(iter(self._tensors.values())).device, non_blocking=True)
-            chosen = {name: _in_memory(kept).index_select(0, rows) for name, kept in self._tensors.items()}
-            return {name: _as(self._tensors[name], found).to(self._device) for name, found in chosen.items()}
+            return {
+                name: _as(kept, _in_memory(kept).index_select(0, rows)).to(self._device)
+                for name, kept in self._tensors.items()
+            }
         found, copied = self._ahead.take(tuple(indices.tolist()))
         if copied is not None:
             now = torch.cuda.current_stream(self._device)

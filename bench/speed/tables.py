@@ -27,8 +27,8 @@ USED_NOTE = (
 )
 FLOOR_NOTE = (
     "Predicted: operations at the rate that matrix products alone reached between the blocks, or bytes that have to be "
-    "moved at the measured memory rate, whichever takes longer; a ratio below 1 says that others kept the machine busy "
-    "while the products were timed. A patch memory is counted at its largest."
+    "moved at the measured memory rate, whichever takes longer; a ratio below 1 can come of others that kept the "
+    "machine busy while the products were timed. A patch memory is counted at its largest."
 )
 
 
