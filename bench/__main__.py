@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 
@@ -15,9 +14,6 @@ def main() -> None:
     """Run the command line and exit with its code."""
     from bench.cli.main import run
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # a file name that is not UTF-8 is printed with its odd bytes spelt out, as Python does on stderr
-        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,17 +1,14 @@
 """The `bench` command: its sub-commands are imported when called, its errors are one message and an exit code.
 
 Exit codes: 0 all well; 1 a check or a cell failed; 2 the user's mistake, or a file that cannot be read or written; 130
-interrupted; 141 nobody reads our output; 143 terminated.
+interrupted; 141 nobody reads what the command is for; 143 terminated.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
 import signal
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -21,7 +18,7 @@ from bench import plugins
 from bench.cli.echo import echo
 from bench.errors import BenchError, UsageError
 from bench.registry import did_you_mean
-from bench.run import stopping
+from bench.run import stopping, streams
 
 COMMANDS = {
     "run": ("bench.cli.run:run", "Run methods on datasets and record the scores."),
@@ -42,6 +39,9 @@ _CELLS = "Finished cells are kept; the same command goes on from the last checkp
 KEPT = {"run": _CELLS, "check": _CELLS, "speed": "Methods that were measured are recorded"}
 """What an interrupted command leaves; the others have nothing worth a word."""
 
+PRINTS = frozenset({"ls", "show", "compare", "doctor"})
+"""Commands that are called for what they print; what the others are for lies in files, or is their exit code."""
+
 EPILOG = """\b
 Examples:
   bench run --suite demo
@@ -54,15 +54,13 @@ Examples:
 class LazyGroup(click.Group):
     """A group that imports a command's module only when the command is called."""
 
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Parse the command line; help is printed here."""
-        with _reader_may_leave():
-            return super().make_context(*args, **kwargs)
-
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        with _reader_may_leave():
+        try:
             return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # not of our output, see bench.run.streams; click would end without a word, as if its reader had left
+            raise ConnectionError("a connection broke off") from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order users meet them."""
@@ -82,17 +80,6 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@contextmanager
-def _reader_may_leave() -> Iterator[None]:
-    """End quietly when nobody reads our output any more (bench ls | head), as if killed by SIGPIPE."""
-    try:
-        yield
-    except BrokenPipeError:
-        # keep Python from complaining at exit about what it could not write
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise click.exceptions.Exit(128 + signal.SIGPIPE) from None
-
-
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(bench.__version__, prog_name="bench")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -105,6 +92,30 @@ def cli(ctx: click.Context, debug: bool, plugin: tuple[str, ...]) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; nothing but `--debug` shows a traceback."""
+    with streams.protected() as output:
+        code = _run(arguments)
+        trouble = output.trouble()
+        return code if code or trouble is None else _unsaid(_command(arguments), trouble)
+
+
+def _unsaid(command: str, trouble: OSError) -> int:
+    """Return the exit code of a command that succeeded, though not all it had to say could be printed."""
+    reader_left = isinstance(trouble, BrokenPipeError)
+    if command in COMMANDS and command not in PRINTS:
+        if not reader_left:
+            _say(f"not all could be printed ({trouble.strerror}); nothing else is lost")
+        return 0
+    if not reader_left:
+        _say(f"error: cannot write to standard output: {trouble.strerror}")
+    return 128 + signal.SIGPIPE if reader_left else 2
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """Return the command among the arguments; empty where there is none."""
+    return next((argument for argument in arguments if argument in COMMANDS), "")
+
+
+def _run(arguments: Sequence[str]) -> int:
     # both options are read here, so that they may stand anywhere, and before click asks for a context
     debug = "--debug" in arguments
     rest: list[str] = []
@@ -119,7 +130,7 @@ def run(arguments: Sequence[str]) -> int:
         return stop.exit_code
     except (KeyboardInterrupt, click.Abort):
         what, code = stopping.outcome()
-        command = next((argument for argument in rest if argument in COMMANDS), "")
+        command = _command(rest)
         _say(f"{what}. {KEPT[command]}" if command in KEPT else what)
         return code
     except click.exceptions.NoArgsIsHelpError as help_wanted:

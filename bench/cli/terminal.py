@@ -29,10 +29,6 @@ class _Console(Console):
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(harmless(segment.text), segment.style)
 
-    def on_broken_pipe(self) -> None:
-        """Leave it to bench.cli.main, where rich would exit with code 1 as if a cell had failed."""
-        raise
-
 
 def console(stderr: bool = False) -> Console:
     """Return a console that neither breaks lines nor colours when piped, and shows names like `:bug:` as they are."""

@@ -6,12 +6,13 @@ done again from its beginning, and is left as it stands.
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from bench.run import streams
 
 SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
@@ -71,5 +72,4 @@ def _ask(number: int, frame: FrameType | None) -> None:
         signal.signal(each, signal.SIG_DFL)
     if not _holding:
         raise Stopped
-    # not print: the signal may have come in the midst of one
-    os.write(2, b"\nstopping after this step; once more stops at once\n")
+    streams.say("\nstopping after this step; once more stops at once\n")

@@ -272,13 +272,3 @@ def test_the_live_bar_shows_notes_as_they_are() -> None:
         with progress.phase("score", 1) as advance:
             advance(1, note)
         assert note in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue())
-
-
-def test_the_console_leaves_a_broken_pipe_to_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Gone(io.StringIO):
-        def write(self, text: str) -> int:
-            raise BrokenPipeError
-
-    monkeypatch.setattr("sys.stdout", Gone())
-    with pytest.raises(BrokenPipeError):
-        console().print("text")

@@ -67,6 +67,7 @@ def work(parcel: Parcel, device: str, threads: int) -> Made:
     import torch
 
     from bench.run import cell as cells
+    from bench.run import streams
     from bench.store.files import try_lock
 
     cell, options = parcel.open()
@@ -80,7 +81,9 @@ def work(parcel: Parcel, device: str, threads: int) -> Made:
     while True:
         with try_lock(path.with_suffix(".lock")) as mine:
             if mine:
-                record = cells.run(cell, options, listener)
+                # a plug-in may print, into a log of Ray's on a full disk
+                with streams.protected():
+                    record = cells.run(cell, options, listener)
                 made = Made(record.model_dump_json(), _beside(path), tuple(listener.said))
                 _remove(path)
                 return made

@@ -25,12 +25,14 @@ class Job:
         """Return the record, the error that ends the sweep, or None where another process has the cell."""
         if self.threads is not None:
             set_threads(self.threads)
-        from bench.run import devices
+        from bench.run import devices, streams
         from bench.run.executors import claim
 
         try:
-            cell, options = self.parcel.open()
-            return claim.run(cell, replace(options, device=devices.choose(self.device)), _Log())
+            # the job's log may lie on a full disk
+            with streams.protected():
+                cell, options = self.parcel.open()
+                return claim.run(cell, replace(options, device=devices.choose(self.device)), _Log())
         except BenchError as error:
             return error
 

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from bench.errors import BenchError
-from bench.run import neighbours, stopping
+from bench.run import neighbours, stopping, streams
 from bench.run.executors.parcel import set_threads
 from bench.run.progress import Advance
 
@@ -61,7 +61,7 @@ def main(pipe: Connection, place: Place) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = place.device
     neighbours.tell(place.machine, place.on_device)
     try:
-        with stopping.signals():
+        with streams.protected(), stopping.signals():
             set_threads(place.threads)
             _serve(pipe)
     except stopping.Stopped:

@@ -75,11 +75,18 @@ class Warm:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
-    def start(self, *arguments: str, file_size: int | None = None, user: int | None = None, **environment: str) -> Job:
+    def start(
+        self,
+        *arguments: str,
+        file_size: int | None = None,
+        user: int | None = None,
+        stdout: str | None = None,
+        **environment: str,
+    ) -> Job:
         self._count += 1
         out = self._cwd / f"out{self._count}.txt"
         order = {"start": arguments, "cwd": str(self._cwd), "out": str(out), "env": environment}
-        pid = self.ask({**order, "file_size": file_size, "user": user})
+        pid = self.ask({**order, "file_size": file_size, "user": user, "stdout": stdout})
         return Job(pid, out, self)
 
     def run(self, *arguments: str, **options: Any) -> Done:

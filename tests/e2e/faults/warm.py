@@ -1,13 +1,14 @@
 """Forks `bench` commands from a process that has imported everything already: 20 kills in seconds, not minutes.
 
-Reads one JSON object a line: {"start": [arguments], "cwd", "out", "env", "file_size", "user"} answers with a process
-id, {"wait": pid} with the exit status as os.waitstatus_to_exitcode gives it.
+Reads one JSON object a line: {"start": [arguments], "cwd", "out", "stdout", "env", "file_size", "user"} answers with a
+process id, {"wait": pid} with the exit status as os.waitstatus_to_exitcode gives it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pty
 import resource
 import sys
 from contextlib import suppress
@@ -61,6 +62,8 @@ def start(order: dict[str, Any]) -> int:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out, 1)
         os.dup2(out, 2)
+        if order["stdout"] is not None:
+            _break_output(order["stdout"])
         os.chdir(order["cwd"])
         os.environ.update(order["env"])
         if order["file_size"] is not None:
@@ -76,6 +79,25 @@ def start(order: dict[str, Any]) -> int:
     finally:
         # nothing of the parent's is to run at exit
         os._exit(code)
+
+
+def _break_output(how: str) -> None:
+    """Put a pipe without a reader, or a file on a full disk, in place of standard output; or close the terminal."""
+    if how == "no reader":
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.dup2(writer, 1)
+    elif how == "full disk":
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+    elif how == "closed terminal":
+        ours, theirs = pty.openpty()
+        os.dup2(theirs, 1)
+        os.dup2(theirs, 2)
+        os.close(ours)
+    else:
+        assert how == "closed", how
+        os.close(1)
+        os.close(2)
 
 
 if __name__ == "__main__":
