@@ -178,8 +178,12 @@ class EncoderRequest:
     """0-based, ascending indices of transformer blocks (or CNN stages) whose raw output is wanted. For a ViT, -1 is the
     embedded sequence that enters block 0, and the depth is the last block's output after the final norm."""
     input_size: int
+    statistics: Literal["encoder", "imagenet"] = "encoder"
+    """Mean and standard deviation that pixels are normalised by: those that the encoder was trained with, or ImageNet's
+    whatever the encoder."""
     position: Literal["dinov2", "timm"] = "timm"
-    """How position embeddings are resized to another grid: DINOv2's own offset rule or timm's antialiased one."""
+    """How position embeddings are resized to another grid: by the offset rule of DINO's and DINOv2's own code, or by
+    timm's antialiased one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +233,14 @@ class Method(ABC):
 
     def __init__(self, config: MethodConfig) -> None:
         self.config = config
+
+    @property
+    def revision(self) -> str:
+        """What this configuration computes otherwise than the same settings once did, in words; empty for nearly all.
+
+        It is part of a cell's fingerprint: a record of the older computation is not taken for one of this.
+        """
+        return ""
 
     @abstractmethod
     def encoder(self) -> EncoderRequest:

@@ -63,7 +63,9 @@ class LinearAttention(nn.Module):
 class SoftmaxAttention(nn.Module):
     """Multi-head attention as in the plain ViT: softmax(q k^T / sqrt(dim / heads)) v, with biases, without dropout.
 
-    With a mask (bool [T, T], see `neighbour_mask`) a query's softmax runs over the keys that it may read.
+    With a mask (bool [T, T], see `neighbour_mask`) the softmax still runs over all keys; the weights of those that a
+    query may not read are then set to 0, and the others sum to less than 1. So does Dinomaly's code (`Attention` in
+    its models/vision_transformer.py); UniAD's own masking, before the softmax, would leave a sum of 1.
     """
 
     mask: Tensor | None
@@ -79,7 +81,11 @@ class SoftmaxAttention(nn.Module):
         """Return [B, T, dim] for [B, T, dim]."""
         batch, tokens, dim = x.shape
         q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
+        if self.mask is None:
+            mixed = F.scaled_dot_product_attention(q, k, v)
+        else:
+            weights = (q @ k.transpose(-2, -1) / (dim // self.heads) ** 0.5).softmax(dim=-1)
+            mixed = (weights * self.mask) @ v
         out: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, tokens, dim))
         return out
 

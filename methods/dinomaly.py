@@ -13,6 +13,10 @@ Differences from the official code:
   up to float rounding.
 - The hard-mining threshold takes at least one point; the code's count becomes 0 on tiny batches, and indexing fails.
 - Layers of encoders other than the 12- and 24-block DINOv2 can be set; the code names two of them only.
+- Pixels are normalised as the encoder was trained; the code takes ImageNet's mean and std for every encoder, which is
+  the same for all that it has but BEiT.
+- Masks are binarised (any non-zero value) before they are resized; the code resizes the grey values, which is the same
+  for masks of 0 and 255.
 - Deterministic seeding, precision, gradient clipping and batching are the harness's.
 
 The ablations of the paper and its preprint are settings: `dropout` (0 = off) or `jitter` for the noisy bottleneck,
@@ -67,7 +71,8 @@ class Config(MethodConfig):
     position: Literal["auto", "dinov2", "timm"] = sourced(
         "auto",
         "code",
-        "how position embeddings are resized; auto = dinov2's own rule for DINOv2 encoders",
+        "how position embeddings are resized; auto = by DINO's own rule where the code has the encoder (DINOv2, DINO, "
+        "MAE, DeiT), else as timm does",
     )
     layers: tuple[int, ...] | None = sourced(
         None, "code; section 3.1 (eight middle-level layers)", "encoder blocks, from 0; null = by depth"
@@ -174,7 +179,7 @@ class Dinomaly(Method):
             )
         position = settings.position
         if position == "auto":
-            position = "dinov2" if "dinov2" in settings.encoder else "timm"
+            position = "dinov2" if _in_code(settings.encoder) else "timm"
         size = settings.input_size or PATCHES * native.patch
         if not native.prefix and settings.neighbour_mask // 2 >= size // native.patch / 2:
             raise UsageError(
@@ -197,6 +202,16 @@ class Dinomaly(Method):
         if sum(map(len, self.groups)) < len(ordered):
             found["fused"] = torch.stack(ordered).mean(dim=0)
         return found
+
+    @property
+    def revision(self) -> str:
+        """What is computed otherwise than the same settings once did, see `Method.revision`."""
+        settings, found = self.settings, []
+        if settings.position == "auto" and _in_code(settings.encoder) and "dinov2" not in settings.encoder:
+            found.append("positions by DINO's rule")
+        if settings.attention == "softmax" and settings.neighbour_mask:
+            found.append("mask after the softmax")
+        return ", ".join(found)
 
     def build(self, info: EncoderInfo) -> nn.Module:
         """Return the bottleneck and decoder, freshly initialised."""
@@ -315,6 +330,13 @@ class Dinomaly(Method):
                 f"{self.name}.neighbour_mask {mask} has no middle patch: it must be odd, for example {mask - 1} or "
                 f"{mask + 1}, or 0 for no mask"
             )
+
+
+def _in_code(encoder: str) -> bool:
+    """Return whether the official code has this encoder: its two ViT files resize positions by one rule, DINO's."""
+    architecture, _, tag = encoder.partition(".")
+    deit = architecture.startswith("deit_") and "distilled" not in architecture
+    return "dinov2" in architecture or tag in ("dino", "mae") or deit
 
 
 def _targets(settings: Config) -> tuple[Groups, Groups]:

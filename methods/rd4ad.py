@@ -19,6 +19,8 @@ Differences from the official codes:
   codes know ResNets only, and build ResNet-18's and 34's students from basic blocks. ResNets' stages end in a ReLU, and
   so do the decoder's; those of other CNNs hold negative values too, which the decoder then gives back by leaving its
   stages' last ReLU off [rectified].
+- Pixels are normalised as the encoder was trained; the codes take ImageNet's mean and std, the same for ResNets.
+- ADer divides the map by 9; here it is the sum, which ranks pixels alike.
 - Seeding, precision, clipping and batching are the harness's.
 
 The loss flattens whole maps, as both codes do. The paper's equations 1 and 2 compare position by position

@@ -14,6 +14,7 @@ Differences from the official code:
 - Epochs are counted as iterations: 100 of MVTec-AD are 45,300. A model a class takes its own number, images // 8 * 100
   (`--set vitad.steps=...`).
 - Maps are resized straight to the evaluation size; the code's is the input size, 256 at both.
+- Of CLIP encoders it leaves out the norm before the first block, which runs here; no suite has one.
 - Evaluation: see `_ader.py`. Seeding, precision, clipping and batching are the harness's.
 - The augmentations of table XII are not offered: nothing is augmented here, and with them the method fails.
 
@@ -23,7 +24,6 @@ Not stated in the paper, chosen here:
 - Stage 0 is the embedded input, position included. Restraining it too (table II) takes a decoder of one stage more.
 - Every loss of table XI is summed over stages, and maps stay cosine distances whatever the loss.
 - Class tokens that are kept (table III) run through fuser and decoder and are cut off before loss and map.
-- The cosine schedule of table XII ends at 0.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ from ._vit import Block, SoftmaxAttention, init_truncated, to_grid
 
 STAGES = 4
 """Equal parts that the encoder's blocks fall into; section 4.5.4."""
+COSINE_END = 0.01
+"""Share of the learning rate that the cosine schedule ends at; code: lr_min."""
 
 
 class Config(_ader.Recipe):
@@ -56,6 +58,11 @@ class Config(_ader.Recipe):
 
     encoder: str = sourced("vit_small_patch16_224.dino", "section 3.3.2, table I", "frozen ViT, by timm name")
     input_size: int | None = sourced(256, "section 4.1", "input side in pixels; null = the encoder's own", gt=0)
+    statistics: Literal["imagenet", "encoder"] = sourced(
+        "imagenet",
+        "code: for every encoder",
+        "mean and std of the pixels: ImageNet's, or what the encoder was trained by",
+    )
     targets: tuple[int, ...] | None = sourced(
         None,
         "section 3.3.2, table II; code: blocks 2, 5, 8 of 12",
@@ -87,7 +94,9 @@ class Config(_ader.Recipe):
     )
     batch_size: int = sourced(8, "section 4.1", "images a step", gt=0)
     lr: float = sourced(1e-4, "section 4.1", "initial learning rate", gt=0)
-    schedule: Literal["step", "cosine"] = sourced("step", "section 4.1, table XII", "how the learning rate falls")
+    schedule: Literal["step", "cosine"] = sourced(
+        "step", "section 4.1, table XII; code: cosine ends at lr / 100", "how the learning rate falls"
+    )
     decay_at: float = sourced(0.8, "section 4.1: after 80 epochs", "share of the steps before it drops", gt=0, le=1)
     decay: float = sourced(0.1, "section 4.1", "what the learning rate is multiplied by there", gt=0, le=1)
     weight_decay: float = sourced(
@@ -240,6 +249,7 @@ class ViTAD(_ader.StageReconstruction):
             name=settings.encoder,
             blocks=tuple(sorted({*targets, *fused})),
             input_size=settings.input_size or native.input_size,
+            statistics=settings.statistics,
         )
 
     def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
@@ -282,10 +292,11 @@ class ViTAD(_ader.StageReconstruction):
         return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
 
     def learning_rate(self, step: int) -> float:
-        """Return the rate: constant until its drop, or half a cosine to 0."""
+        """Return the rate: constant until its drop, or half a cosine to a hundredth."""
         settings = self.settings
         if settings.schedule == "cosine":
-            return settings.lr * 0.5 * (1.0 + math.cos(math.pi * step / settings.steps))
+            fallen = 0.5 * (1.0 - math.cos(math.pi * step / settings.steps))
+            return settings.lr * (1.0 - (1.0 - COSINE_END) * fallen)
         return super().learning_rate(step)
 
     def _targets(self, depth: int) -> tuple[int, ...]:

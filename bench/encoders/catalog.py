@@ -21,7 +21,7 @@ from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from bench.api import EncoderInfo
+from bench.api import EncoderInfo, EncoderRequest
 from bench.errors import UsageError, WeightsError
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -126,6 +126,12 @@ def describe(name: str, input_size: int | None = None, blocks: tuple[int, ...] =
     _check_blocks(info, blocks)
     side = info.input_size // info.patch
     return replace(info, grid=(side, side))
+
+
+def requested(request: EncoderRequest) -> EncoderInfo:
+    """Return the shape and pixel statistics of an encoder as a method asks for it. Raises as `describe`."""
+    info = describe(request.name, request.input_size, request.blocks)
+    return replace(info, mean=IMAGENET_MEAN, std=IMAGENET_STD) if request.statistics == "imagenet" else info
 
 
 @lru_cache(maxsize=64)

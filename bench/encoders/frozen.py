@@ -47,7 +47,7 @@ class FrozenEncoder(nn.Module):
         """Return the output of every requested block; blocks after the last requested one do not run.
 
         Args:
-            images: float32 [B, 3, S, S], normalised with the encoder's mean and std, S = info.input_size.
+            images: float32 [B, 3, S, S], normalised with info.mean and info.std, S = info.input_size.
 
         Returns:
             block index -> float32 [B, prefix + h*w, dim] for a ViT: the residual stream after the block, without the
@@ -78,7 +78,7 @@ def build(request: EncoderRequest, path: Path) -> FrozenEncoder:
     """Return the requested encoder with the weights of a safetensors file, on the CPU.
 
     Args:
-        request: encoder name, blocks, input size and position rule.
+        request: encoder name, blocks, input size, pixel statistics and position rule.
         path: weights, as `weights.locate` finds them; half precision is widened to float32.
 
     Raises:
@@ -133,7 +133,7 @@ def positions(native: Tensor, module: nn.Module, info: EncoderInfo, rule: str) -
 
 
 def dinov2_positions(grid: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize a position grid as DINOv2's own code does: float32 [1, dim, H, W] to [1, dim, h, w].
+    """Resize a position grid as DINO's and DINOv2's own code do: float32 [1, dim, H, W] to [1, dim, h, w].
 
     Bicubic (a = -0.75), not antialiased, borders clamped. The scale handed to the kernel is (h + 0.1) / H rather than
     h / H, so that target row j reads source row (j + 0.5) * H / (h + 0.1) - 0.5. The offset was meant to guard the
@@ -148,7 +148,7 @@ def dinov2_positions(grid: Tensor, size: tuple[int, int]) -> Tensor:
 def _info(request: EncoderRequest) -> EncoderInfo:
     if not request.blocks:
         raise UsageError(f"no block of encoder '{request.name}' was requested")
-    return catalog.describe(request.name, request.input_size, request.blocks)
+    return catalog.requested(request)
 
 
 def _laid_out(request: EncoderRequest, info: EncoderInfo) -> nn.Module:

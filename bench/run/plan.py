@@ -90,7 +90,7 @@ class Cell:
             "precision": self.precision,
         }
         # cells without these keep the name they had before there were any
-        optional = {"part": self.task.part, "shots": self.task.shots}
+        optional = {"part": self.task.part, "shots": self.task.shots, "revision": self.method.revision}
         return fingerprint(facts | {name: value for name, value in optional.items() if value})
 
     @cached_property

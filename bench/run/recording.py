@@ -37,7 +37,7 @@ from bench.store.rows import mean
 
 def facts(cell: Cell, device: torch.device, command: Sequence[str], vanished: Mapping[str, int]) -> dict[str, Any]:
     """Return the fields that a done and a failed record share."""
-    info = catalog.describe(cell.encoder.name, cell.encoder.input_size, cell.encoder.blocks)
+    info = catalog.requested(cell.encoder)
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": tuple(command),
@@ -55,6 +55,8 @@ def facts(cell: Cell, device: torch.device, command: Sequence[str], vanished: Ma
             position=cell.encoder.position,
             input_size=cell.encoder.input_size,
             grid=info.grid,
+            mean=info.mean,
+            std=info.std,
         ),
         "environment": environment(timing.describe(device), cell.precision, torch.get_num_threads()),
     }

@@ -129,6 +129,10 @@ class EncoderFacts(_Part):
     position: str
     input_size: int
     grid: tuple[int, int]
+    mean: tuple[float, ...] = ()
+    """Of the pixels in [0, 1], by channel: what was taken off them before they went in; older records do not say."""
+    std: tuple[float, ...] = ()
+    """What they were then divided by."""
 
 
 class ExternalFacts(_Part):

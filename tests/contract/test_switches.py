@@ -73,6 +73,7 @@ CHANGES: dict[str, dict[str, Change]] = {
     "vitad": {
         "encoder": ({}, "vit_base_patch16_224.dino"),
         "input_size": ({}, 224),
+        "statistics": ({}, "encoder"),
         "targets": ({}, (1, 5, 8)),
         "fused": ({}, (12,)),
         "decoder": ({}, (2, 3, 4)),

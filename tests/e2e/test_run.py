@@ -36,6 +36,7 @@ def test_run_writes_a_complete_record_and_a_second_run_skips_it(
         assert value == pytest.approx(sum(both) / 2)
     assert {"input_size", "steps", "encoder"} <= set(record["changed"])
     assert len(record["encoder"]["weights_sha256"]) == 64
+    assert record["encoder"]["std"] == [0.229, 0.224, 0.225]
     assert {"decode", "features", "train", "inference", "metrics"} == set(record["efficiency"]["seconds"])
     assert record["efficiency"]["params_total"] > record["efficiency"]["params_trainable"] > 0
     assert record["training"]["loss_curve"][-1][0] == 6

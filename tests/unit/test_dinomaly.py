@@ -57,9 +57,25 @@ def test_large_encoder_and_other_patch_sizes() -> None:
     large = Dinomaly(Config(encoder="vit_large_patch14_reg4_dinov2.lvd142m")).encoder()
     assert large.blocks == (4, 6, 8, 10, 12, 14, 16, 18)
     dino = Dinomaly(Config(encoder="vit_base_patch16_224.dino")).encoder()
-    assert (dino.input_size, dino.position) == (448, "timm")
-    forced = Dinomaly(Config(encoder="vit_base_patch16_224.dino", position="dinov2", input_size=320)).encoder()
-    assert (forced.input_size, forced.position) == (320, "dinov2")
+    assert (dino.input_size, dino.position) == (448, "dinov2")
+    forced = Dinomaly(Config(encoder="vit_base_patch16_224.dino", position="timm", input_size=320)).encoder()
+    assert (forced.input_size, forced.position) == (320, "timm")
+
+
+@pytest.mark.parametrize(
+    ("values", "revised"),
+    [
+        ({}, False),
+        ({"attention": "softmax"}, False),
+        ({"neighbour_mask": 3}, False),
+        ({"encoder": "vit_tiny_patch8_128.bench"}, False),
+        ({"encoder": "vit_base_patch16_224.dino", "position": "dinov2"}, False),
+        ({"encoder": "vit_base_patch16_224.dino"}, True),
+        ({"attention": "softmax", "neighbour_mask": 3}, True),
+    ],
+)
+def test_what_was_computed_otherwise_before_is_another_cell(values: dict[str, Any], revised: bool) -> None:
+    assert bool(Dinomaly(Config(**values)).revision) is revised
 
 
 def test_odd_depth_asks_for_layers() -> None:

@@ -124,6 +124,26 @@ def test_neighbour_mask_against_loops(side: int) -> None:
     assert neighbour_mask(side, PREFIX, GRID).tolist() == allowed(side)
 
 
+def test_what_a_masked_softmax_may_read_gets_no_more_than_without_the_mask() -> None:
+    """UniAD's own masking would share the hidden weights out again."""
+    torch.manual_seed(0)
+    masked = SoftmaxAttention(DIM, 3, neighbour_mask(3, PREFIX, GRID)).double()
+    plain = SoftmaxAttention(DIM, 3).double()
+    plain.load_state_dict(masked.state_dict())
+    with torch.no_grad():
+        for layer in (masked, plain):
+            # every value is 1, so that a mixed token is the sum of the weights that it is made with
+            layer.qkv.weight[2 * DIM :] = 0.0
+            layer.qkv.bias[2 * DIM :] = 1.0
+            layer.proj.weight.copy_(torch.eye(DIM))
+            layer.proj.bias.zero_()
+        x = seeded(2, TOKENS, DIM)
+        torch.testing.assert_close(plain(x), torch.ones_like(x))
+        sums = masked(x)
+    torch.testing.assert_close(sums[:, :PREFIX], torch.ones_like(sums[:, :PREFIX]))
+    assert (sums[:, PREFIX:] < 0.95).all() and (sums > 0).all()
+
+
 def test_mask_of_one_hides_the_patch_itself_and_nothing_else() -> None:
     hidden = ~neighbour_mask(1, PREFIX, GRID)
     assert hidden.nonzero().tolist() == [[token, token] for token in range(PREFIX, TOKENS)]
@@ -149,12 +169,14 @@ def test_attention_against_loops(kind: str, side: int | None) -> None:
             for s in range(TOKENS):
                 keys = [t for t in range(TOKENS) if reads[s][t]]
                 if kind == "linear":
-                    weights = [float((phi(q[s]) * phi(k[t])).sum()) for t in keys]
+                    weights = [float((phi(q[s]) * phi(k[t])).sum()) for t in range(TOKENS)]
+                    total = sum(weights[t] for t in keys)
                 else:
-                    weights = [math.exp(float((q[s] * k[t]).sum()) / 2) for t in keys]
-                total = sum(weights)
+                    # hidden keys take their share of the softmax before it is dropped, as in the official code
+                    weights = [math.exp(float((q[s] * k[t]).sum()) / 2) for t in range(TOKENS)]
+                    total = sum(weights)
                 mixed[b, s, head * 4 : head * 4 + 4] = sum(
-                    (w / total * v[t] for w, t in zip(weights, keys, strict=True)), torch.zeros(4, dtype=torch.float64)
+                    (weights[t] / total * v[t] for t in keys), torch.zeros(4, dtype=torch.float64)
                 )
     torch.testing.assert_close(layer(x), mixed @ layer.proj.weight.T + layer.proj.bias)
     assert set(layer.state_dict()) == {"qkv.weight", "qkv.bias", "proj.weight", "proj.bias"}
@@ -340,10 +362,12 @@ def test_hard_mining_rises_to_its_share_and_stays(share: float, steps: int, monk
     [
         ("vit_small_patch14_reg4_dinov2.lvd142m", 392, 5, "dinov2"),
         ("vit_base_patch14_dinov2.lvd142m", 392, 1, "dinov2"),
-        ("deit_base_patch16_224.fb_in1k", 448, 1, "timm"),
+        ("deit_base_patch16_224.fb_in1k", 448, 1, "dinov2"),
+        # not in the official code
         ("deit_base_distilled_patch16_224.fb_in1k", 448, 2, "timm"),
-        ("vit_base_patch16_224.mae", 448, 1, "timm"),
-        ("vit_base_patch16_224.dino", 448, 1, "timm"),
+        ("vit_base_patch16_224.augreg_in21k", 448, 1, "timm"),
+        ("vit_base_patch16_224.mae", 448, 1, "dinov2"),
+        ("vit_base_patch16_224.dino", 448, 1, "dinov2"),
     ],
 )
 def test_the_papers_foundations(name: str, size: int, prefix: int, position: str) -> None:

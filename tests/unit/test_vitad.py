@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from scipy.ndimage import gaussian_filter
+from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import Tensor, nn
 
 from bench.api import EncoderInfo
@@ -49,6 +50,18 @@ def test_default_request_is_the_papers() -> None:
     assert request.name == "vit_small_patch16_224.dino"
     assert request.blocks == (2, 5, 8, 11)
     assert (request.input_size, request.position) == (256, "timm")
+
+
+@pytest.mark.parametrize("encoder", ["vit_small_patch16_224.augreg_in1k", "vit_small_patch16_224.dino"])
+def test_pixels_are_normalised_by_imagenets_statistics_whatever_the_encoder(encoder: str) -> None:
+    """The official configurations do; augreg's own mean and std are 0.5."""
+    info = frozen.skeleton(ViTAD(Config(encoder=encoder)).encoder()).info
+    assert (info.mean, info.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def test_an_encoders_own_statistics_can_be_asked_for() -> None:
+    asked = ViTAD(Config(encoder="vit_small_patch16_224.augreg_in1k", statistics="encoder")).encoder()
+    assert frozen.skeleton(asked).info.std == (0.5, 0.5, 0.5)
 
 
 def test_other_depths_are_divided_likewise() -> None:
@@ -361,8 +374,13 @@ def test_every_rate_of_the_step_schedule() -> None:
 def test_cosine_schedule() -> None:
     method = ViTAD(Config(schedule="cosine", steps=100))
     rates = [method.learning_rate(step) for step in range(100)]
-    assert rates[0] == 1e-4 and rates[50] == pytest.approx(5e-5) and 0 < rates[-1] < 1e-7
-    assert all(a > b for a, b in pairwise(rates))
+    # the official code hands timm's scheduler a floor of lr / 100
+    peers = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-4)
+    official = CosineLRScheduler(peers, t_initial=100, lr_min=1e-4 / 100)
+    for step, rate in enumerate(rates):
+        official.step(step)
+        assert rate == pytest.approx(peers.param_groups[0]["lr"], rel=1e-12)
+    assert all(a > b > 1e-6 for a, b in pairwise(rates))
 
 
 def test_training_finds_a_foreign_patch(train: Callable[..., Any], highest: Callable[..., Any]) -> None:
