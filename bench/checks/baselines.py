@@ -88,7 +88,7 @@ def _name(record: Record) -> str:
     parts = [cell.dataset, cell.method, f"{cell.setting}{cell.shots or ''}", cell.part, f"s{cell.seed}"]
     if cell.protocol != "common":
         parts.insert(3, cell.protocol)
-    return "-".join(file_name(part) for part in parts if part)
+    return file_name("-".join(part for part in parts if part))
 
 
 def select(baselines: Sequence[Series], methods: Collection[str] = (), datasets: Collection[str] = ()) -> list[Series]:

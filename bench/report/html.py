@@ -23,7 +23,6 @@ from bench.report.figures.gallery import TILES, Gallery, Pixels
 from bench.report.illustrate import Illustrations
 from bench.report.names import dataset_title
 from bench.report.table import MINUS, Block, Cell, Column, Row, Table, letters
-from bench.store.files import file_name
 from bench.store.record import Record
 
 if TYPE_CHECKING:
@@ -275,12 +274,10 @@ def _details(records: Sequence[Record]) -> dict[str, Any]:
     found = []
     for record in records:
         cell, made = record.cell, record.efficiency
-        part = f"{file_name(cell.part)}-" if cell.part else ""
-        where = f"{cell.dataset}/{cell.method}/{cell.setting}/{part}s{cell.seed}-{cell.fingerprint}.json"
         found.append(
             {
                 "title": f"{cell.title}, seed {cell.seed}",
-                "file": where,
+                "file": cell.file.as_posix(),
                 "command": shlex.join(map(_shortened, record.command)),
                 "created": record.created,
                 "protocol": once(record.protocol.model_dump(mode="json")),

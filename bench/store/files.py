@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from typing import IO
 from urllib.parse import quote
 
 from bench.errors import StoreError, UnwritableError
+
+LONGEST = 255
+"""Bytes that a file's name may have on the file systems in use."""
 
 
 @contextmanager
@@ -27,7 +31,7 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         durable: wait until the bytes are on the disk, so that a power cut cannot leave an empty file either. Not worth
             its milliseconds for a cache whose files carry a checksum.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{_shortened(path.name, LONGEST - 15)}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # not tempfile: its files are private, while records are shared like any file that the user writes
@@ -48,14 +52,32 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
 def _unwritable(path: Path, error: OSError) -> UnwritableError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UnwritableError(f"no space left for {path}. Free some, then run the same command again")
-    return UnwritableError(f"cannot write {path}: {error.strerror or error}. Choose another folder")
+    advice = "Choose a shorter name" if error.errno == errno.ENAMETOOLONG else "Choose another folder"
+    return UnwritableError(f"cannot write {path}: {error.strerror or error}. {advice}")
 
 
 def file_name(text: str) -> str:
-    """Return `text` with what a file name should not hold spelt as %XX: T-shirt/top is T-shirt%2Ftop."""
-    return "".join(
-        char if char.isalnum() or char in "-_.+" else quote(char, safe="", errors="surrogateescape") for char in text
+    """Return `text` as part of a file's name, at most 160 bytes: what a name should not hold is spelt as %XX.
+
+    T-shirt/top is T-shirt%2Ftop. Of a longer text the beginning is kept, with a hash of all of it behind a `=`, which
+    no other name has. The rest of the 255 bytes that systems allow is for what stands around it.
+    """
+    return _shortened(
+        "".join(
+            char if char.isalnum() or char in "-_.+" else quote(char, safe="", errors="surrogateescape")
+            for char in text
+        ),
+        160,
     )
+
+
+def _shortened(name: str, most: int) -> str:
+    """Return the name itself where it has at most `most` bytes, else its beginning and a hash of it."""
+    spelt = os.fsencode(name)
+    if len(spelt) <= most:
+        return name
+    mark = f"={hashlib.sha256(spelt).hexdigest()[:16]}"
+    return spelt[: most - len(mark)].decode(errors="ignore") + mark
 
 
 @contextmanager

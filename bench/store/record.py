@@ -74,7 +74,8 @@ class CellKey(_Part):
     def file(self) -> Path:
         """Where the record lies below a results folder: <dataset>/<method>/<setting>/[<part>-]s<seed>-<fingerprint>."""
         part = f"{file_name(self.part)}-" if self.part else ""
-        return Path(self.dataset, self.method, self.setting, f"{part}s{self.seed}-{self.fingerprint}.json")
+        folders = (file_name(name) for name in (self.dataset, self.method, self.setting))
+        return Path(*folders, f"{part}s{self.seed}-{self.fingerprint}.json")
 
     @property
     def title(self) -> str:

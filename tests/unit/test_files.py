@@ -48,6 +48,29 @@ def test_any_text_becomes_a_file_name_of_its_own(tmp_path: Path) -> None:
     assert file_name("metal_nut") == "metal_nut", "what is a name already stays as it is"
 
 
+@pytest.mark.parametrize("letter", ["a", "零", "🌼", "/", b"\xe9".decode("utf-8", "surrogateescape")])
+def test_a_name_of_any_length_leaves_room_for_what_stands_around_it(tmp_path: Path, letter: str) -> None:
+    texts = [letter * count for count in (1, 13, 53, 54, 160, 161, 254, 1000)]
+    names = [file_name(text) for text in texts]
+    assert len(set(names)) == len(names) and max(len(os.fsencode(name)) for name in names) <= 160
+    for name in names:
+        # as long a name as a record's files have
+        write(tmp_path / f"{name}-s{2**63}-{'0' * 12}.model.safetensors", b"x")
+    assert len(list(tmp_path.iterdir())) == len(names)
+    # nobody can choose a name that a longer one is shortened to
+    assert file_name(names[-1]) not in names
+    assert file_name("b" * 160) == "b" * 160
+
+
+def test_any_name_that_the_system_takes_can_be_written(tmp_path: Path) -> None:
+    for name in ("a" * 255, "零" * 85):
+        write(tmp_path / name, b"x")
+        assert (tmp_path / name).read_bytes() == b"x"
+    assert len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(StoreError, match=r"File name too long\. Choose a shorter name"):
+        write(tmp_path / ("a" * 256), b"x")
+
+
 def test_the_file_is_written_with_its_folders_and_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "c.json"
     for text in (b"one", b"two"):
