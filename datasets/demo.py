@@ -140,7 +140,7 @@ def _write(root: Path, seed: int, counts: Mapping[str, tuple[int, int, int]]) ->
     from rich.console import Console
     from rich.progress import Progress
 
-    from ._demo_shots import names, shoot
+    from bench.demo.shots import names, shoot
 
     todo = [(cls, *name) for cls, numbers in counts.items() for name in names(cls, *numbers)]
     with Progress(console=Console(stderr=True), transient=True) as progress:

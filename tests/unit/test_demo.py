@@ -14,11 +14,12 @@ from PIL import Image
 from scipy import ndimage
 
 from bench.api import Counts, Sample, by_class
-from bench.datasets import _demo_shots, demo
-from bench.datasets._demo_defects import FAULTS
-from bench.datasets._demo_optics import SIDE
-from bench.datasets._demo_shots import PRODUCTS, VISIBLE, Shot, names, shoot
+from bench.datasets import demo
 from bench.datasets.demo import Demo, generate
+from bench.demo import shots
+from bench.demo.defects import FAULTS
+from bench.demo.optics import SIDE
+from bench.demo.shots import PRODUCTS, VISIBLE, Shot, names, shoot
 from bench.errors import DatasetError
 
 EVERY_FAULT = [(cls, defect) for cls, kinds in FAULTS.items() for defect in kinds]
@@ -65,7 +66,7 @@ def test_counts_equal_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     dot = np.zeros((4, 4), np.bool_)
     dot[1, 1] = True
     grey = np.full((4, 4, 3), 128, np.uint8)
-    monkeypatch.setattr(_demo_shots, "shoot", lambda *key: Shot(grey, grey, dot))
+    monkeypatch.setattr(shots, "shoot", lambda *key: Shot(grey, grey, dot))
     groups = by_class(Demo(tmp_path / "full").samples())
     assert list(groups) == list(Demo.card.classes)
     for cls, samples in groups.items():
@@ -142,7 +143,7 @@ def test_no_region_is_an_invisible_speck() -> None:
     for cls, defect in EVERY_FAULT[::3]:
         mask = shoot(demo.SEED, cls, "test", defect, 2).mask
         regions, count = ndimage.label(mask, np.ones((3, 3)))
-        assert min(ndimage.sum_labels(mask, regions, range(1, count + 1))) >= _demo_shots.SPECK
+        assert min(ndimage.sum_labels(mask, regions, range(1, count + 1))) >= shots.SPECK
 
 
 # ------------------------------------------------------------------------------------------------ where and when
@@ -188,13 +189,13 @@ def _generate_together(root: Path, start: multiprocessing.synchronize.Barrier) -
 
 
 def _generate_slowly(root: Path) -> None:
-    real = _demo_shots.shoot
+    real = shots.shoot
 
     def slow(*key: int | str) -> Shot:
         time.sleep(0.2)
         return real(*key)  # type: ignore[arg-type]
 
-    _demo_shots.shoot = slow  # type: ignore[assignment]
+    shots.shoot = slow  # type: ignore[assignment]
     generate(root, counts=TINY)
 
 
@@ -250,7 +251,7 @@ def test_failing_generation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     def full_disk(*key: object) -> Shot:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_demo_shots, "shoot", full_disk)
+    monkeypatch.setattr(shots, "shoot", full_disk)
     with pytest.raises(DatasetError, match="No space left"):
         generate(tmp_path / "demo", counts=TINY)
     assert not list(tmp_path.iterdir())

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from ._demo_optics import Colour, Field, Rng, Surface, blot, edge, fractal, noise, stroke
-from ._demo_textures import chip, inlay
+from .optics import Colour, Field, Rng, Surface, blot, edge, fractal, noise, stroke
+from .textures import chip, inlay
 
 
 def spot_on(body: Field, rng: Rng, margin: int) -> tuple[float, float]:

@@ -7,8 +7,8 @@ from math import cos, pi, sin
 
 import numpy as np
 
-from ._demo_objects import Pose, pose
-from ._demo_optics import Colour, Field, Rng, Surface, box, edge, flat, fractal, local, noise, stroke
+from .objects import Pose, pose
+from .optics import Colour, Field, Rng, Surface, box, edge, flat, fractal, local, noise, stroke
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ._demo_board import board, draw_board
-from ._demo_defects import FAULTS
-from ._demo_objects import biscuit, draw_biscuit, draw_flange, flange
-from ._demo_optics import Field, Light, Rng, Surface, develop, expose
-from ._demo_textures import cloth, draw_cloth, draw_plank, draw_stone, plank, stone
+from .board import board, draw_board
+from .defects import FAULTS
+from .objects import biscuit, draw_biscuit, draw_flange, flange
+from .optics import Field, Light, Rng, Surface, develop, expose
+from .textures import cloth, draw_cloth, draw_plank, draw_stone, plank, stone
 
 PRODUCTS: dict[str, tuple[Callable[[Rng], Any], Callable[[Any, Rng], Surface]]] = {
     "fabric": (cloth, draw_cloth),

@@ -1,6 +1,6 @@
 """Which defects each of the demo's products has, and those that change its layout before it is drawn.
 
-An edit takes (layout, rng) and returns the faulty layout; marks on the surface are in `_demo_marks`.
+An edit takes (layout, rng) and returns the faulty layout; marks on the surface are in `marks`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ._demo_board import SMALL, STRAYS, Board
-from ._demo_marks import crack, discolour, grains, odd_chips, pits, scratch, stain, thread
-from ._demo_objects import CIRCLE, HIGH, OUTER, WIDE, Biscuit, Flange
-from ._demo_optics import SIDE, Rng, Surface, blot, edge
-from ._demo_textures import Cloth, cloth_frame
+from .board import SMALL, STRAYS, Board
+from .marks import crack, discolour, grains, odd_chips, pits, scratch, stain, thread
+from .objects import CIRCLE, HIGH, OUTER, WIDE, Biscuit, Flange
+from .optics import SIDE, Rng, Surface, blot, edge
+from .textures import Cloth, cloth_frame
 
 Edit: TypeAlias = Callable[[Any, Rng], Any]
 Mark: TypeAlias = Callable[[Surface, Any, Rng], None]

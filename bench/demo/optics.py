@@ -73,18 +73,22 @@ def noise(rng: Rng, rows: int, columns: int | None = None) -> Field:
     columns = rows if columns is None else columns
     coarse = rng.standard_normal((rows + 3, columns + 3)).astype(np.float32)
     box = (1.5, 1.5, columns + 1.5, rows + 1.5)
-    return np.asarray(Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box)) * np.float32(1.4)
+    fine: Field = np.array(Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box))
+    fine *= np.float32(1.4)
+    return fine
 
 
 def fractal(rng: Rng, cells: int, octaves: int = 3) -> Field:
     """Return noise with detail at several scales, the coarsest with `cells` bumps across."""
     layers = (noise(rng, cells * 2**k) * np.float32(0.5**k) for k in range(octaves))
-    return sum(layers, np.zeros((SIDE, SIDE), np.float32)) / np.float32(1.2)
+    whole: Field = sum(layers, np.zeros((SIDE, SIDE), np.float32)) / np.float32(1.2)
+    return whole
 
 
 def edge(distance: npt.NDArray[np.floating[Any]], softness: float = 1.0) -> Field:
     """Turn a signed distance (negative inside) into coverage 0..1 with an edge `softness` pixels wide."""
-    return np.clip(0.5 - distance / np.float32(softness), 0, 1).astype(np.float32, copy=False)
+    cover: Field = np.clip(0.5 - distance / np.float32(softness), 0, 1).astype(np.float32, copy=False)
+    return cover
 
 
 def local(x: float, y: float, angle: float) -> tuple[Field, Field]:
@@ -110,7 +114,8 @@ def blot(rng: Rng, x: float, y: float, radius: float, ragged: float = 0.16, stre
     for k in range(2, 8):
         wobble += np.float32(rng.normal() / k) * np.cos(k * theta + np.float32(rng.uniform(0, 2 * pi)))
     reach = np.float32(radius) * np.maximum(1 + np.float32(ragged) * wobble, 0.3)
-    return np.hypot(u / np.float32(stretch), v) - reach
+    distance: Field = np.hypot(u / np.float32(stretch), v) - reach
+    return distance
 
 
 def stroke(*paths: Sequence[tuple[float, float, float]]) -> Field:
@@ -182,7 +187,8 @@ def expose(surface: Surface, light: Light) -> Field:
     even = 1 + light.slope[0] * 2 * u + light.slope[1] * 2 * v - np.float32(0.12) * (u * u + v * v)
     picture = (surface.albedo * lit[..., None] + (surface.gloss * mirror)[..., None]) * even[..., None]
     picture = picture * np.asarray(light.cast, np.float32)
-    return ndimage.gaussian_filter(picture, (light.blur, light.blur, 0)).astype(np.float32)
+    blurred: Field = ndimage.gaussian_filter(picture, (light.blur, light.blur, 0)).astype(np.float32)
+    return blurred
 
 
 def develop(picture: Field, light: Light, rng: Rng) -> npt.NDArray[np.uint8]:

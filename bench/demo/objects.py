@@ -11,7 +11,7 @@ from math import cos, sin
 import numpy as np
 from scipy import ndimage
 
-from ._demo_optics import SIDE, Colour, Field, Rng, Surface, box, edge, flat, fractal, local, noise
+from .optics import SIDE, Colour, Field, Rng, Surface, box, edge, flat, fractal, local, noise
 
 _MIDDLE = SIDE / 2
 

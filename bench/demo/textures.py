@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ._demo_optics import SIDE, Colour, Field, Rng, Surface, flat, fractal, local, noise, shrink
+from .optics import SIDE, Colour, Field, Rng, Surface, flat, fractal, local, noise, shrink
 
 Outline: TypeAlias = tuple[tuple[float, float], ...]
 
