@@ -1,13 +1,15 @@
 """Evaluation protocols: what a score means. Frozen, named, versioned, hashed; loads no torch.
 
 `common` is the fair comparison: every method is scored on the same pixels by the same rules. `paper` stands for each
-method's own published recipe (`Method.paper`). Scores of two protocols are never comparable; records carry the hash.
+method's own published recipe (`Method.paper`). Scores of two protocols are never comparable; records carry the hash of
+the rules, and beside it the list of metrics, to which one can be added without a number changing its meaning.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,21 +49,37 @@ class Protocol:
     label_rule: Literal["dataset"]
     """Image labels: the dataset's own statement, never the resized mask."""
     metrics: tuple[str, ...]
+    """What every finished record of this protocol holds; no rule, so not in the hash."""
     checkpoint: Literal["last"]
     """Which weights are scored; the last, since choosing by the test set is not a measurement."""
 
-    def fields(self) -> dict[str, Any]:
-        """Return every field by name, as records carry them."""
-        return asdict(self)
+    def rules(self) -> dict[str, Any]:
+        """Return every field but the metrics by name, as records carry them."""
+        rules = asdict(self)
+        del rules["metrics"]
+        return rules
 
     def hash(self) -> str:
-        """Return 12 hex digits over every field: two records compare only when these agree."""
-        text = json.dumps(self.fields(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        """Return 12 hex digits over the rules: two records compare only when these agree."""
+        return hash_of(self.rules())
+
+    def identity(self) -> str:
+        """Return 12 hex digits over rules and metrics: what a cell's fingerprint is made of.
+
+        A finished cell holds its protocol's own metrics, so they are part of which cell it is; metrics that a run adds
+        are not. Record schema 1 used this as the hash, and its finished cells are still found under their names.
+        """
+        return hash_of(asdict(self))
 
     def resize_for(self, input_size: int) -> int:
         """Return the side that images are resized to before the centre crop of `input_size`."""
         return round(input_size / self.crop)
+
+
+def hash_of(rules: Mapping[str, Any]) -> str:
+    """Return 12 hex digits over named values: as JSON with sorted keys, no spaces, and nothing but ASCII."""
+    text = json.dumps(rules, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 COMMON = Protocol(

@@ -86,7 +86,11 @@ def made(
             fingerprint=stem,
         ),
         protocol=ProtocolFacts(
-            name=protocol.name, version=protocol.version, hash=protocol.hash(), fields=protocol.fields()
+            name=protocol.name,
+            version=protocol.version,
+            hash=protocol.hash(),
+            rules=protocol.rules(),
+            metrics=protocol.metrics,
         ),
         metric_version=1,
         config={**CONFIG, **changes},
@@ -100,9 +104,8 @@ def made(
             test_good=dict.fromkeys(found, 4),
             test_bad=dict.fromkeys(found, 6),
         ),
-        encoder=EncoderFacts(
-            name="vit_small", weights_sha256="0" * 64, blocks=(2, 5), position="timm", input_size=256, grid=(16, 16)
-        ),
+        encoder=EncoderFacts(name="vit_small", weights_sha256="0" * 64, blocks=(2, 5), position="timm", grid=(16, 16)),
+        input_size=256,
         scores=found,
         mean={},
         efficiency=Efficiency(

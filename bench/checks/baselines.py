@@ -64,7 +64,7 @@ def write(wanted: Sequence[Series], folder: Path) -> Written:
     for name, record in names.items():
         path = folder / name
         # what lies beside the record stays where it is
-        records.write(record.model_copy(update={"predictions": None, "maps": None}), path)
+        records.write(record.model_copy(update={"predictions": None, "maps": None, "model": None}), path)
         files.append(path)
     removed = sorted(old - set(files))
     for path in removed:

@@ -19,7 +19,7 @@ def evaluation(before: Row, after: Row) -> list[str]:
     found = []
     if first.protocol.hash != second.protocol.hash:
         old, new = first.protocol, second.protocol
-        changes = _changes(old.fields, new.fields) or [f"hash {old.hash} -> {new.hash}"]
+        changes = _changes(old.rules, new.rules) or [f"hash {old.hash} -> {new.hash}"]
         found.append(f"protocol {_name(first)} -> {_name(second)}: {', '.join(changes)}")
     if first.metric_version != second.metric_version:
         found.append(f"metric version {first.metric_version} -> {second.metric_version}")
@@ -39,11 +39,11 @@ def method(first: Record, second: Record) -> list[str]:
     settings whose default is what was done before.
     """
     found = []
-    old, new = first.encoder, second.encoder
-    if old.name != new.name or old.weights_sha256 != new.weights_sha256:
-        found.append(f"encoder {old.name} ({old.weights_sha256[:12]}) -> {new.name} ({new.weights_sha256[:12]})")
-    if old.input_size != new.input_size and first.config.get("input_size") == second.config.get("input_size"):
-        found.append(f"input size {old.input_size} -> {new.input_size}")
+    if first.encoder_id != second.encoder_id:
+        (old, old_weights), (new, new_weights) = first.encoder_id, second.encoder_id
+        found.append(f"encoder {old} ({old_weights[:12]}) -> {new} ({new_weights[:12]})")
+    if first.input_size != second.input_size and first.config.get("input_size") == second.config.get("input_size"):
+        found.append(f"input size {first.input_size} -> {second.input_size}")
     if first.environment.precision != second.environment.precision:
         found.append(f"precision {first.environment.precision} -> {second.environment.precision}")
     if first.reduced.get("train") != second.reduced.get("train"):

@@ -16,14 +16,6 @@ TOLERANCE = 0.15
 """A share; blocks of one run differ by up to 10 percent on a machine that others use at the same time."""
 
 
-def is_record(path: Path) -> bool:
-    """Return whether a file looks like a speed record."""
-    try:
-        return '"speed_schema"' in path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-
-
 def check(baselines: Path, current: Path, tolerance: float = TOLERANCE) -> Checked:
     """Compare a speed record's ratios with those of the recorded one of the same kind of device and workload.
 

@@ -106,8 +106,9 @@ def check(
     if speed is not None:
         from bench.checks import ratios
         from bench.checks import speed as speeds
+        from bench.speed.record import is_record
 
-        if ratios.is_record(speed) and not record:
+        if is_record(speed) and not record:
             return _tell(
                 [ratios.check(baselines, speed, allowed.given.get("", ratios.TOLERANCE))], junit, markdown, everything
             )

@@ -67,7 +67,7 @@ def _method(name: str, pairs: tuple[str, ...]) -> dict[str, Any]:
         "encoder": asdict(request),
         "settings": settings,
         "dataset_overrides": {dataset: dict(values) for dataset, values in kind.overrides.items()},
-        "paper_protocol": kind.paper.fields(),
+        "paper_protocol": asdict(kind.paper),
         "cost": asdict(complexity(method)),
     }
 

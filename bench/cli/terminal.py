@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -15,7 +15,7 @@ from rich.text import Text
 from bench.names import harmless
 from bench.report.names import heading
 from bench.run.progress import Advance
-from bench.store.record import Record
+from bench.store.record import UNCHECKED, Record
 from bench.store.rows import Row, value
 
 PLAIN_EVERY_SECONDS = 10.0
@@ -156,9 +156,17 @@ def footnotes(row: Row) -> list[str]:
     )
     lost = {name: count for record in row.records for name, count in record.dataset.masks_vanished.items()}
     if lost:
-        counts = ", ".join(f"{name} {count}" for name, count in lost.items())
-        notes.append(f"masks smaller than half an evaluation pixel, counted as normal pixels: {counts}")
+        notes.append(f"masks smaller than half an evaluation pixel, counted as normal pixels: {_counts(lost)}")
+    if relabelled := {name: count for record in row.records for name, count in record.dataset.relabelled.items()}:
+        notes.append(f"images that the protocol's label rule relabels: {_counts(relabelled)}")
+    notes.extend(dict.fromkeys(note for record in row.records for note in record.dataset.notes))
+    if any(record.unchecked for record in row.records):
+        notes.append(UNCHECKED)
     return notes
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def percent(value: float | None) -> str:

@@ -14,7 +14,7 @@ from bench.report.line import Usual
 from bench.report.names import MAD, base, heading
 from bench.report.table import Cell
 from bench.stats import spread
-from bench.store.record import Record
+from bench.store.record import UNCHECKED, Record
 from bench.store.rows import Row, value
 
 
@@ -54,7 +54,7 @@ class Entry:
     @cached_property
     def extra(self) -> tuple[str, ...]:
         """Return the ids of metrics that are not the protocol's."""
-        own = self.head.protocol.fields["metrics"]
+        own = self.head.protocol.metrics
         return tuple(dict.fromkeys(name for row in self.rows for name in row.metrics if name not in own))
 
     def metric(self, wanted: str) -> str:
@@ -63,7 +63,7 @@ class Entry:
 
     @cached_property
     def _own(self) -> dict[str, str]:
-        return {base(name): name for name in self.head.protocol.fields["metrics"]}
+        return {base(name): name for name in self.head.protocol.metrics}
 
     def cell(self, cls: str, metric: str) -> Cell:
         """Return a number as a cell: the mean over seeds, with their standard deviation where there are several.
@@ -158,7 +158,7 @@ class Entry:
             found.append(head.reduced_note)
         if head.protocol.hash != usual.protocol:
             found.append(f"protocol {protocol_title(head)}")
-            found += variants(head.protocol.fields["metrics"])
+            found += variants(head.protocol.metrics)
         if head.metric_version != usual.metric_version:
             found.append(f"version {head.metric_version} of the metric code")
         if self.images not in ("", usual.data.get(head.cell.dataset)) and not self.missing:
@@ -168,6 +168,11 @@ class Entry:
             found.append(f"mean ± standard deviation over {len(self.rows)} seeds ({seeds})")
         if head.environment.precision != "fp32":
             found.append(f"trained in {head.environment.precision}")
+        if any(record.dataset.relabelled for record in self.records):
+            found.append("the protocol's label rule relabels some images")
+        found += dict.fromkeys(note for record in self.records for note in record.dataset.notes)
+        if any(record.unchecked for record in self.records):
+            found.append(UNCHECKED)
         if self.missing:
             found.append(f"{self.missing}; no mean over fewer is given")
         return tuple(found)

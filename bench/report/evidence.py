@@ -134,7 +134,7 @@ class Evidence:
         images = self.images(record)[cls]
         if sum(len(of.ids) for of in self.images(record).values()) > MOST_MASKS:
             raise Lacking(f"more than {MOST_MASKS} test images, whose masks are not read for a figure")
-        protocol, size = protocol_of(record), record.encoder.input_size
+        protocol, size = protocol_of(record), record.input_size
         key = (record.cell.dataset, cls, protocol.hash(), size, hash(images.ids))
         shape = (len(images.ids), protocol.eval_size, protocol.eval_size)
         if key not in self._masks:
@@ -146,7 +146,7 @@ class Evidence:
         from bench.loading.masks import to_evaluation
 
         dataset, samples = self.samples(record, images.ids)
-        protocol, size = protocol_of(record), record.encoder.input_size
+        protocol, size = protocol_of(record), record.input_size
         masks = np.zeros(shape, dtype=np.bool_)
         try:
             for place, sample in enumerate(samples):
@@ -160,7 +160,7 @@ class Evidence:
 def protocol_of(record: Record) -> Protocol:
     """Return the record's protocol as the code takes it. Raises Lacking for one of an unknown shape."""
     try:
-        return TypeAdapter(Protocol).validate_python(record.protocol.fields)
+        return TypeAdapter(Protocol).validate_python({**record.protocol.rules, "metrics": record.protocol.metrics})
     except ValidationError as error:
         raise Lacking(f"protocol {record.protocol.name} v{record.protocol.version} is not known here") from error
 

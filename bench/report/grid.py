@@ -110,7 +110,7 @@ def finished(table: Table, lines: Iterable[Line], rules: Usual | None, ranks: st
     for record in (record for line in lines for record in line.heads):
         if rules is not None and record.protocol.hash == rules.protocol:
             general.append(f"Ours, unless marked: protocol {protocol_title(record)}.")
-            general += [f"{rule}." for rule in variants(record.protocol.fields["metrics"])]
+            general += [f"{rule}." for rule in variants(record.protocol.metrics)]
             break
     return replace(table, notes=(*table.notes, *general))
 

@@ -124,18 +124,18 @@ def _tell_apart(alike: Sequence[OurLine]) -> None:
     heads = [line.heads[0] for line in alike]
     hashes, weights = Counter[str](), Counter[str]()
     hashes.update(name for name, _ in {(head.protocol.name, head.protocol.hash) for head in heads})
-    weights.update(name for name, _ in {(head.encoder.name, head.encoder.weights_sha256) for head in heads})
+    weights.update(name for name, _ in {head.encoder_id for head in heads})
     facts = []
     for head in heads:
-        cell, protocol, encoder = head.cell, head.protocol, head.encoder
-        read = "" if weights[encoder.name] == 1 else f" {encoder.weights_sha256[:8]}"
+        cell, protocol, (encoder, digest) = head.cell, head.protocol, head.encoder_id
+        read = "" if weights[encoder] == 1 else f" {digest[:8]}"
         facts.append(
             {
                 "method": cell.method,
                 "setting": f"{cell.setting} {cell.shots}" if cell.shots else cell.setting,
                 "protocol": protocol.name if hashes[protocol.name] == 1 else protocol_title(head),
-                "encoder": f"{encoder.name}{read}",
-                "input": encoder.input_size,
+                "encoder": f"{encoder}{read}",
+                "input": head.input_size,
                 "precision": head.environment.precision,
                 "metrics": f"v{head.metric_version}",
                 **{key: head.config.get(key) for key in head.changed if key not in ("encoder", "input_size")},
@@ -161,5 +161,5 @@ def _identity(record: Record) -> Hashable:
     cell = record.cell
     return (
         *(cell.method, cell.setting, cell.shots, record.protocol.hash, record.metric_version),
-        *(record.encoder.weights_sha256, record.environment.precision),
+        *(record.encoder_id[1], record.environment.precision),
     )

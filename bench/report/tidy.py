@@ -97,7 +97,7 @@ def _facts(record: Record) -> Number:
         "protocol": record.protocol.name,
         "protocol_hash": record.protocol.hash,
         "metric_version": record.metric_version,
-        "encoder": record.encoder.name,
+        "encoder": record.encoder_id[0],
         "precision": record.environment.precision,
         "record": cell.fingerprint,
     }

@@ -217,7 +217,7 @@ def _record(output: Output, progress: Progress) -> Record:
                 "classes": sorted(task.classes),
                 "part": task.part,
                 "seed": request.seed,
-                "protocol": protocol.hash(),
+                "protocol": protocol.identity(),
                 "metrics": METRIC_VERSION,
             }
         ),
@@ -229,14 +229,13 @@ def _record(output: Output, progress: Progress) -> Record:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=request.command,
         cell=key,
-        protocol=recording.rules(protocol),
+        protocol=recording.protocol(protocol),
         metric_version=METRIC_VERSION,
         config=dict(request.facts),
         changed=(),
         dataset=recording.dataset(task, scoring.vanished(task, masks)),
-        encoder=EncoderFacts(
-            name=request.encoder, weights_sha256="", blocks=(), position="", input_size=side, grid=(side, side)
-        ),
+        encoder=EncoderFacts(name=request.encoder, weights_sha256="", blocks=(), position="", grid=(side, side)),
+        input_size=side,
         **recording.scores(scored, protocol.metrics),
         environment=environment("external", "external", torch.get_num_threads()),
         external=output.facts(digest),

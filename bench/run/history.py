@@ -32,6 +32,6 @@ def _is_same_but_data(cell: Cell, record: Record) -> bool:
         and record.protocol.hash == cell.protocol.hash()
         and record.metric_version == METRIC_VERSION
         and record.config == cell.method.config.model_dump(mode="json")
-        and record.encoder.weights_sha256 == cell.weights_sha256
+        and record.encoder_id[1] == cell.weights_sha256
         and record.environment.precision == cell.precision
     )

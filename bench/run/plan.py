@@ -84,7 +84,7 @@ class Cell:
             "setting": self.task.setting,
             "classes": sorted(self.task.classes),
             "seed": self.seed,
-            "protocol": self.protocol.hash(),
+            "protocol": self.protocol.identity(),
             "metrics": METRIC_VERSION,
             "weights": self.weights_sha256,
             "precision": self.precision,

@@ -42,7 +42,7 @@ def facts(cell: Cell, device: torch.device, command: Sequence[str], vanished: Ma
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": tuple(command),
         "cell": cell.key,
-        "protocol": rules(cell.protocol),
+        "protocol": protocol(cell.protocol),
         "metric_version": METRIC_VERSION,
         "variant_versions": {m: parse(m).version for m in cell.protocol.metrics if parse(m).variant},
         "config": cell.method.config.model_dump(mode="json"),
@@ -53,18 +53,20 @@ def facts(cell: Cell, device: torch.device, command: Sequence[str], vanished: Ma
             weights_sha256=cell.weights_sha256,
             blocks=cell.encoder.blocks,
             position=cell.encoder.position,
-            input_size=cell.encoder.input_size,
             grid=info.grid,
             mean=info.mean,
             std=info.std,
         ),
+        "input_size": cell.encoder.input_size,
         "environment": environment(timing.describe(device), cell.precision, torch.get_num_threads()),
     }
 
 
-def rules(protocol: Protocol) -> ProtocolFacts:
+def protocol(used: Protocol) -> ProtocolFacts:
     """Return the protocol as records carry it."""
-    return ProtocolFacts(name=protocol.name, version=protocol.version, hash=protocol.hash(), fields=protocol.fields())
+    return ProtocolFacts(
+        name=used.name, version=used.version, hash=used.hash(), rules=used.rules(), metrics=used.metrics
+    )
 
 
 def dataset(task: Task, vanished: Mapping[str, int]) -> DatasetFacts:

@@ -134,7 +134,7 @@ def _speed(plan: Plan, ready: Prepared, heard: _Heard) -> MethodSpeed:
         phases.append(_phase("features", each, workload.train, looked))
         phases.append(Phase(name="fit", seconds=listener.tails["fit"], units=1, measured=1))
     phases.append(_phase("inference", 1 / inference.ours.median, workload.test, inference.ours.units))
-    counted = arithmetic.inference_stage(complexity(method), ready.size, BATCH, record.protocol.fields["eval_size"])
+    counted = arithmetic.inference_stage(complexity(method), ready.size, BATCH, record.protocol.rules["eval_size"])
     stages = [
         (arithmetic.features_stage(ready.frozen_macs, ready.size, BATCH), each),
         *stages,
@@ -151,9 +151,9 @@ def _speed(plan: Plan, ready: Prepared, heard: _Heard) -> MethodSpeed:
         for stage, taken in stages
     )
     return MethodSpeed(
-        encoder=record.encoder.name,
+        encoder=record.encoder_id[0],
         random_weights=ready.random_weights,
-        input_size=record.encoder.input_size,
+        input_size=record.input_size,
         batch_size=batch,
         steps=steps,
         settings=ready.changed,

@@ -14,9 +14,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.errors import StoreError
-from bench.store.files import atomic, file_name
+from bench.store.files import atomic, file_name, read_bytes
 from bench.store.folder import SPEED
-from bench.store.record import Environment, Text
+from bench.store.record import MOST_BYTES, Environment, Text
 
 SCHEMA_VERSION = 2
 RESULTS, BASELINES = Path("results", SPEED), Path("results", "baselines", SPEED)
@@ -225,7 +225,7 @@ def read(path: Path) -> SpeedRecord:
         StoreError: no JSON, another schema version, or fields that do not fit it.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_bytes(path, MOST_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} is no readable speed record: {error}. Make one with: bench speed") from error
     version = data.get("speed_schema") if isinstance(data, dict) else None
@@ -242,6 +242,14 @@ def read(path: Path) -> SpeedRecord:
         raise StoreError(f"{path} does not fit speed schema {SCHEMA_VERSION}: {where}: {first['msg']}") from error
 
 
+def is_record(path: Path) -> bool:
+    """Return whether a file looks like a speed record."""
+    try:
+        return b'"speed_schema"' in read_bytes(path, MOST_BYTES)
+    except (OSError, ValueError):
+        return False
+
+
 def find(folders: Iterable[Path]) -> list[SpeedRecord]:
     """Read every speed record in some folders called `speed`, and in such folders below others, by file name.
 
@@ -252,6 +260,6 @@ def find(folders: Iterable[Path]) -> list[SpeedRecord]:
     for folder in folders:
         places = [folder] if folder.name == SPEED else sorted(path for path in folder.rglob(SPEED) if path.is_dir())
         for path in (path for place in places for path in sorted(place.glob("*.json")) if path.name[0] != "."):
-            if path.name not in found and "speed_schema" in path.read_text(encoding="utf-8", errors="replace"):
+            if path.name not in found and is_record(path):
                 found[path.name] = read(path)
     return list(found.values())

@@ -1,9 +1,10 @@
-"""The record: one JSON file a cell, schema version 1. Every table, plot and check is made from records alone.
+"""The record: one JSON file a cell, schema version 2. Every table, plot and check is made from records alone.
 
 Scores are fractions in [0, 1]; an undefined score is null and its reason stands beside it. Times are seconds, memory
 is MiB, parameters and MACs are counts. A failed cell is a record with `error` and without scores.
 
 The file has one field more, `sha256`, over all the others: a record that was damaged, or edited by hand, is not read.
+Records of schema 1 are read too, see `bench.store.migrate`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,18 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from bench.errors import StoreError
-from bench.store.files import atomic, file_name
+from bench.store import migrate
+from bench.store.files import atomic, file_name, read_bytes
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+MOST_BYTES = 16 << 20
+"""Of a record's file: a thousand times the usual size, read in 0.4 GiB at the worst. A longer one is refused unread."""
+UNCHECKED = "recorded before records had a checksum: nothing shows that the file is as it was written"
+ROUNDING = 1e-9
+"""How far rounding may take a share out of [0, 1]."""
 
 
 def _encodable(value: object) -> object:
@@ -85,20 +92,14 @@ class CellKey(_Part):
 
 
 class ProtocolFacts(_Part):
-    """The evaluation protocol in full; `hash` is over all its fields, see `bench.protocol`."""
+    """The evaluation protocol in full, see `bench.protocol`. `hash` is over `rules`; equal where records compare."""
 
     name: str
     version: int
     hash: str
-    fields: Facts
-
-    @field_validator("fields")
-    @classmethod
-    def _has_metrics(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        metrics = fields.get("metrics")
-        if not isinstance(metrics, list) or not all(isinstance(metric, str) for metric in metrics):
-            raise ValueError("no list of metric ids as 'metrics'")
-        return fields
+    rules: Facts
+    metrics: tuple[str, ...]
+    """What was measured, the metrics that a run added to the protocol's own among them; in no hash."""
 
 
 class DatasetFacts(_Part):
@@ -119,21 +120,31 @@ class DatasetFacts(_Part):
     test_bad: dict[str, int]
     masks_vanished: dict[str, int] = {}
     """Anomalous images whose mask is empty at the evaluation size, by class (non-zero counts only)."""
+    relabelled: dict[str, int] = {}
+    """Test images that the protocol's label rule gave another label than the dataset does, by class (non-zero only)."""
+    notes: tuple[Text, ...] = ()
+    """What a reader of the scores has to know of the images, a sentence each."""
 
 
 class EncoderFacts(_Part):
-    """The frozen encoder: which weights, read where, at which input."""
+    """The frozen encoder: which weights, read where."""
 
     name: str
     weights_sha256: str
     blocks: tuple[int, ...]
     position: str
-    input_size: int
     grid: tuple[int, int]
     mean: tuple[float, ...] = ()
     """Of the pixels in [0, 1], by channel: what was taken off them before they went in; older records do not say."""
     std: tuple[float, ...] = ()
     """What they were then divided by."""
+
+
+class ModelFacts(_Part):
+    """The trained model, kept beside the record."""
+
+    file: str
+    sha256: str
 
 
 class ExternalFacts(_Part):
@@ -168,6 +179,13 @@ class ClassScores(_Part):
     extra: dict[str, float | None] = {}
     """What single datasets are also scored by, see `bench.run.extras`; not the protocol's, not in `mean`."""
     undefined: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _has_reasons(self) -> Self:
+        for metric, value in {**self.values, **self.extra}.items():
+            if value is None and not self.undefined.get(metric):
+                raise ValueError(f"{metric} is null without a reason in 'undefined'")
+        return self
 
 
 class TrainingFacts(_Part):
@@ -237,7 +255,7 @@ class Failure(_Part):
 class Record(_Part):
     """One finished or failed cell."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     status: Literal["done", "failed"]
     created: str
     """UTC, ISO 8601, when the cell ended."""
@@ -252,10 +270,15 @@ class Record(_Part):
     changed: tuple[str, ...]
     """Config keys that differ from the method's published values for this dataset."""
     dataset: DatasetFacts
-    encoder: EncoderFacts
+    encoder: EncoderFacts | None
+    """Null of a method that looks through none."""
+    input_size: int
+    """Side of the images that the method was given, in pixels; of an external cell that of the maps as scored."""
     scores: dict[str, ClassScores] = {}
     mean: dict[str, float | None] = {}
     """Mean over the cell's classes; null where a class has no value."""
+    units: dict[str, str] = {}
+    """Metric id -> unit, of metrics among the scores that are no share in [0, 1]."""
     pooled: ClassScores | None = None
     """All classes ranked together, as one threshold for all of them sees them; of cells of several classes."""
     training: TrainingFacts | None = None
@@ -269,6 +292,14 @@ class Record(_Part):
     error: Failure | None = None
     predictions: str | None = Field(default=None, description="file of per-image scores beside the record (Parquet)")
     maps: str | None = Field(default=None, description="folder of anomaly maps beside the record, if kept")
+    model: ModelFacts | None = None
+    unchecked: bool = False
+    """Read from a file of schema 1 of before records had a checksum."""
+
+    @property
+    def encoder_id(self) -> tuple[str, str]:
+        """Return the frozen encoder's name and its weights' SHA-256; `none` and nothing where there is no encoder."""
+        return ("none", "") if self.encoder is None else (self.encoder.name, self.encoder.weights_sha256)
 
     @property
     def reduced_note(self) -> str | None:
@@ -281,6 +312,12 @@ class Record(_Part):
     def _agrees(self) -> Self:
         if lost := [key for key in self.changed if key not in self.config]:
             raise ValueError(f"changed names '{lost[0]}', which config does not have")
+        named = {f"scores.{cls}": scores for cls, scores in self.scores.items()} | {"pooled": self.pooled}
+        values = {name: {**scores.values, **scores.extra} for name, scores in named.items() if scores is not None}
+        for name, found in (values | {"mean": self.mean}).items():
+            for metric, value in found.items():
+                if metric not in self.units and value is not None and not -ROUNDING <= value <= 1 + ROUNDING:
+                    raise ValueError(f"{name}: {metric} is {value}, expected a share in [0, 1]")
         return self
 
 
@@ -299,21 +336,29 @@ def checksum(data: dict[str, Any]) -> str:
 
 
 def read(path: Path) -> Record:
-    """Read one record. Records of before there were checksums have none, and are read without.
+    """Read one record, of this schema version or of an older one.
 
     Raises:
-        StoreError: no JSON, another schema version, fields that do not fit it, or a checksum that does not fit them.
+        StoreError: no regular file, longer than MOST_BYTES, no JSON, an unknown schema version, no checksum or one that
+            does not fit the fields, or fields that do not fit the schema.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite)
+        text = read_bytes(path, MOST_BYTES).decode()
+        data = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} is no readable record: {error}. Delete it and run the cell again") from error
     version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise StoreError(f"{path} has record schema {version!r}; this bench reads schema {SCHEMA_VERSION}")
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
+        raise StoreError(f"{path} has record schema {version!r}; this bench reads schemas 1 to {SCHEMA_VERSION}")
+    unchecked = version == 1 and migrate.before_checksums(data)
     stated = data.pop("sha256", None)
+    if stated is None and not unchecked:
+        raise StoreError(
+            f"{path} has lost its sha256, which every record of schema {version} like it has. Delete it and run the "
+            "cell again"
+        )
     try:
-        fits = stated is None or stated == checksum(data)
+        fits = unchecked or stated == checksum(data)
     except RecursionError:
         fits = False
     if not fits:
@@ -321,11 +366,14 @@ def read(path: Path) -> Record:
             f"{path} is damaged or was edited: its fields do not fit its sha256. Delete it and run the cell again"
         )
     try:
+        data = migrate.from_schema_1(data) | {"unchecked": unchecked} if version == 1 else data
         return Record.model_validate(_encodable(data))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise StoreError(f"{path} does not fit record schema {SCHEMA_VERSION}: {where}: {first['msg']}") from error
+    except (migrate.Unfit, ValidationError) as error:
+        why = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            why = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}".removeprefix(": ")
+        raise StoreError(f"{path} does not fit record schema {version}: {why}") from error
 
 
 def _refuse(constant: str) -> NoReturn:

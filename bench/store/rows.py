@@ -58,7 +58,7 @@ class Row:
     def metrics(self) -> tuple[str, ...]:
         """Return the protocol's metrics and then the extra ones that any line has."""
         extra = dict.fromkeys(metric for scores in self.lines.values() for metric in scores.extra)
-        return (*self.head.protocol.fields["metrics"], *extra)
+        return (*self.head.protocol.metrics, *extra)
 
     def mean(self, metric: str) -> float | None:
         """Return the mean over all classes or parts; None for an incomplete row or where one has no value."""
@@ -101,7 +101,7 @@ def configuration(record: Record) -> Hashable:
     return (
         *(cell.dataset, cell.method, cell.setting, cell.shots),
         *(record.protocol.hash, record.metric_version, json.dumps(record.config, sort_keys=True)),
-        *(record.encoder.weights_sha256, record.environment.precision, record.reduced.get("train")),
+        *(record.encoder_id[1], record.environment.precision, record.reduced.get("train")),
     )
 
 

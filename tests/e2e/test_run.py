@@ -26,11 +26,11 @@ def test_run_writes_a_complete_record_and_a_second_run_skips_it(
     assert "\x1b" not in first.stdout, "control characters in piped output"
 
     (record,) = records_in(tmp_path / "out")
-    assert record["status"] == "done" and record["schema_version"] == 1
+    assert record["status"] == "done" and record["schema_version"] == 2
     assert record["cell"]["classes"] == ["dots", "lines"]
     assert record["dataset"]["train"] == {"dots": 5, "lines": 5}
     assert record["dataset"]["test_bad"] == {"dots": 3, "lines": 3}
-    assert set(record["scores"]["dots"]["values"]) == set(record["protocol"]["fields"]["metrics"])
+    assert set(record["scores"]["dots"]["values"]) == set(record["protocol"]["metrics"])
     for metric, value in record["mean"].items():
         both = [record["scores"][cls]["values"][metric] for cls in ("dots", "lines")]
         assert value == pytest.approx(sum(both) / 2)

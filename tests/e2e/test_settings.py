@@ -170,7 +170,7 @@ def test_classes_that_share_a_model_are_also_pooled(
     rows = pq.read_table(path).to_pydict()
     values = record["pooled"]["values"]
     assert values["image/auroc"] == pytest.approx(roc_auc_score(rows["label"], rows["score"]), abs=1e-12)
-    assert list(values) == record["protocol"]["fields"]["metrics"] and None not in values.values()
+    assert list(values) == record["protocol"]["metrics"] and None not in values.values()
     assert table(done.stdout, "pooled")[0] == f"{100 * values['image/auroc']:.1f}"
 
 
@@ -205,7 +205,7 @@ def test_families_and_objects_are_scored_beside_the_protocol(
         # every object of this tree is seen in an anomalous image, so that objects cannot be ranked
         assert extra["sample/auroc"] is None and extra["sample/ap"] == 1.0
         assert "sample/auroc" in record["scores"][cls]["undefined"]
-        assert set(record["mean"]) == set(record["protocol"]["fields"]["metrics"])
+        assert set(record["mean"]) == set(record["protocol"]["metrics"])
 
 
 def test_few_shots_are_the_seeds_and_on_record(bench: Callable, tree: Path, tmp_path: Path, small: Callable) -> None:

@@ -39,6 +39,11 @@ def facts(**more: Any) -> dict[str, Any]:
     return data
 
 
+def signed(data: Any) -> Any:
+    """The fields with the checksum that they have, as somebody would write them who means to be read."""
+    return {**data, "sha256": records.checksum(data)} if isinstance(data, dict) else data
+
+
 DONE = facts()
 FAILED = facts(method="vitad") | {"status": "failed", "error": {"type": "X", "message": "why\nso", "exit_code": 1}}
 PART = facts(dataset="fmnist", levels={"A": 0.7, "bottle": 0.6}, part="A", parts=4, kind="semantic")
@@ -46,7 +51,7 @@ OTHERS = [made(seed=1), made("vitad"), made("knn", "visa", {"candle": 0.8})]
 
 
 @cases(250)
-@given(content=damaged(json.dumps(DONE).encode(), json.dumps(FAILED, indent=1).encode()))
+@given(content=damaged(json.dumps(signed(DONE)).encode(), json.dumps(signed(FAILED), indent=1).encode()))
 def test_damaged_files(home: Path, content: bytes) -> None:
     path = home / "record.json"
     path.write_bytes(content)
@@ -87,7 +92,7 @@ def all_that_is_made_of(found: Sequence[Record], home: Path) -> None:
 def test_records_that_fit_the_schema_and_nothing_else(home: Path, data: Any) -> None:
     path = home / "in" / "record.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(data))
+    path.write_text(json.dumps(signed(data)))
 
     def use() -> Record:
         record = records.read(path)
@@ -100,7 +105,9 @@ def test_records_that_fit_the_schema_and_nothing_else(home: Path, data: Any) -> 
 
 
 @cases(5)
-@given(data=st.sampled_from([DONE, DONE, PART, FAILED]).flatmap(bent), content=damaged(json.dumps(DONE).encode()))
+@given(
+    data=st.sampled_from([DONE, DONE, PART, FAILED]).flatmap(bent), content=damaged(json.dumps(signed(DONE)).encode())
+)
 def test_the_commands_end_without_a_traceback(
     home: Path, private_cache: Path, bench: Callable, data: Any, content: bytes
 ) -> None:
@@ -108,7 +115,7 @@ def test_the_commands_end_without_a_traceback(
     import matplotlib.font_manager  # noqa: F401
 
     (home / "in").mkdir(exist_ok=True)
-    (home / "in" / "bent.json").write_text(json.dumps(data))
+    (home / "in" / "bent.json").write_text(json.dumps(signed(data)))
     (home / "in" / "damaged.json").write_bytes(content)
     for number, record in enumerate(OTHERS):
         records.write(record, home / "in" / f"{number}.json")

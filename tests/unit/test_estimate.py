@@ -43,7 +43,8 @@ def earlier(made: Any, **changes: Any) -> Any:
     parts: dict[str, Any] = {
         "status": "done",
         "environment": environment("cpu", "fp32", 1),
-        "encoder": SimpleNamespace(name=made.encoder.name, input_size=made.encoder.input_size),
+        "encoder_id": (made.encoder.name, "0"),
+        "input_size": made.encoder.input_size,
         "efficiency": SimpleNamespace(seconds={"decode": 1.0, "features": 2.0, "train": 4.0, "inference": 8.0}),
         "training": SimpleNamespace(steps=100, batch_size=10),
         "dataset": SimpleNamespace(train={"a": 10}, test_good={"a": 5}, test_bad={"a": 15}),
@@ -150,8 +151,8 @@ def test_records_that_do_not_fit_are_passed_over(kept: Any, monkeypatch: pytest.
         earlier(made, environment=here.model_copy(update={"cpu": "another"})),
         earlier(made, environment=here.model_copy(update={"device": "cuda"})),
         earlier(made, environment=here.model_copy(update={"precision": "bf16"})),
-        earlier(made, encoder=SimpleNamespace(name="other", input_size=made.encoder.input_size)),
-        earlier(made, encoder=SimpleNamespace(name=made.encoder.name, input_size=1)),
+        earlier(made, encoder_id=("other", "0")),
+        earlier(made, input_size=1),
     ]
     found = estimate(planned(made), kept.keep(*unfit), CPU)
     assert len(kept.read) == len(unfit) and not found.measured

@@ -40,8 +40,9 @@ def texts(figure: Figure) -> list[str]:
 
 
 def at(record: Record, size: int, encoder: str = "vit_small") -> Record:
-    facts = EncoderFacts(**{**record.encoder.model_dump(), "input_size": size, "name": encoder})
-    return record.model_copy(update={"encoder": facts})
+    assert record.encoder is not None
+    facts = EncoderFacts(**{**record.encoder.model_dump(), "name": encoder})
+    return record.model_copy(update={"encoder": facts, "input_size": size})
 
 
 # ------------------------------------------------------------------------------------------------- a real run

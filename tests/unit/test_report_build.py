@@ -64,7 +64,8 @@ def test_undefined_in_some_classes_is_counted_and_in_all_is_a_dash_with_its_reas
             values={
                 "a": ClassScores(values=scores(0.9)),
                 "b": ClassScores(
-                    values={**scores(0.8), "pixel/ap": None, "image/ap": None}, undefined={"pixel/ap": "no masks"}
+                    values={**scores(0.8), "pixel/ap": None, "image/ap": None},
+                    undefined={"pixel/ap": "no masks", "image/ap": "no score"},
                 ),
                 "c": ClassScores(values={**scores(0.8), "image/ap": None}, undefined={"image/ap": "one label"}),
             }
@@ -72,7 +73,7 @@ def test_undefined_in_some_classes_is_counted_and_in_all_is_a_dash_with_its_reas
     )["overview-multi"]
     (row,) = table.rows
     assert cell(row, table, "pixel/ap") == Cell(text="2/3", notes=("no masks (b)",))
-    assert cell(row, table, "image/ap") == Cell(text="1/3", notes=("no value; one label (b, c)",))
+    assert cell(row, table, "image/ap") == Cell(text="1/3", notes=("no score; one label (b, c)",))
     assert "mad" not in [column.metric for column in table.columns]
 
 

@@ -16,7 +16,7 @@ BASELINE = Path(__file__).resolve().parents[2] / "results" / "baselines" / "demo
 def record(part: str = "", score: float | None = 0.5, **changes: Any) -> Record:
     """The committed record, made a part of a semantic row; `cell__seed=1` changes a field of a field."""
     data = json.loads(records.read(BASELINE).model_dump_json())
-    metrics = data["protocol"]["fields"]["metrics"]
+    metrics = data["protocol"]["metrics"]
     undefined = {} if score is not None else dict.fromkeys(metrics, "why")
     if part:
         data["cell"] |= {"part": part, "classes": [part]}

@@ -34,7 +34,7 @@ def record(**changes: Any) -> Record:
             "fingerprint": "0" * 12,
             **changes.pop("cell", {}),
         },
-        "protocol": {"name": "common", "version": 1, "hash": "0", "fields": {**COMMON.fields()}},
+        "protocol": {"name": "common", "version": 1, "hash": "0", "rules": COMMON.rules(), "metrics": SEVEN},
         "metric_version": 1,
         "config": {"steps": 10},
         "changed": (),
@@ -44,9 +44,9 @@ def record(**changes: Any) -> Record:
             "weights_sha256": "0",
             "blocks": (),
             "position": "timm",
-            "input_size": 1,
             "grid": (1, 1),
         },
+        "input_size": 1,
         "scores": scores,
         "mean": dict.fromkeys(SEVEN, 0.5),
         "environment": {
@@ -158,12 +158,11 @@ def test_footnotes_name_changes_and_lost_masks() -> None:
 def test_variants_of_a_metric_keep_their_name() -> None:
     metrics = ("pixel/aupro@0.3:grid200", "pixel/aupro@0.05")
     scores = {"bottle": ClassScores(values=dict.fromkeys(metrics, 0.5))}
-    fields = {**COMMON.fields(), "metrics": metrics}
     made = record(
         classes=("bottle",),
         scores=scores,
         mean=dict.fromkeys(metrics, 0.5),
-        protocol={"name": "p", "version": 1, "hash": "0", "fields": fields},
+        protocol={"name": "p", "version": 1, "hash": "0", "rules": COMMON.rules(), "metrics": metrics},
     )
     assert rows(made)["class"] == ["AUPRO:grid200", "pixel/aupro@0.05"]
 

@@ -172,7 +172,7 @@ def _shot(
 
 def uncropped(anomaly: npt.NDArray[np.float32], size: tuple[int, int], record: Record) -> npt.NDArray[np.float32]:
     """Return a map laid over the whole image of `size` (width, height): float32 [h, w], NaN where the crop cut away."""
-    protocol, kept = protocol_of(record), record.encoder.input_size
+    protocol, kept = protocol_of(record), record.input_size
     resized = protocol.resize_for(kept)
     start = round((resized - kept) / 2.0)
     left, right = (round(size[0] * edge / resized) for edge in (start, start + kept))

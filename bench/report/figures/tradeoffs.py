@@ -62,8 +62,8 @@ def scaling(chosen: Sequence[Series], dataset: str) -> Figure:
     for one in chosen:
         head, score = one.entry(dataset).head, one.line.cell(dataset, "", metric).value
         if score is not None:
-            key = (one.line.name, head.encoder.name)
-            lines.setdefault(key, []).append((head.encoder.input_size, score))
+            key = (one.line.name, head.encoder_id[0])
+            lines.setdefault(key, []).append((head.input_size, score))
     methods = {method for method, _ in lines}
     varied = [
         method

@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-BASELINES = Path(__file__).resolve().parents[3] / "results" / "baselines"
-
 
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -162,12 +160,3 @@ def test_a_damaged_table_of_image_scores_is_said(warm: Any, sweep: Callable, tmp
         except Lacking:
             flipped += 1
     assert flipped, "no flipped bit was noticed"
-
-
-def test_records_of_before_there_were_checksums_are_read() -> None:
-    from bench.store import record as records
-
-    old = [path for path in sorted(BASELINES.glob("*.json")) if "sha256" not in json.loads(path.read_text())]
-    if not old:
-        pytest.skip("every baseline was recorded with a checksum")
-    assert all(records.read(path).status == "done" for path in old)
