@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,18 @@ def kept() -> list[Kept]:
     return found
 
 
-def clear(names: tuple[str, ...]) -> int:
-    """Remove some kinds and return the bytes freed. Links are removed, what they point to is not.
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """What came of a removal."""
+
+    bytes: int
+    """Freed."""
+    busy: tuple[str, ...]
+    """Kinds of which something is left, which another process has put there since."""
+
+
+def clear(names: tuple[str, ...]) -> Cleared:
+    """Remove some kinds. Links are removed, what they point to is not; a process that keeps things meanwhile may.
 
     Raises:
         UsageError: unknown kind.
@@ -52,17 +63,41 @@ def clear(names: tuple[str, ...]) -> int:
         if name not in KINDS:
             raise UsageError(f"no cache '{name}'. Known: {', '.join(KINDS)}")
     freed = 0
+    busy: dict[str, None] = {}
     for name in names:
         for path in _paths(name):
-            freed += sum(_size(file) for file in _files(path))
             try:
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+                freed += sum(_unlinked(file) for file in _files(path))
+                if not path.is_symlink():
+                    # all of them are tried
+                    left = [folder for folder, _, _ in os.walk(path, topdown=False) if not _removed(Path(folder))]
+                    busy |= dict.fromkeys([name] if left else [])
             except OSError as error:
-                raise StoreError(f"cannot remove {path}: {error.strerror or error}") from error
-    return freed
+                raise StoreError(f"cannot remove {error.filename}: {error.strerror or error}") from error
+    return Cleared(freed, tuple(busy))
+
+
+def _unlinked(file: Path) -> int:
+    """Remove a file and return its size; 0 where another process was faster."""
+    size = _size(file)
+    try:
+        file.unlink()
+    except FileNotFoundError:
+        return 0
+    return size
+
+
+def _removed(folder: Path) -> bool:
+    """Remove a folder, unless it is no longer empty; then False."""
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 def _paths(name: str) -> Iterator[Path]:
@@ -72,10 +107,15 @@ def _paths(name: str) -> Iterator[Path]:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir() and not path.is_symlink():
-        yield from (file for file in path.rglob("*") if file.is_symlink() or file.is_file())
-    else:
+    if path.is_symlink() or not path.is_dir():
         yield path
+        return
+    # not rglob, which stumbles over a folder that another process removes
+    for folder, inner, names in os.walk(path):
+        for name in (*names, *inner):
+            entry = Path(folder, name)
+            if entry.is_symlink() or name in names:
+                yield entry
 
 
 def _size(path: Path) -> int:

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from bench.cli.echo import echo
 from bench.errors import UsageError
 
 
@@ -21,7 +22,7 @@ def show() -> None:
     from bench.doctor import size
     from bench.loading import cache_dir
 
-    click.echo(f"{cache_dir()}")
+    echo(f"{cache_dir()}")
     for one in kept():
         click.echo(f"{one.name:9} {size(one.bytes):>10}  {one.what}")
 
@@ -30,7 +31,7 @@ def show() -> None:
 @click.argument("kinds", nargs=-1, metavar="[KIND]..")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clear(kinds: tuple[str, ...], yes: bool) -> int:
-    """Remove some kinds, or all: pixels, features, hashes, kernels, demo.
+    """Remove some kinds, or all: pixels, features, hashes, kernels, fonts, cells, demo.
 
     Only these are removed from the cache folder. Records, checkpoints and downloaded weights lie elsewhere and stay.
     """
@@ -44,5 +45,8 @@ def clear(kinds: tuple[str, ...], yes: bool) -> int:
         if not sys.stdin.isatty():
             raise UsageError("nobody is there to ask. Expected --yes")
         click.confirm(f"Remove {', '.join(chosen)} from {cache_dir()}?", abort=True)
-    click.echo(f"freed {size(remove(chosen))} in {cache_dir()}")
+    done = remove(chosen)
+    echo(f"freed {size(done.bytes)} in {cache_dir()}")
+    for kind in done.busy:
+        echo(f"{kind}: another process is filling it, and what it has put there since stays")
     return 0

@@ -42,7 +42,7 @@ Examples:
   bench run --suite small --executor ray --address auto
 
 Finished cells are skipped; an interrupted one goes on from its checkpoint.
-Exit code: 0 all cells done, 1 a cell failed, 2 something given was wrong.
+Exit code: 0 all cells done, 1 a cell failed or is with another process still, 2 something given was wrong.
 """
 
 

@@ -166,6 +166,9 @@ class PixelCache:
                 file.write(body)
                 file.write(zlib.crc32(body).to_bytes(4, "little"))
         except StoreError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                # its folder was removed at this moment by bench cache clear; the next one makes it again
+                return
             # the cache only saves time: without room or permission the run goes on decoding
             self._writable = False
             self._say(f"decoded images are not kept (the folder is BENCH_CACHE); going on without: {error}")

@@ -45,7 +45,8 @@ def vouch(folder: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (file for file in sorted(folder.iterdir()) if file.suffix in (".nbi", ".nbc"))
+    # glob, not iterdir: the folder may be removed by bench cache clear
+    return (file for file in sorted(folder.glob("*")) if file.suffix in (".nbi", ".nbc"))
 
 
 def _sha256(file: Path) -> str:

@@ -107,4 +107,5 @@ def mapped(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         raise StoreError(f"no room for features in {_folder()}: {error.strerror}. Use --store none") from error
     finally:
         os.close(handle)
-        Path(name).unlink()
+        # gone already where the cache was cleared at this moment
+        Path(name).unlink(missing_ok=True)

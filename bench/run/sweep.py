@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from itertools import chain
 from pathlib import Path
 
 from bench.errors import UnwritableError
@@ -11,7 +12,7 @@ from bench.run.cell import Options
 from bench.run.executors import Executor
 from bench.run.executors.here import Here
 from bench.run.history import recorded_with_other_data
-from bench.run.plan import Planned, checkpoint_of
+from bench.run.plan import Planned, checkpoint_of, look_up
 from bench.run.progress import Progress
 from bench.store.files import try_lock
 from bench.store.record import Record
@@ -25,6 +26,8 @@ def run(
     executor: Executor | None = None,
 ) -> int:
     """Run every cell that is not done and return the sweep's exit code: 0, or the highest among failed cells.
+
+    It is 1 at least where another process still has a cell, of which there is no record to show then.
 
     Args:
         planned: cells with what the results folder holds of them.
@@ -45,13 +48,26 @@ def run(
             progress.say(
                 f"the data changed since {other.name} was recorded: {item.cell.name} is another, that one stays"
             )
+    left = {item.cell.fingerprint: item for item in todo}
     # closed whatever happens: nothing runs on that nobody waits for
     with closing((executor or Here()).run(todo, options, progress)) as records:
-        for item, record in records:
+        for item, record in chain(records, _ended_since(left, options.results)):
+            left.pop(item.cell.fingerprint, None)
             if record.error is not None:
                 code = max(code, record.error.exit_code)
             finished(item, record)
+    if left:
+        which = ", ".join(item.cell.name for item in left.values())
+        progress.say(f"no record yet of {which}: another process has it. Once that is done, the same command shows it")
+        code = max(code, 1)
     return code
+
+
+def _ended_since(left: Mapping[str, Planned], results: Path) -> Iterator[tuple[Planned, Record]]:
+    """Yield the cells that were left to other processes and have been recorded by them, when first asked."""
+    for item in look_up([item.cell for item in left.values()], results):
+        if item.record is not None and item.state == "done":
+            yield item, item.record
 
 
 def _tidy(path: Path) -> None:

@@ -285,7 +285,7 @@ def test_a_part_that_another_process_holds_leaves_its_row_incomplete(
     with try_lock(path.with_suffix(".lock")) as mine:
         assert mine
         done = bench(*command)
-    assert done.returncode == 0 and "shapes A, multi, seed 0: another process" in done.stdout
+    assert done.returncode == 1 and "shapes A, multi, seed 0: another process" in done.stdout
     assert table(done.stdout, "1/4 splits") and not path.exists()
 
 

@@ -71,6 +71,41 @@ def test_a_link_in_the_cache_is_removed_and_not_followed(folder: Path, tmp_path:
     assert (tmp_path / "mine" / "data").read_text() == "precious" and not (folder / "features").exists()
 
 
+def test_what_another_process_puts_there_meanwhile_stays_and_is_no_error(
+    folder: Path, bench: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.rmdir
+
+    def writing(path: Path) -> None:
+        # a sweep decodes its next image
+        if path.name == "ab":
+            (path / "two").write_bytes(b"x")
+        real(path)
+
+    monkeypatch.setattr(Path, "rmdir", writing)
+    done = bench("cache", "clear", "--yes")
+    assert done.returncode == 0 and done.stdout.startswith("freed 3 KiB"), done.stderr
+    assert "pixels: another process is filling it" in done.stdout
+    assert {path.name for path in folder.rglob("*") if path.is_file()} == {"two", "precious.txt"}
+
+
+def test_what_another_process_removes_meanwhile_is_no_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unlink, rmdir = Path.unlink, Path.rmdir
+
+    def unlinked(path: Path) -> None:
+        unlink(path)
+        unlink(path)
+
+    def removed(path: Path) -> None:
+        rmdir(path)
+        rmdir(path)
+
+    monkeypatch.setattr(Path, "unlink", unlinked)
+    monkeypatch.setattr(Path, "rmdir", removed)
+    assert cache.clear(("pixels", "hashes", "demo")) == cache.Cleared(0, ())
+    assert not (folder / "pixels").exists()
+
+
 def test_clearing_asks_and_takes_known_kinds_only(folder: Path, bench: Callable) -> None:
     done = bench("cache", "clear")
     assert done.returncode == 2 and "--yes" in done.stderr

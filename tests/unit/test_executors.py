@@ -148,6 +148,29 @@ def test_a_sweep_that_is_left_stops_the_pool(plan: list[Planned], tmp_path: Path
     assert pool.stopped == 1 and pool.order == [0]
 
 
+def test_a_cell_left_to_another_process_is_shown_where_that_has_ended_it_and_told_where_not(
+    plan: list[Planned], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Leaving:
+        """Leaves every cell to another process, which ends the first of them meanwhile."""
+
+        devices_at_once = 1
+
+        def run(self, todo: Sequence[Planned], options: Options, progress: Any) -> Any:
+            cells.run(todo[0].cell, options, Silent())
+            yield from ()
+
+    shown, said = [], []
+    progress = Silent()
+    progress.say = said.append  # type: ignore[method-assign]
+    code = sweep.run(plan[:2], options(tmp_path), progress, lambda item, record: shown.append(record), Leaving())
+    assert code == 1 and [record.cell.seed for record in shown] == [0]
+    assert said == [
+        f"no record yet of {plan[1].cell.name}: another process has it. Once that is done, the same command shows it"
+    ]
+    assert sweep.run(plan[:1], options(tmp_path), progress, lambda item, record: None, Leaving()) == 0
+
+
 # ------------------------------------------------------------------------------------------------------- claiming
 def test_a_cell_has_one_owner(plan: list[Planned], tmp_path: Path) -> None:
     cell = plan[0].cell

@@ -225,6 +225,25 @@ def test_a_cache_that_cannot_be_written_still_gives_pixels(pictures: Path, tmp_p
     assert len(decodes) == 10
 
 
+def test_a_cache_that_is_cleared_meanwhile_loses_one_image_and_keeps_the_next(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = samples_of(pictures)
+    cache = cache_of(Pictures(pictures), samples, tmp_path)
+    real = Path.open
+
+    def cleared(path: Path, *given: str) -> object:
+        if given == ("xb",):
+            monkeypatch.setattr(Path, "open", real)
+            path.parent.rmdir()
+        return real(path, *given)
+
+    monkeypatch.setattr(Path, "open", cleared)
+    for one in samples:
+        assert np.array_equal(cache.read(one), expected(one))
+    assert len(entries(tmp_path)) == 4
+
+
 def test_a_dataset_with_its_own_reading_shares_with_no_other(pictures: Path, tmp_path: Path) -> None:
     samples = samples_of(pictures)
     plain = cache_of(Pictures(pictures), samples, tmp_path)

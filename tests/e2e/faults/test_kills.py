@@ -57,7 +57,9 @@ def test_two_sweeps_on_one_folder_run_every_cell_once(
     results = tmp_path / "shared"
     slow = {"TRIPWIRE": '{"slow_step_ms": 5}'}
     jobs = [warm.start(*sweep(results, seeds=seeds), **slow) for _ in range(2)]
-    assert [job.wait() for job in jobs] == [0, 0], [job.text for job in jobs]
+    codes = [job.wait() for job in jobs]
+    # whoever ends first may have left the last cell to the other, and says so
+    assert codes == [int("no record yet of" in job.text) for job in jobs] != [1, 1], [job.text for job in jobs]
     assert outcome(results) == want and strays(results) == []
     # a cell that is run says how long its training took
     trained = [job.text.count("  train 12/12") for job in jobs]
