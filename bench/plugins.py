@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from bench import regular
 from bench.errors import UsageError
 from bench.registry import DATASETS, METHODS, Registry
 
@@ -100,7 +101,7 @@ def _execute(path: Path) -> ModuleType:
     # a name of its own for each place and content: two files called model.py do not meet, and pixels that a dataset
     # read in its own way are not taken for those of its next version
     try:
-        content = path.read_bytes()
+        content = regular.read_bytes(path)
     except OSError as error:
         raise UsageError(f"{OPTION} {path}: cannot be read ({error.strerror}). Expected a Python file") from error
     digest = hashlib.sha256(str(path.resolve()).encode(errors="backslashreplace") + b"\0" + content).hexdigest()

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from pathlib import Path
 from typing import Literal, cast
 
+from bench import regular
 from bench.api import Finding, Sample
 from bench.errors import DatasetError
 
@@ -28,11 +30,11 @@ class CsvDataset(TreeDataset):
     @classmethod
     def is_at(cls, folder: Path) -> bool:
         """Whether the folder holds the split file or class folders."""
-        return (folder / SPLIT_FILE).is_file() or super().is_at(folder)
+        return is_listed(folder) or super().is_at(folder)
 
     def inspect(self) -> tuple[tuple[Sample, ...], tuple[Finding, ...]]:
         """Return what can be read and all that is wrong with the files; never raises over their content."""
-        if not (self.root / SPLIT_FILE).is_file():
+        if not is_listed(self.root):
             return super().inspect()
         groups, findings = read_split(self.root, self.card.classes)
         samples: list[Sample] = []
@@ -48,6 +50,11 @@ class CsvDataset(TreeDataset):
             text = f"{SPLIT_FILE}: no image of {', '.join(absent) or 'any class'} is here. Expected those it names"
             findings.append(Finding("", "layout", SPLIT_FILE.as_posix(), text))
         return tuple(samples), tuple(findings)
+
+
+def is_listed(folder: Path) -> bool:
+    """Whether the split file is there: one that cannot be read is a defect, and no tree is read in its place."""
+    return os.path.lexists(folder / SPLIT_FILE)
 
 
 def read_split(root: Path, classes: tuple[str, ...]) -> tuple[dict[str, list[Entry]], list[Finding]]:
@@ -68,7 +75,7 @@ def read_split(root: Path, classes: tuple[str, ...]) -> tuple[dict[str, list[Ent
         findings.append(Finding("", "layout", where, f"{where}: {error}"))
 
     try:
-        text = (root / SPLIT_FILE).read_bytes().decode("utf-8-sig")
+        text = regular.read_bytes(root / SPLIT_FILE).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         find(source, f"byte {error.start} is not UTF-8. Expected a CSV file with the columns {', '.join(COLUMNS)}")
         return groups, findings

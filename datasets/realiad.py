@@ -20,6 +20,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bench import regular
 from bench.api import Card, Counts, Finding, Sample
 from bench.errors import DatasetError
 
@@ -151,7 +152,7 @@ def _entries(root: Path, cls: str) -> Iterator[Entry | Finding]:
 
 def _read(path: Path, source: str) -> _Split:
     try:
-        return _Split.model_validate_json(path.read_bytes())
+        return _Split.model_validate_json(regular.read_bytes(path))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "the file"

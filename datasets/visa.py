@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.api import Card, Counts, Download, Finding, Sample
 
 from ._base import subfolders
-from ._split_csv import SPLIT_FILE, CsvDataset
+from ._split_csv import SPLIT_FILE, CsvDataset, is_listed
 
 _COUNTS = {
     "pcb1": Counts(904, 100, 100),
@@ -88,7 +88,7 @@ class VisA(CsvDataset):
 
     def inspect(self) -> tuple[tuple[Sample, ...], tuple[Finding, ...]]:
         """Return what can be read and all that is wrong with the files; never raises over their content."""
-        if not (self.root / SPLIT_FILE).is_file() and (found := _official(self.root, self.card.classes)):
+        if not is_listed(self.root) and (found := _official(self.root, self.card.classes)):
             text = f"no {SPLIT_FILE} beside the class folders {', '.join(found)}. Expected it, as distributed"
             return (), (Finding("", "layout", SPLIT_FILE.as_posix(), text),)
         samples, findings = super().inspect()

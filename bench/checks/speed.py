@@ -12,6 +12,7 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
+from bench import regular
 from bench.checks.verdicts import Checked, Finding, Verdict
 from bench.errors import StoreError
 from bench.store.files import atomic
@@ -82,7 +83,7 @@ def write(current: Path, folder: Path) -> Path:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(regular.read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} is no readable run of pytest-benchmark: {error}. {_HOW}") from error
     if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list):

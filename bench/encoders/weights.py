@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from bench import regular
 from bench.encoders import catalog
 from bench.errors import WeightsError
 
@@ -62,14 +63,18 @@ def hub_trouble(name: str) -> str | None:
 
 
 def fingerprint(path: Path) -> str:
-    """Return the file's sha256, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the file's sha256, 64 hex digits. Raises WeightsError where it cannot be read."""
+    try:
+        with regular.opened(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"cannot read weights {path}: {error.strerror}. Expected a safetensors file") from error
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
     """Return the file's tensors, floating ones as float32. Raises WeightsError for anything but safetensors."""
     try:
+        regular.check(path)
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal
 
+from bench import regular
 from bench.errors import DatasetError
 
 MAX_RATIO = 20
@@ -96,7 +97,7 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
 
 
 def _tar(archive: Path, limit: int) -> Iterator[_Member]:
-    with archive.open("rb") as raw:
+    with regular.opened(archive) as raw:
         zipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         plain: IO[bytes] = gzip.GzipFile(fileobj=raw) if zipped else raw  # type: ignore[assignment]
@@ -117,7 +118,7 @@ def _tar_kind(member: tarfile.TarInfo) -> str:
 
 
 def _zip(archive: Path) -> Iterator[_Member]:
-    with zipfile.ZipFile(archive) as content:
+    with regular.opened(archive) as raw, zipfile.ZipFile(raw) as content:
         for info in content.infolist():
             mode = stat.S_IFMT(info.external_attr >> 16)
             plain = mode in (0, stat.S_IFREG, stat.S_IFDIR)

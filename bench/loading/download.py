@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from bench import regular
 from bench.api import Download
 from bench.errors import BenchError, DatasetError
 from bench.loading.hashes import sha256
@@ -48,6 +49,9 @@ def fetch(download: Download, target: Path, progress: Progress) -> str:
     with try_lock(target.with_name(f".{target.name}.lock")) as mine:
         if not mine:
             raise DatasetError(f"{target} is being downloaded by another process. Wait for it to end")
+        for own in (part, _note_of(part)):
+            if own.exists() and not own.is_file():
+                raise DatasetError(f"{own} is in the way: no regular file. Move it elsewhere")
         _Transfer(download, part).run(progress)
         digest = sha256(part)
         if download.sha256 and digest != download.sha256:
@@ -140,7 +144,7 @@ class _Transfer:
     def _begun(self) -> tuple[int, str]:
         """Return how many bytes are there and of which version; 0 where that version is unknown."""
         try:
-            note = json.loads(_note_of(self.part).read_text(encoding="utf-8"))
+            note = json.loads(regular.read_text(_note_of(self.part)))
             version = note["version"] if note["url"] == self.download.url else ""
         except (OSError, ValueError, KeyError, TypeError):
             version = ""

@@ -17,6 +17,7 @@ from contextlib import closing, suppress
 from os import cpu_count
 from pathlib import Path
 
+from bench import regular
 from bench.errors import DatasetError
 from bench.loading import cache_dir
 
@@ -25,7 +26,7 @@ SETTLED_SECONDS = 2.0
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of the file's bytes in hex, read in full."""
-    with path.open("rb") as file:
+    with regular.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -110,6 +111,7 @@ def _opened(key: str, sealed: object) -> str:
 def _key(path: Path) -> str:
     try:
         stat = path.stat()
+        regular.require(stat, path)
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror}. Check with: bench data verify") from error
     # !a: SQLite takes no names that are not UTF-8

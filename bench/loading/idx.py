@@ -18,6 +18,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from bench import regular
 from bench.errors import DatasetError
 
 MAX_BYTES = 2**30
@@ -68,7 +69,7 @@ def _header(file: IO[bytes], path: Path) -> tuple[int, ...]:
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
-        with path.open("rb") as raw:
+        with regular.opened(path) as raw:
             zipped = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             if not zipped:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from bench import regular
 from bench.errors import DatasetError
 
 MAX_PIXELS = 89_478_485
@@ -90,7 +91,7 @@ def to_pixels(image: Image.Image, resize: int, crop: int) -> npt.NDArray[np.uint
 def opened(path: Path) -> Iterator[Image.Image]:
     """Open an image file, turning whatever goes wrong inside the block into a DatasetError that names the file."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with regular.opened(path) as file, Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DatasetError(_too_large(path, f"{image.width}x{image.height}"))
             yield image

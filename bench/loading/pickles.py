@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench import regular
 from bench.errors import DatasetError
 
 MAX_BYTES = 512 * 2**20
@@ -36,7 +37,7 @@ def read_plain(path: Path) -> Any:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DatasetError(f"{path}: {path.stat().st_size:,} bytes, refused. Expected at most {MAX_BYTES:,}")
-        content = path.read_bytes()
+        content = regular.read_bytes(path)
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror}. Expected a pickle. {_CHECK}") from error
     if not content:

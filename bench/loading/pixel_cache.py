@@ -23,6 +23,7 @@ import numpy.typing as npt
 import PIL
 from PIL import Image
 
+from bench import regular
 from bench.api import Dataset, Sample
 from bench.errors import StoreError
 from bench.loading import cache_dir
@@ -146,7 +147,7 @@ class PixelCache:
 
     def _load(self, path: Path) -> Pixels | None:
         try:
-            with path.open("rb") as file:
+            with regular.opened(path) as file:
                 # one byte more than there should be shows a longer file without reading it
                 data = file.read(self._length() + 1)
         except OSError:

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from bench import regular
 from bench.api import Sample
 from bench.errors import UsageError
 from bench.loading.hashes import sha256
@@ -90,7 +91,7 @@ class MapFile:
         try:
             if self.path.suffix.lower() == ".npz":
                 return _from_npz(self.path, self.key)
-            with self.path.open("rb") as file:
+            with regular.opened(self.path) as file:
                 return _array(file, self.title)
         except Exception as error:
             # zipfile, zlib, lzma, tokenize and NumPy's header parser raise a dozen kinds on bad bytes
@@ -133,7 +134,7 @@ def read_scores(path: Path) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with regular.opened_text(path, encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file, strict=True)
             if not {"id", "score"} <= set(table.fieldnames or ()):
                 raise UsageError(f"{path}: columns {table.fieldnames}. Expected a header with id and score")
@@ -193,7 +194,7 @@ def content(maps: Iterable[MapFile]) -> dict[Path, str]:
 
 def _keys(path: Path) -> list[str]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with regular.opened(path) as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()
     except Exception as error:  # as above
         raise UsageError(f"{path}: no readable npz ({error}). Expected a map for each image, by its id") from error
@@ -208,7 +209,7 @@ def _keys(path: Path) -> list[str]:
 
 
 def _from_npz(path: Path, key: str) -> npt.NDArray[Any]:
-    with zipfile.ZipFile(path) as archive:
+    with regular.opened(path) as whole, zipfile.ZipFile(whole) as archive:
         names = archive.namelist()
         if not key and len(names) != 1:
             raise ValueError(f"{len(names)} arrays, expected one")

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench import regular
 from bench.errors import StoreError
 from bench.store.files import atomic
 
@@ -21,7 +22,7 @@ def discard_damaged(folder: Path) -> None:
     """
     for listed in sorted(folder.glob(f"*/{LIST}")):
         try:
-            known = json.loads(listed.read_text(encoding="utf-8"))
+            known = json.loads(regular.read_text(listed))
         except (OSError, ValueError):
             known = {}
         for file in _files(listed.parent):
@@ -37,7 +38,7 @@ def vouch(folder: Path) -> None:
         listed = place / LIST
         text = json.dumps({file.name: _sha256(file) for file in _files(place)}, indent=1)
         try:
-            if not listed.is_file() or listed.read_text(encoding="utf-8") != text:
+            if not listed.is_file() or regular.read_text(listed) != text:
                 with atomic(listed, durable=False) as out:
                     out.write(text.encode())
         except (OSError, ValueError, StoreError):
@@ -51,6 +52,6 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _sha256(file: Path) -> str:
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return hashlib.sha256(regular.read_bytes(file)).hexdigest()
     except OSError:  # another process took it away
         return ""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
+from bench import regular
 from bench.errors import BenchError
 from bench.protocol import Protocol
 from bench.stats import Images
@@ -89,6 +90,7 @@ class Evidence:
         if not path.is_file():
             raise Lacking(f"{record.cell.method} left no anomaly maps of {cls}: it may score images alone")
         try:
+            regular.check(path)
             maps: npt.NDArray[np.float32] = np.load(path, mmap_mode="r")
         except Exception as error:  # NumPy's reader of headers raises a dozen kinds on bad bytes
             raise Lacking(f"{path.name} cannot be read: {error}") from error
@@ -170,6 +172,7 @@ def _read_images(path: Path) -> dict[str, Images]:
     import pyarrow.parquet as pq
 
     try:
+        regular.check(path)
         found = pq.read_table(path, columns=list(_COLUMNS), page_checksum_verification=True).select(list(_COLUMNS))
         table = found.cast(pa.schema(_COLUMNS.items())).to_pydict()
     except (OSError, ValueError, pa.ArrowException, KeyError) as error:

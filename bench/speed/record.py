@@ -13,8 +13,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bench import regular
 from bench.errors import StoreError
-from bench.store.files import atomic, file_name, read_bytes
+from bench.store.files import atomic, file_name
 from bench.store.folder import SPEED
 from bench.store.record import MOST_BYTES, Environment, Text
 
@@ -225,7 +226,7 @@ def read(path: Path) -> SpeedRecord:
         StoreError: no JSON, another schema version, or fields that do not fit it.
     """
     try:
-        data = json.loads(read_bytes(path, MOST_BYTES))
+        data = json.loads(regular.read_bytes(path, MOST_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} is no readable speed record: {error}. Make one with: bench speed") from error
     version = data.get("speed_schema") if isinstance(data, dict) else None
@@ -245,7 +246,7 @@ def read(path: Path) -> SpeedRecord:
 def is_record(path: Path) -> bool:
     """Return whether a file looks like a speed record."""
     try:
-        return b'"speed_schema"' in read_bytes(path, MOST_BYTES)
+        return b'"speed_schema"' in regular.read_bytes(path, MOST_BYTES)
     except (OSError, ValueError):
         return False
 

@@ -10,6 +10,7 @@ from typing import IO, Any, cast
 
 import torch
 
+from bench import regular
 from bench.errors import StoreError
 from bench.store.files import atomic
 
@@ -49,7 +50,7 @@ def read(path: Path) -> dict[str, Any] | None:
         StoreError: the file is not what was written: cut off, changed since, or made by something else.
     """
     try:
-        with path.open("rb") as file:
+        with regular.opened(path) as file:
             size = path.stat().st_size - _DIGEST_BYTES
             if size < 0 or _sha256(file, size) != file.read():
                 raise StoreError(f"checkpoint {path.name} is damaged: its content does not fit its SHA-256")

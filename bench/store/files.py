@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import os
 import secrets
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -57,23 +56,6 @@ def _unwritable(path: Path, error: OSError) -> UnwritableError:
     return UnwritableError(f"cannot write {path}: {error.strerror or error}. {advice}")
 
 
-def read_bytes(path: Path, most: int) -> bytes:
-    """Return the content of a regular file of at most `most` bytes, whose size is looked at before any is read.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is something else than a regular file, such as a pipe or a device; or it is longer.
-    """
-    # a pipe without a writer would be waited for
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            raise ValueError("it is no regular file")
-        if facts.st_size > most:
-            raise ValueError(f"it has {facts.st_size:,} bytes, expected at most {most:,}")
-        return file.read(most)
-
-
 def file_name(text: str) -> str:
     """Return `text` as part of a file's name, at most 160 bytes: what a name should not hold is spelt as %XX.
 
@@ -107,7 +89,10 @@ def try_lock(path: Path) -> Iterator[bool]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab")
+        # not waited for, should somebody have put a pipe there
+        file = os.fdopen(
+            os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666), "ab"
+        )
     except OSError as error:
         raise _unwritable(path, error) from error
     with file:

@@ -17,9 +17,10 @@ from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from bench import regular
 from bench.errors import StoreError
 from bench.store import migrate
-from bench.store.files import atomic, file_name, read_bytes
+from bench.store.files import atomic, file_name
 
 SCHEMA_VERSION = 2
 MOST_BYTES = 16 << 20
@@ -343,7 +344,7 @@ def read(path: Path) -> Record:
             does not fit the fields, or fields that do not fit the schema.
     """
     try:
-        text = read_bytes(path, MOST_BYTES).decode()
+        text = regular.read_bytes(path, MOST_BYTES).decode()
         data = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} is no readable record: {error}. Delete it and run the cell again") from error

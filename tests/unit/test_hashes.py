@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sqlite3
@@ -142,14 +143,28 @@ def test_a_cache_folder_that_cannot_be_made_costs_no_result(tmp_path: Path, monk
     assert content_hashes([path]) == {path: sha(b"content 0")}
 
 
-def test_what_was_read_before_an_error_is_kept(tmp_path: Path, cache: Path, reads: list[Path]) -> None:
-    first, second = files(tmp_path, 2)
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    with pytest.raises(DatasetError, match=r"folder cannot be read: Is a directory.*bench data verify"):
-        content_hashes([first, folder, second])
+def test_what_was_read_before_an_error_is_kept(
+    tmp_path: Path, cache: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, broken, second = files(tmp_path, 3)
+    counted = hashes.sha256
+
+    def failing(path: Path) -> str:
+        if path == broken:
+            raise OSError(errno.EIO, "Input/output error")
+        return counted(path)
+
+    monkeypatch.setattr(hashes, "sha256", failing)
+    with pytest.raises(DatasetError, match=r"cannot be read: Input/output error.*bench data verify"):
+        content_hashes([first, broken, second])
     reads.clear()
     content_hashes([first])
+    assert not reads
+
+
+def test_a_folder_is_refused_before_anything_is_read(tmp_path: Path, cache: Path, reads: list[Path]) -> None:
+    with pytest.raises(DatasetError, match=r"cannot be read: Is a directory.*bench data verify"):
+        content_hashes([*files(tmp_path), tmp_path])
     assert not reads
 
 

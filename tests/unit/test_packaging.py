@@ -168,7 +168,7 @@ def test_bench_never_names_a_method_or_dataset() -> None:
 
 
 def test_methods_and_datasets_see_only_what_plug_ins_may() -> None:
-    allowed = ("api", "encoders", "errors", "loading", "names", "protocol")
+    allowed = ("api", "encoders", "errors", "loading", "names", "protocol", "regular")
     # the demo's reader makes what it reads
     more = {REPO / "datasets/demo.py": ("demo",)}
     for path in sources():

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench import regular
 from bench.errors import StoreError, WeightsError
 from bench.loading import cache_dir
 from bench.run.executors.parcel import Parcel, set_threads
@@ -110,7 +111,7 @@ def _weights(cell: Cell) -> Path:
 def _beside(path: Path) -> dict[str, bytes]:
     """Return the predictions and maps that belong to a record."""
     files = [path.with_suffix(".parquet"), *sorted(path.with_suffix(".maps").glob("*.npy"))]
-    return {str(file.relative_to(path.parent)): file.read_bytes() for file in files if file.is_file()}
+    return {str(file.relative_to(path.parent)): regular.read_bytes(file) for file in files if file.is_file()}
 
 
 def _remove(path: Path) -> None:
