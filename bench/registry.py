@@ -99,14 +99,17 @@ class Registry(Generic[T]):
         return loaded
 
     def summary(self, name: str) -> str:
-        """Return the first line of the module's docstring, importing neither the module nor the package around it."""
+        """Return the first line of the module's docstring, as `docstring` does."""
+        return self.docstring(name).partition("\n")[0]
+
+    def docstring(self, name: str) -> str:
+        """Return the module's docstring, importing neither the module nor the package around it."""
         module, _ = self._target(name)
         try:
             source = Path(_origin(module)).read_text(encoding="utf-8")
-            docstring = ast.get_docstring(ast.parse(source)) or ""
+            return ast.get_docstring(ast.parse(source)) or ""
         except (ImportError, OSError, SyntaxError, ValueError):
             return f"(not importable: {module})"
-        return docstring.partition("\n")[0]
 
     def _target(self, name: str) -> tuple[str, str]:
         """Return module and attribute; an entry point may ask for extras in brackets behind them."""

@@ -2,7 +2,8 @@
 
 The checks are in bench.published.proofs. What the papers themselves print wrongly or differently is listed in
 exceptions.toml with its reason and its exact number; a finding that is not listed there fails, and so does an entry
-that matches more or fewer findings than it says.
+that matches more or fewer findings than it says. Where it is known what was meant, corrections.toml has it. The papers'
+and methods' addresses are proved by their form and against one another, without a network.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.published.corrections import corrections
 from bench.published.proofs import Finding, Tables, every
 from bench.published.read import FOLDER, files, papers, read
 
@@ -101,6 +103,9 @@ def lines(report: Report) -> Iterator[str]:
     yield "held: " + ", ".join(f"{name} {count}" for name, count in report.held.items())
     for entry, count in report.known.items():
         yield f"known, {count}x {entry}: {entry.reason}"
+    for correction in corrections():
+        used = f"{correction.value} is used" if correction.value else "not used"
+        yield f"corrected, {correction.count}x {correction}: {correction.reason}; {used}"
     yield from (f"FAILED {failure}" for failure in report.failures)
     yield f"{sum(report.numbers.values())} numbers, {sum(report.known.values())} known exceptions, " + (
         f"{len(report.failures)} failures" if report.failures else "no failure"

@@ -6,9 +6,10 @@ is compared with. What lies within both is agreement; everything else is a findi
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import pairwise
 from math import prod
@@ -16,7 +17,10 @@ from math import prod
 from bench.errors import UsageError
 from bench.metrics.ids import parse
 from bench.protocol import SEVEN
+from bench.published.corrections import corrections
 from bench.published.read import MEAN, Paper, Score, method_names, protocols
+from bench.published.references import ARXIV, arxiv_faults, references
+from bench.registry import METHODS
 from bench.run.settings import SETTINGS
 
 MAD = "mad"
@@ -145,7 +149,7 @@ def shape(tables: Tables, papers: dict[str, Paper]) -> Iterator[Finding]:
 
 
 def means(tables: Tables) -> Iterator[Finding]:
-    """A printed mean is the mean of its classes, half-splits or seeds."""
+    """A printed mean is the mean of its classes, half-splits or seeds; one that was corrected is so for certain."""
     for found in tables.by_table.values():
         classes: dict[tuple[str, ...], list[Score]] = defaultdict(list)
         seeds: dict[tuple[str, ...], list[Score]] = defaultdict(list)
@@ -156,7 +160,10 @@ def means(tables: Tables) -> Iterator[Finding]:
                 seeds[score.method, score.dataset, score.metric].append(score)
         for score in found:
             if score.cls == MEAN and (parts := classes[_line(score)]):
-                yield from tables.compare("means", f"its {len(parts)} classes or splits", score, parts)
+                name = f"its {len(parts)} classes or splits"
+                yield from tables.compare("means", name, score, parts)
+                if score.correction is not None and score.used:
+                    yield from tables.compare("corrections", name, replace(score, value=score.used), parts)
             if score.variant == SEEDS_MEAN:
                 parts = seeds[score.method, score.dataset, score.metric]
                 yield from tables.compare("means", f"its {len(parts)} seeds", score, parts)
@@ -213,6 +220,56 @@ def doubts(tables: Tables) -> Iterator[Finding]:
             yield Finding("print", f"{spot(score)}: {score.value}, {score.note}", (score,))
 
 
+def corrected(tables: Tables) -> Iterator[Finding]:
+    """Each correction is about as many printed numbers as it says, and changes them."""
+    for correction in corrections():
+        about = tuple(score for score in tables.rows() if correction.names(score))
+        changed = all(score.value != score.used for score in about)
+        if len(about) == correction.count and changed:
+            tables.held["corrections"] += 1
+        else:
+            what = f"is about {len(about)} numbers, expected {correction.count}" if changed else "changes nothing"
+            yield Finding("corrections", f"'{correction}' {what}", about)
+
+
+def addresses(tables: Tables, papers: dict[str, Paper]) -> Iterator[Finding]:
+    """Every method has a reference of well-formed key and addresses, with which papers and the methods' files agree.
+
+    Each number stands in two places, so that one that was mistyped or mistaken for another paper's is not believed.
+    """
+    found = references()
+    for name in sorted(method_names().keys() ^ found.keys()):
+        yield Finding("addresses", f"{name} is {'not in methods.toml' if name in found else 'without a reference'}")
+    for kind in ("key", "arxiv", "doi", "title"):
+        seen = Counter(getattr(reference, kind) for reference in found.values())
+        yield from (Finding("addresses", f"{kind} {one} stands twice") for one, n in seen.items() if one and n > 1)
+    for name, reference in found.items():
+        wrong = [*reference.faults()]
+        cited = _cited(name)
+        if reference.arxiv and cited and cited != reference.arxiv:
+            wrong.append(f"arXiv {reference.arxiv}, but the method's own file says {cited}")
+        tables.held["addresses"] += not wrong
+        yield from (Finding("addresses", f"reference {name}: {text}") for text in wrong)
+    for name, paper in papers.items():
+        reference = found[paper.method]
+        wrong = [*arxiv_faults(paper.arxiv, int(paper.venue.rpartition(" ")[2]))]
+        wrong += [] if paper.arxiv == reference.arxiv else [f"arXiv {paper.arxiv}, its reference {reference.arxiv}"]
+        families = [author.split()[-1] for author in paper.authors.split(", ")]
+        if families != [author.split()[-1] for author in reference.authors]:
+            wrong.append(f"authors {paper.authors}, its reference {', '.join(reference.authors)}")
+        tables.held["addresses"] += not wrong
+        yield from (Finding("addresses", f"{name}: {text}") for text in wrong)
+
+
+def _cited(method: str) -> str:
+    """Return the first arXiv number in the head of the method's own file; empty where bench has no such file."""
+    if method not in METHODS.builtin:
+        return ""
+    head = METHODS.docstring(method).partition("\n\n")[2].partition("\n\n")[0]
+    cited = re.search(rf"arXiv ({ARXIV.pattern})", head)
+    return cited[1] if cited else ""
+
+
 def every(tables: Tables, papers: dict[str, Paper]) -> Iterable[Finding]:
     """Yield the findings of all checks."""
     yield from rows(tables)
@@ -222,3 +279,5 @@ def every(tables: Tables, papers: dict[str, Paper]) -> Iterable[Finding]:
     yield from mad(tables)
     yield from agreement(tables)
     yield from doubts(tables)
+    yield from corrected(tables)
+    yield from addresses(tables, papers)

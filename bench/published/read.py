@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
+from bench.published.corrections import Correction, correction_of
 
 FOLDER = Path(__file__).parent
 DIGITS = 12
@@ -69,9 +70,28 @@ class Score:
     """What a reader of this one number has to know; empty for nearly all."""
 
     @property
+    def correction(self) -> Correction | None:
+        """Return what is used in place of the printed digits; None for nearly all."""
+        return correction_of(self)
+
+    @property
     def number(self) -> Decimal:
         """Return the printed value: percent for scores, the metric's unit for costs."""
         return Decimal(self.value.replace(",", ""))
+
+    @property
+    def used(self) -> str:
+        """Return the digits to show and compare: the printed ones unless corrected; empty where none can be used."""
+        return self.value if self.correction is None else self.correction.value
+
+    @property
+    def remark(self) -> str:
+        """Return what a reader has to know: the note, or what was printed and why something else is used."""
+        if self.correction is None:
+            doubt = "; used as printed" if self.note.startswith(("misprint:", "doubtful:")) else ""
+            return f"{self.note}{doubt}"
+        used = f"{self.used} is used here" if self.used else "compared with nothing"
+        return f"printed {self.value}; {self.correction.reason}; {used}"
 
     @property
     def is_cost(self) -> bool:
@@ -79,11 +99,12 @@ class Score:
         return self.metric.startswith("cost/")
 
     @property
-    def fraction(self) -> float:
-        """Return a score in [0, 1], as records hold it. Raises UsageError for a cost."""
-        if self.is_cost:
-            raise UsageError(f"{self.metric} of {self.method} ({self.where}) is a cost, which has no fraction")
-        return float(self.number / 100)
+    def amount(self) -> float | None:
+        """Return what is used, as records hold it: a score in [0, 1], a cost in its unit; None where none can be."""
+        if not self.used:
+            return None
+        used = Decimal(self.used.replace(",", ""))
+        return float(used if self.is_cost else used / 100)
 
     @property
     def computed_as(self) -> str:
@@ -191,12 +212,20 @@ class Table:
 class Paper:
     """A source of numbers. `absent` says what of its tables is not here, and why."""
 
+    method: str
+    """What it proposes; its reference is this one's, see bench.published.references."""
     title: str
     authors: str
     venue: str
-    url: str
+    """Where and when it appeared, as far as this version of it goes."""
+    arxiv: str
     absent: str
     tables: dict[str, Table]
+
+    @property
+    def url(self) -> str:
+        """Return the address of the preprint."""
+        return f"https://arxiv.org/abs/{self.arxiv}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class Cell:
     text: str = ""
     """Shown where there is no value: `14/15` where a mean would lack a class."""
     printed: str = ""
-    """Digits as the paper prints them (percent for scores); empty for ours."""
+    """Digits as the paper prints or means them (percent for scores); empty for ours."""
     difference: float | None = None
     """Ours minus the published value of the same method and number, in the value's unit."""
     rank: Rank = 0

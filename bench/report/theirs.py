@@ -35,16 +35,19 @@ class PrintedLine(Line):
         """Return a printed number; mAD is computed where it is not printed and all seven metrics are."""
         found = self.scores.get((dataset, cls, metric)) or self.scores.get(("", "", metric))
         if found is not None:
-            notes = (found.note,) if found.note else ()
-            number = float(found.number) if found.is_cost else found.fraction
+            notes = (found.remark,) if found.remark else ()
+            if found.amount is None:
+                return Cell(text=found.value, notes=notes, where=found.where)
             spread = float(found.std) / (1 if found.is_cost else 100) if found.std else None
-            return Cell(number, std=spread, printed=found.value, notes=notes, where=found.where)
-        seven = [self.scores.get((dataset, cls, one)) for one in SEVEN] if metric == MAD else [None]
-        known = [score.fraction for score in seven if score is not None]
-        if len(known) < len(seven):
+            return Cell(found.amount, std=spread, printed=found.used, notes=notes, where=found.where)
+        if metric != MAD:
             return Cell()
-        where = ", ".join(dict.fromkeys(score.where for score in seven if score is not None))
-        return Cell(fmean(known), where=where)
+        seven = [score for score in (self.scores.get((dataset, cls, one)) for one in SEVEN) if score is not None]
+        amounts = [score.amount for score in seven if score.amount is not None]
+        if len(amounts) < len(SEVEN):
+            return Cell()
+        remarks = tuple(dict.fromkeys(score.remark for score in seven if score.remark))
+        return Cell(fmean(amounts), notes=remarks, where=", ".join(dict.fromkeys(score.where for score in seven)))
 
     def notes(self, dataset: str, usual: Usual) -> tuple[str, ...]:
         """Return how the numbers were computed, protocol by protocol."""
@@ -122,7 +125,7 @@ def beside(methods: Iterable[str], datasets: Collection[str], setting: str) -> l
                 choices,
                 key=lambda of, choices=choices: (  # type: ignore[misc]
                     len({(score.cls, score.metric) for score in choices[of]}),
-                    of[1] != "unstated",
+                    not of[1].startswith("unstated"),
                     -order.index(of[0]),
                 ),
             )

@@ -113,12 +113,12 @@ def _of_score(score: Score) -> Number:
         "of": "cost" if score.is_cost else "mean" if score.cls == MEAN else "class",
         "class": "" if score.cls == MEAN else score.cls,
         "metric": score.computed_as or score.metric,
-        "value": float(score.number) if score.is_cost else score.fraction,
+        "value": score.amount,
         "std": float(score.std) / (1 if score.is_cost else 100) if score.std else None,
         "protocol": score.protocol,
         "paper": score.paper,
         "table": score.table,
-        "note": score.note,
+        "note": score.remark,
     }
 
 

@@ -201,7 +201,7 @@ def use_published(home: Path, content: bytes) -> None:
 
     def use() -> None:
         for score in read_published(path):
-            assert score.is_cost or np.isfinite(score.fraction)
+            assert score.amount is None or np.isfinite(score.amount)
             assert score.where and np.isfinite(float(score.std or 0))
 
     survives("published table", use, home)

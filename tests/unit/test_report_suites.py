@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,14 @@ from bench.encoders import catalog
 from bench.errors import UsageError
 from bench.published import papers
 from bench.registry import DATASETS, METHODS
+from bench.report import html, theirs
 from bench.report import suite as report
-from bench.report import theirs
+from bench.report.delimited import delimited
+from bench.report.latex import latex
+from bench.report.markdown import markdown
 from bench.report.table import Row, Table
 
+NOISELESS = {"dropout": 0.0}
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 PAPERS = [name for name in suites.names() if load_suite(name).published]
 TITLES = {"MVTec-AD": "MVTec AD"}
@@ -87,6 +92,46 @@ def test_every_suite_can_be_planned_and_every_row_of_it_is_in_the_paper(name: st
             assert all((variant.method, variant.published, setting) in printed for setting in suite.settings)
     sets = [(variant.method, sorted(variant.set.items(), key=str)) for variant in wanted]
     assert all(sets.count(one) == 1 for one in sets)
+
+
+WRITERS: dict[str, Callable[[Table], str]] = {
+    "markdown": markdown,
+    "latex": latex,
+    "csv": delimited,
+    "html": lambda table: html.page("T", [table], []),
+}
+
+
+@pytest.mark.parametrize("format_name", WRITERS)
+@pytest.mark.parametrize(
+    ("suite", "shown", "note"),
+    [
+        ("dinomaly-preprint-table4", "99.19", "printed 98.19; 99.19 by the author's word"),
+        ("dual-student-table2", "67.2", "67.2 is PatchCore on CIFAR-10; Dinomaly's table 2 prints 89.4"),
+        ("dual-student-table2", "99.3", "digit for digit GeneralAD's own ViT-L row"),
+        ("dual-student-table1", "89.7", "Recipe unstated: the paper cites Sun et al. (ICML 2022)"),
+    ],
+)
+def test_every_format_says_what_of_a_published_number_is_not_as_printed(
+    suite: str, shown: str, note: str, format_name: str
+) -> None:
+    (table,) = report.tables(suite, load_suite(suite), [])
+    text = WRITERS[format_name](table).replace("&#39;", "'")
+    assert shown in text and note in text
+
+
+def test_ours_is_compared_with_what_a_misprint_means_and_not_with_what_slipped() -> None:
+    suite = load_suite("dinomaly-preprint-table4")
+    (table,) = report.tables("s", suite, [made("dinomaly", "mvtec", {"a": 0.9926}, protocol=PAPER, config=NOISELESS)])
+    printed, ours = table.blocks[0].rows[:2]
+    assert digits(table, printed)[0] == "99.19" and ours.cells[0].difference == pytest.approx(0.9926 - 0.9919)
+    record = made("patchcore", "realiad", {"a": 0.9}, protocol=PAPER, setting="single")
+    (table,) = report.tables("s", load_suite("dual-student-table2"), [record])
+    place = [column.dataset for column in table.columns].index("realiad")
+    printed, ours = (row for row in table.blocks[0].rows if row.method == "patchcore")
+    assert table.shown(printed.cells[place], table.columns[place]) == "67.2"
+    assert printed.cells[place].value is None and ours.cells[place].difference is None
+    assert ours.cells[place].value == pytest.approx(0.9)
 
 
 def test_papers_and_tables_that_do_not_exist_are_refused() -> None:
