@@ -15,6 +15,7 @@ from typing import Literal
 from bench import cache
 from bench.errors import BenchError
 from bench.loading import cache_dir
+from bench.machine import threads
 from bench.run import host_memory
 
 State = Literal["ok", "note", "problem"]
@@ -80,6 +81,7 @@ def machine() -> Iterator[Finding]:
 
     here = environment("", "", torch.get_num_threads())
     yield Finding("processor", "ok", f"{here.cpu}, {here.cores} cores, {here.threads} threads")
+    yield from processor()
     free = host_memory.available()
     text = f"{here.memory_gib} GiB" + (f", {free / 2**30:.1f} GiB of it free" if free is not None else "")
     short = free is not None and free < LITTLE_MEMORY
@@ -95,6 +97,20 @@ def machine() -> Iterator[Finding]:
         yield Finding("device", "problem", text, "install a CUDA build of torch: https://pytorch.org/get-started")
     else:
         yield Finding("device", "ok", "cpu only")
+
+
+def processor() -> Iterator[Finding]:
+    """Look at how much of the processor this process gets, and how its threads wait for each other."""
+    if (quota := threads.cpu_quota()) is not None:
+        text = f"a control group allows {quota:g} cores' time: {threads.cores()} of the cores are counted on"
+        yield Finding("quota", "ok", text)
+    if (load := os.getloadavg()[0]) > threads.cores():
+        text = f"{load:.1f} processes want {threads.cores()} cores: estimates of time will not hold"
+        yield Finding("load", "note", text, "wait for the others, or give them less: nice, --jobs")
+    ours, set_to = threads.chosen(), threads.waiting()
+    words = ", ".join(f"{name}={value}{'' if name in ours else ' as you set it'}" for name, value in set_to.items())
+    reason = "; bench's choice, so that busy neighbours do not stall training" if ours.keys() & set_to.keys() else ""
+    yield Finding("waiting", "ok", f"{words or 'as the OpenMP runtime has it'}{reason}")
 
 
 def caches() -> Iterator[Finding]:

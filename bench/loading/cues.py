@@ -7,7 +7,6 @@ less than it seems to.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from PIL import Image
 
 from bench.api import Dataset, Sample, by_class
 from bench.errors import UsageError
+from bench.machine.threads import cores
 from bench.metrics import evaluate_class
 
 CUES = ("brightness", "contrast", "sharpness")
@@ -80,7 +80,7 @@ def cues(
         )
     total, done = sum(map(len, groups.values())), 0
     measured: list[Cue] = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, cores())) as pool:
         for cls, samples in groups.items():
             rows = []
             for row in pool.map(lambda sample: _measure(dataset, sample), samples):

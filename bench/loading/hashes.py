@@ -14,12 +14,12 @@ import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from os import cpu_count
 from pathlib import Path
 
 from bench import regular
 from bench.errors import DatasetError
 from bench.loading import cache_dir
+from bench.machine.threads import cores
 
 SETTLED_SECONDS = 2.0
 
@@ -48,7 +48,7 @@ def content_hashes(paths: Iterable[Path], advance: Callable[[int], None] = lambd
         # the key is taken before reading: a change in between gives a key that no later stat will match
         fresh: list[tuple[str, str]] = []
         try:
-            with ThreadPoolExecutor(max_workers=min(16, 2 * (cpu_count() or 1))) as pool:
+            with ThreadPoolExecutor(max_workers=min(16, 2 * cores())) as pool:
                 digests = pool.map(_read, missing)
                 try:
                     for path, digest in zip(missing, digests, strict=True):

@@ -11,7 +11,6 @@ little, while keeping Fashion-MNIST's 70,000 at 392 pixels would take 32 GB.
 from __future__ import annotations
 
 import hashlib
-import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from bench.errors import StoreError
 from bench.loading import cache_dir
 from bench.loading.hashes import check_unchanged
 from bench.loading.images import to_pixels
+from bench.machine.threads import cores
 from bench.store.files import atomic
 
 Pixels = npt.NDArray[np.uint8]
@@ -69,7 +69,7 @@ class PixelCache:
         self._say = say
         self._writable = True
         self._unchanged: set[Path] = set()
-        self._threads = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+        self._threads = ThreadPoolExecutor(max_workers=cores())
 
     def decode(self, samples: Sequence[Sample], advance: Callable[[int], None] = lambda done: None) -> None:
         """Decode every image that is not cached yet, in threads.
@@ -77,7 +77,7 @@ class PixelCache:
         Raises:
             DatasetError: an image is unreadable, or its file changed after it was hashed.
         """
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(max_workers=cores()) as pool:
             pending = pool.map(self._ensure, samples)
             try:
                 for _ in pending:

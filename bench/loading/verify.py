@@ -7,7 +7,6 @@ that cannot, the first DatasetError of `samples` becomes the one finding.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from bench.api import Counts, Dataset, Finding, Report, Sample, by_class
 from bench.errors import DatasetError
 from bench.loading.images import opened
 from bench.loading.masks import read_mask_file
+from bench.machine.threads import cores
 
 
 @runtime_checkable
@@ -61,7 +61,7 @@ def verify(
     seen = {cls: _count(found) for cls, found in by_class(samples).items()}
     findings += _check_counts(dataset, seen)
     looks: list[_Look] = []
-    pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(workers or min(8, cores()))
     try:
         for look in pool.map(lambda sample: _look(dataset, sample), samples):
             looks.append(look)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from bench.machine.threads import cores
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -15,11 +17,9 @@ _MOST = 16
 
 
 def thread_count() -> int:
-    """Return how many threads the metrics use: the cores this process may run on, at most NUMBA_NUM_THREADS and 16."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    """Return how many threads the metrics use: as many as it may keep cores busy, at most NUMBA_NUM_THREADS and 16."""
     chosen = os.environ.get("NUMBA_NUM_THREADS", "")
-    return max(1, min(cores, _MOST, int(chosen) if chosen.isdecimal() else _MOST))
+    return max(1, min(cores(), _MOST, int(chosen) if chosen.isdecimal() else _MOST))
 
 
 def each(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

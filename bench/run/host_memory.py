@@ -6,14 +6,13 @@ know of it, and whoever takes more is killed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-GROUPS = Path("/sys/fs/cgroup")
-OWN_GROUPS = Path("/proc/self/cgroup")
+from bench.machine import control_groups
+
 MACHINE = Path("/proc/meminfo")
 
-_VERSIONS = {
+_FILES = {
     1: ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
     2: ("memory.max", "memory.current", ("inactive_file", "active_file")),
 }
@@ -28,28 +27,8 @@ def available() -> int | None:
         machine = int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
-    return max(0, min([machine, *_left_by_groups()]))
-
-
-def _left_by_groups() -> Iterator[int]:
-    """Yield what each control group that this process is in leaves it, of those with a limit."""
-    try:
-        memberships = OWN_GROUPS.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in memberships:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            version, root = 2, GROUPS
-        elif "memory" in controllers.split(","):
-            version, root = 1, GROUPS / "memory"
-        else:
-            continue
-        own = root / path.lstrip("/")
-        # inside a container the path may be the host's: what is visible then is the container's own, at the root
-        for folder in (own, *own.parents):
-            if folder.is_relative_to(root) and (left := _left(folder, *_VERSIONS[version])) is not None:
-                yield left
+    limits = (_left(folder, *_FILES[version]) for version, folder in control_groups.folders("memory"))
+    return max(0, min([machine, *(left for left in limits if left is not None)]))
 
 
 def _left(folder: Path, limit: str, taken: str, cached: tuple[str, ...]) -> int | None:

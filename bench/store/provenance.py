@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import bench
+from bench.machine import threads as processor
 from bench.store.record import Environment
 
 PACKAGES = ("numpy", "pillow", "safetensors", "scikit-learn", "scipy", "timm", "torch", "torchvision")
@@ -38,11 +39,12 @@ def environment(device: str, precision: str, threads: int) -> Environment:
         commit=commit(),
         platform=f"{platform.system()} {platform.machine()}",
         cpu=_cpu(),
-        cores=_cores(),
+        cores=processor.cores(),
         memory_gib=round(pages / 2**30, 1),
         device=device,
         precision=precision,
         threads=threads,
+        waiting=processor.waiting(),
     )
 
 
@@ -59,11 +61,6 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _cores() -> int:
-    # not every system can tell which cores this process may use
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu() -> str:

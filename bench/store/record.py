@@ -238,6 +238,9 @@ class Environment(_Part):
     device: str
     precision: str
     threads: int
+    waiting: dict[str, str] = {}
+    """Variables that say how long OpenMP's threads spin for each other, see `bench.machine.threads`: they change speed,
+    and no score. Empty in records of before bench set them, and where none was set before torch was loaded."""
 
     @property
     def processor(self) -> str:

@@ -12,6 +12,7 @@ from bench import cache, doctor
 from bench.doctor import Finding
 from bench.encoders import weights
 from bench.errors import UsageError
+from bench.machine import threads
 from bench.store import record as records
 
 
@@ -125,6 +126,18 @@ def test_versions_are_compared_with_what_is_required(monkeypatch: pytest.MonkeyP
     assert about(found, "numpy").mend == "pip install 'numpy>=99.0'"
     assert about(found, "not-there-at-all").state == "problem" and about(found, "click").state == "ok"
     assert len(found) == 4
+
+
+def test_what_bench_chose_for_the_threads_is_told_apart_from_what_the_user_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (9.5, 0.0, 0.0))
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    monkeypatch.setattr(threads, "cpu_quota", lambda: 1.5)
+    for name, value in {threads.CHOSEN: "GOMP_SPINCOUNT=4000", "GOMP_SPINCOUNT": "4000", "KMP_BLOCKTIME": "7"}.items():
+        monkeypatch.setenv(name, value)
+    found = list(doctor.processor())
+    assert about(found, "quota").text == "a control group allows 1.5 cores' time: 2 of the cores are counted on"
+    assert about(found, "load").state == "note" and about(found, "load").text.startswith("9.5 processes want 2 cores")
+    assert about(found, "waiting").text.startswith("GOMP_SPINCOUNT=4000, KMP_BLOCKTIME=7 as you set it; bench's choice")
 
 
 def test_broken_records_and_interrupted_runs_are_found(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.machine import control_groups
 from bench.run import host_memory
 
 GIB = 2**30
@@ -21,13 +22,14 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
     """A machine with 16 GiB available and this process in the given groups."""
 
     def make(*memberships: str) -> Callable[..., None]:
-        for name in ("GROUPS", "OWN_GROUPS", "MACHINE"):
-            monkeypatch.setattr(host_memory, name, tmp_path / name)
+        monkeypatch.setattr(host_memory, "MACHINE", tmp_path / "MACHINE")
+        for name in ("MOUNTED", "MEMBERSHIPS"):
+            monkeypatch.setattr(control_groups, name, tmp_path / name)
         (tmp_path / "MACHINE").write_text(f"MemTotal: 1 kB\nMemAvailable:   {16 * 2**20} kB\nHugePages_Total: 0\n")
-        (tmp_path / "OWN_GROUPS").write_text("".join(f"{line}\n" for line in memberships))
+        (tmp_path / "MEMBERSHIPS").write_text("".join(f"{line}\n" for line in memberships))
 
         def group(path: str, version: int, limit: str | int, used: int = 0, cached: int = 0) -> None:
-            folder = tmp_path / "GROUPS" / path
+            folder = tmp_path / "MOUNTED" / path
             folder.mkdir(parents=True, exist_ok=True)
             limit_file, used_file, inactive, active = FILES[version]
             (folder / limit_file).write_text(f"{limit}\n")
@@ -75,7 +77,7 @@ def test_what_cannot_be_read_limits_nothing(machine: Callable, tmp_path: Path) -
     group = machine("0::/job")
     group("job", 2, "much")
     assert host_memory.available() == 16 * GIB
-    (tmp_path / "OWN_GROUPS").unlink()
+    (tmp_path / "MEMBERSHIPS").unlink()
     assert host_memory.available() == 16 * GIB
     (tmp_path / "MACHINE").unlink()
     assert host_memory.available() is None

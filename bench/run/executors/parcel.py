@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import plugins
+from bench.machine import threads
 
 if TYPE_CHECKING:
     from bench.run.cell import Options
@@ -47,8 +47,7 @@ class Parcel:
 def set_threads(count: int) -> None:
     """Give this process `count` threads for torch and for the metrics; to be called before torch is loaded."""
     # what the user set himself is meant for each process
-    os.environ.setdefault("OMP_NUM_THREADS", str(count))
-    os.environ.setdefault("NUMBA_NUM_THREADS", str(count))
+    threads.choose({threads.COUNT: str(count), "NUMBA_NUM_THREADS": str(count)})
     import torch
 
     torch.set_num_threads(count)

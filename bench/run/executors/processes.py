@@ -7,7 +7,6 @@ time. CPU threads are shared fairly: cores // workers each, unless OMP_NUM_THREA
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import time
 from collections.abc import Generator, Sequence
@@ -18,6 +17,7 @@ from multiprocessing import connection
 import torch
 
 from bench.errors import BenchError
+from bench.machine import threads
 from bench.run.cell import Options
 from bench.run.executors import Executor, worker
 from bench.run.executors.dispatch import Died, Outcome, dispatch
@@ -58,19 +58,18 @@ class Processes(Executor):
         yield from dispatch(_Crew(self._places(min(self.jobs, len(todo))), options, progress), todo, options, progress)
 
     def _places(self, count: int) -> list[Place]:
-        threads = _threads(max(1, count))
+        each = _threads(max(1, count))
         if not self.devices:
-            return [Place(threads, machine=count)] * count
+            return [Place(each, machine=count)] * count
         devices = [self.devices[number % len(self.devices)] for number in range(count)]
-        return [Place(threads, count, device, devices.count(device)) for device in devices]
+        return [Place(each, count, device, devices.count(device)) for device in devices]
 
 
 def _threads(workers: int) -> int:
-    given = os.environ.get("OMP_NUM_THREADS", "")
+    given = threads.given(threads.COUNT) or ""
     if given.isdecimal() and int(given):
         return int(given)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // workers)
+    return max(1, threads.cores() // workers)
 
 
 class _Crew:
