@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -165,8 +165,9 @@ class MethodConfig(BaseModel):
     input_size: int | None
     """Side of the square network input in pixels; None lets the method choose for its encoder."""
     batch_size: int
-    steps: int
-    """Training iterations; 0 for methods that train nothing."""
+    steps: int | None
+    """Training iterations; 0 for methods that train nothing, None where they follow from the number of training images.
+    See `Method.steps`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +243,23 @@ class Method(ABC):
         """
         return ""
 
+    def steps(self, images: int) -> int:
+        """Return the training iterations on so many images; 0 where nothing is trained.
+
+        `config.steps` unless a method states epochs: its own `steps` turns them into iterations where that is None.
+        """
+        if self.config.steps is None:
+            raise NotImplementedError(f"{self.name}: steps is null, and its method does not say what follows from that")
+        return self.config.steps
+
+    def settled(self, images: int) -> Self:
+        """Return the method as it trains on so many images: `config.steps` is what `steps` returns for them.
+
+        The harness calls `loss`, `optimizer` and `learning_rate` on this one.
+        """
+        steps = self.steps(images)
+        return self if steps == self.config.steps else type(self)(self.config.model_copy(update={"steps": steps}))
+
     @abstractmethod
     def encoder(self) -> EncoderRequest:
         """Return which encoder, blocks and input size this configuration needs.
@@ -292,7 +310,15 @@ class Method(ABC):
 
     @abstractmethod
     def learning_rate(self, step: int) -> float:
-        """Return the learning rate used at iteration `step` (from 0)."""
+        """Return the learning rate used at iteration `step` (from 0).
+
+        A parameter group of the optimizer with a value `lr_scale` takes that many times it, every other group takes it
+        as it is.
+        """
+
+    def remedy(self) -> str:
+        """Return what the authors advise where the loss is not finite (`--set ...`); empty where they say nothing."""
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

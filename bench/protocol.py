@@ -30,6 +30,7 @@ SEVEN = (
 """The field's seven metrics; their unweighted mean is mAD."""
 
 MaskRule = Literal["area", "dinomaly", "ader"]
+LabelRule = Literal["dataset", "mask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,9 @@ class Protocol:
     """`area`: any non-zero native value is anomalous, and an evaluation pixel counts as anomalous when at least half
     of its area is. `dinomaly`: bilinear resize of the 0/255 mask, crop, nearest to the evaluation size, then > 0.
     `ader`: bilinear resize of the 0/255 mask to the evaluation size, then > 0.5."""
-    label_rule: Literal["dataset"]
-    """Image labels: the dataset's own statement, never the resized mask."""
+    label_rule: LabelRule
+    """Image labels. `dataset`: the dataset's own statement. `mask`: as that, but an anomalous image whose mask has no
+    pixel left at the evaluation size is normal, as in ADer's code; an image without a mask keeps its label."""
     metrics: tuple[str, ...]
     """What every finished record of this protocol holds; no rule, so not in the hash."""
     checkpoint: Literal["last"]

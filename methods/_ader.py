@@ -2,12 +2,14 @@
 
 Code: github.com/zhangzjn/ADer, read at commit 902937a. Its evaluation differs from the protocol here where that would
 not be a measurement, or is not offered:
-- It takes an image's label from the resized mask, so that a defect that vanishes in the resize counts as normal; here
-  the dataset's own label holds.
+- It reads one mask file an image; on MVTec LOCO, where defects have several, here their union counts.
 - ViTAD's paper reports the epoch of ten with the best pixel AUROC on the test set; here the last weights count.
 - Its pixel F1-max (21 thresholds) and AUPRO (100) are taken over as the variants that they are. Since June 2024 it runs
   ADEval's histograms for pixel AUROC, AP and AUPRO instead; the papers' own tables are older.
 - On MVTec LOCO it trains on the validation images too; here they are in neither part, and an epoch is the other 1,778.
+
+Epochs are counted as iterations, those of the images that a model trains on: 100 epochs of ViTAD are 45,300 on all of
+MVTec-AD and 2,600 on its bottles. The learning rate grows with the batch, as in its configurations.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from bench.api import Method, MethodConfig
@@ -26,39 +29,19 @@ from ._losses import FeatureLoss, feature_loss
 from ._maps import upsampled_sum
 from ._vit import cosine_distance
 
-TRAIN_IMAGES = {
-    "mvtec": 3629,
-    "visa": 8659,
-    "realiad": 36_465,
-    "mvtec_loco": 1778,
-    "btad": 1799,
-    "mpdd": 888,
-    "medical": 13_339,
-}
-"""Normal training images of all classes, by dataset; lengths of training follow from them."""
-
-
-def iterations(dataset: str, epochs: int, batch_size: int) -> int:
-    """Return the iterations of so many epochs, each dropping its last incomplete batch."""
-    return TRAIN_IMAGES[dataset] // batch_size * epochs
-
-
-def lengths(epochs: int, batch_size: int) -> Mapping[str, Mapping[str, Any]]:
-    """Return `steps` by dataset, as `Method.overrides` takes them, for every dataset but the default MVTec-AD."""
-    return {
-        dataset: {"steps": iterations(dataset, epochs, batch_size)} for dataset in TRAIN_IMAGES if dataset != "mvtec"
-    }
-
 
 def protocol(method: str) -> Protocol:
-    """Return ADer's evaluation: whole image, 256 x 256, masks resized bilinearly and cut at one half."""
+    """Return ADer's evaluation: whole image, 256 x 256, masks resized bilinearly and cut at one half.
+
+    Its image labels come from those masks, so that an image whose defect vanishes in the resize counts as normal.
+    """
     return Protocol(
         name=f"paper:{method}",
-        version=1,
+        version=2,
         crop=1.0,
         eval_size=256,
         mask_rule="ader",
-        label_rule="dataset",
+        label_rule="mask",
         metrics=(
             "image/auroc",
             "image/ap",
@@ -76,12 +59,34 @@ class Recipe(MethodConfig):
     """Settings that ADer's recipes have in common; each method's file gives their values and sources."""
 
     loss: FeatureLoss
+    epochs: int
     lr: float
+    """Unless given, in proportion to the batch."""
     decay_at: float
     """Share of the steps before the learning rate drops."""
     decay: float
     """What the learning rate is multiplied by there."""
     clip_norm: float | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        """Let values that follow from given ones stand where they are not given themselves."""
+        if not isinstance(values, dict):
+            return values
+        if values.get("steps") is not None and "epochs" in values:
+            raise ValueError(
+                f"steps {values['steps']} and epochs {values['epochs']} are both given, expected one of them"
+            )
+        return {**cls.implied(values), **values}
+
+    @classmethod
+    def implied(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what follows from given raw values: the learning rate of another batch size."""
+        batch, fields = values.get("batch_size"), cls.model_fields
+        if not isinstance(batch, int | float):
+            return {}
+        return {"lr": fields["lr"].default * batch / fields["batch_size"].default}
 
 
 class StageReconstruction(Method):
@@ -91,6 +96,12 @@ class StageReconstruction(Method):
         super().__init__(config)
         self.recipe = cast("Recipe", config)
         self.clip_norm = self.recipe.clip_norm
+
+    def steps(self, images: int) -> int:
+        """Return the iterations of the recipe's epochs, each without its last incomplete batch, or those given."""
+        recipe = self.recipe
+        # fewer images than a batch are one batch here; ADer's loader would have none
+        return recipe.epochs * max(images // recipe.batch_size, 1) if recipe.steps is None else recipe.steps
 
     @abstractmethod
     def pairs(self, module: nn.Module, features: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -107,4 +118,10 @@ class StageReconstruction(Method):
     def learning_rate(self, step: int) -> float:
         """Return the rate: constant until its drop."""
         recipe = self.recipe
-        return recipe.lr * (recipe.decay if step >= round(recipe.steps * recipe.decay_at) else 1.0)
+        return recipe.lr * (recipe.decay if step >= round(self.total * recipe.decay_at) else 1.0)
+
+    @property
+    def total(self) -> int:
+        """Return the iterations in all, which are known of a settled method only."""
+        assert self.recipe.steps is not None, "a schedule is asked of Method.settled"
+        return self.recipe.steps

@@ -248,6 +248,12 @@ class Dinomaly(Method):
         progress = (step - settings.warmup) / max(settings.steps - settings.warmup, 1)
         return settings.final_lr + 0.5 * (settings.lr - settings.final_lr) * (1.0 + math.cos(math.pi * progress))
 
+    def remedy(self) -> str:
+        """Return the official README's advice, where it was not taken yet."""
+        settings = self.settings
+        untried = settings.attention == "linear" and not settings.attention_eps
+        return f"--set {self.name}.attention_eps=1e-6" if untried else ""
+
     def _pairs(self, module: nn.Module, features: Mapping[str, Tensor], step: int | None = None) -> list[Pair]:
         """Return by group the encoder's map and the decoder's; hard mining acts on the latter from here on.
 

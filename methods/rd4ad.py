@@ -10,8 +10,8 @@ the stages back from it. Where it fails to, the image is anomalous.
 Differences from the official codes:
 - The original's fuser carries a 1x1 convolution and a BatchNorm that never run, 8,392,704 parameters that do not exist
   here.
-- Epochs are counted as iterations: 100 of MVTec-AD are 22,600. The original's 200 epochs of one class take their own
-  number, images // 16 * 200 (`--set rd4ad.steps=...`); it keeps the last incomplete batch, which is dropped here.
+- Epochs are counted as iterations, see `_ader.py`. The original keeps an epoch's last incomplete batch, so that 200
+  epochs of MVTec-AD's 209 bottles are 2,800 iterations; here these are of whole batches.
 - The original's teacher passes gradients on to nothing but itself; here it has none. Same numbers.
 - Maps are resized straight to the evaluation size; the codes' is the input size, 256 at both.
 - Evaluation: see `_ader.py`. The original's AUPRO, one value an image, is `pixel/aupro@0.3:image200`.
@@ -30,10 +30,9 @@ The loss flattens whole maps, as both codes do. The paper's equations 1 and 2 co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, Literal, cast
 
 import torch
-from pydantic import model_validator
 from torch import Tensor, nn
 
 from bench.api import EncoderInfo, EncoderRequest, MethodConfig, Prediction, sourced
@@ -50,7 +49,14 @@ FUSER_BLOCKS = 3
 DECODER_BLOCKS = (3, 4, 6)
 """Blocks of the decoder's stages, deepest first; WRN50's numbers, as in both codes."""
 
-ORIGINAL = {"encoder": "wide_resnet50_2.tv_in1k", "fuser_width": 128, "clip_norm": None, "decay_at": 1.0}
+ORIGINAL = {
+    "encoder": "wide_resnet50_2.tv_in1k",
+    "fuser_width": 128,
+    "clip_norm": None,
+    "decay_at": 1.0,
+    "epochs": 200,
+    "lr": 5e-3,
+}
 """Values of the authors' own code where they differ from ADer's."""
 
 
@@ -72,11 +78,15 @@ class Config(_ader.Recipe):
         None, "both codes: true; ours for CNNs other than ResNets", "end decoder stages in a ReLU; null = by encoder"
     )
     loss: FeatureLoss = sourced("cosine_flat", "both codes", "distance that is trained on; see ViTAD's table XI")
-    steps: int = sourced(
-        _ader.iterations("mvtec", 100, 16), "ADer: 100 epochs of MVTec-AD", "training iterations", ge=0
-    )
+    epochs: int = sourced(100, "ADer; original: 200", "times that each training image is seen", gt=0)
+    steps: int | None = sourced(None, "both codes: in epochs", "training iterations; null = those of the epochs", ge=0)
     batch_size: int = sourced(16, "both codes", "images a step", gt=0)
-    lr: float = sourced(5e-3, "both codes", "initial learning rate", gt=0)
+    lr: float = sourced(
+        5e-3,
+        "both codes; ADer: 0.005 * batch / 16",
+        "initial learning rate; unless given, with the batch under `variant` ader",
+        gt=0,
+    )
     betas: tuple[float, float] = sourced((0.5, 0.999), "both codes", "decay of Adam's moments")
     decay_at: float = sourced(
         0.8, "ADer: after 80 of 100 epochs; original: never", "share of the steps before the rate drops", gt=0, le=1
@@ -85,13 +95,10 @@ class Config(_ader.Recipe):
     clip_norm: float | None = sourced(5.0, "ADer; original: none", "global gradient-norm clip; null = none", gt=0)
     smoothing_sigma: float = sourced(4.0, "both codes", "sigma in pixels of the map's Gaussian", gt=0)
 
-    @model_validator(mode="before")
     @classmethod
-    def _of_variant(cls, values: Any) -> Any:
-        """Let the variant's values stand where none is given."""
-        if isinstance(values, dict) and values.get("variant") == "original":
-            return {**ORIGINAL, **values}
-        return values
+    def implied(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the variant's own values."""
+        return ORIGINAL if values.get("variant") == "original" else super().implied(values)
 
 
 def _activated(*layers: nn.Module, width: int) -> list[nn.Module]:
@@ -210,11 +217,17 @@ class RD4AD(_ader.StageReconstruction):
     name = "rd4ad"
     Config = Config
     paper = _ader.protocol("rd4ad")
-    overrides: ClassVar[Mapping[str, Mapping[str, Any]]] = _ader.lengths(epochs=100, batch_size=16)
 
     def __init__(self, config: MethodConfig) -> None:
         super().__init__(config)
         self.settings = cast("Config", config)
+
+    def steps(self, images: int) -> int:
+        """Return the iterations of the epochs, or those given; the original counts an epoch's incomplete batch."""
+        settings = self.settings
+        if settings.steps is None and settings.variant == "original":
+            return settings.epochs * -(-images // settings.batch_size)
+        return super().steps(images)
 
     def encoder(self) -> EncoderRequest:
         """Return the request: three stages, each of half the side of the one before."""
@@ -248,7 +261,7 @@ class RD4AD(_ader.StageReconstruction):
                 f"input size {size} does not fit rd4ad on encoder '{settings.encoder}': the fused map has stride "
                 f"{coarsest}, so it must be a multiple of {coarsest}, for example {lower} or {lower + coarsest}"
             )
-        if settings.batch_size == 1 and size == coarsest and settings.steps:
+        if settings.batch_size == 1 and size == coarsest and settings.steps != 0:
             raise UsageError(
                 f"rd4ad cannot train on single images of {size} pixels: BatchNorm would see one value a channel. "
                 f"Expected rd4ad.batch_size of 2 or more, or rd4ad.input_size of {2 * coarsest} or more"

@@ -11,11 +11,9 @@ anomalous.
 Differences from the official code:
 - Its decoder carries a patch embedding, class token, final norm and 1000-way head that never run: 681,448 parameters,
   which the published 38.6 M count and which do not exist here.
-- Epochs are counted as iterations: 100 of MVTec-AD are 45,300. A model a class takes its own number, images // 8 * 100
-  (`--set vitad.steps=...`).
 - Maps are resized straight to the evaluation size; the code's is the input size, 256 at both.
 - Of CLIP encoders it leaves out the norm before the first block, which runs here; no suite has one.
-- Evaluation: see `_ader.py`. Seeding, precision, clipping and batching are the harness's.
+- Epochs and evaluation: see `_ader.py`. Seeding, precision, clipping and batching are the harness's.
 - The augmentations of table XII are not offered: nothing is augmented here, and with them the method fails.
 
 Not stated in the paper, chosen here:
@@ -31,7 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Any, ClassVar, Literal, cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -89,11 +87,12 @@ class Config(_ader.Recipe):
     norm_eps: float = sourced(1e-6, "code", "epsilon of the decoder's LayerNorms", gt=0)
     init_std: float = sourced(0.02, "code", "standard deviation of the decoder's initial weights and positions", gt=0)
     loss: FeatureLoss = sourced("cosine_flat", "section 4.5.5, table XI; code", "distance that is trained on")
-    steps: int = sourced(
-        _ader.iterations("mvtec", 100, 8), "section 4.1: 100 epochs of MVTec-AD", "training iterations", ge=0
-    )
+    epochs: int = sourced(100, "section 4.1", "times that each training image is seen", gt=0)
+    steps: int | None = sourced(None, "section 4.1: in epochs", "training iterations; null = those of the epochs", ge=0)
     batch_size: int = sourced(8, "section 4.1", "images a step", gt=0)
-    lr: float = sourced(1e-4, "section 4.1", "initial learning rate", gt=0)
+    lr: float = sourced(
+        1e-4, "section 4.1; code: 1e-4 * batch / 8", "initial learning rate; unless given, with the batch", gt=0
+    )
     schedule: Literal["step", "cosine"] = sourced(
         "step", "section 4.1, table XII; code: cosine ends at lr / 100", "how the learning rate falls"
     )
@@ -211,7 +210,6 @@ class ViTAD(_ader.StageReconstruction):
     name = "vitad"
     Config = Config
     paper = _ader.protocol("vitad")
-    overrides: ClassVar[Mapping[str, Mapping[str, Any]]] = _ader.lengths(epochs=100, batch_size=8)
 
     def __init__(self, config: MethodConfig) -> None:
         super().__init__(config)
@@ -295,7 +293,7 @@ class ViTAD(_ader.StageReconstruction):
         """Return the rate: constant until its drop, or half a cosine to a hundredth."""
         settings = self.settings
         if settings.schedule == "cosine":
-            fallen = 0.5 * (1.0 - math.cos(math.pi * step / settings.steps))
+            fallen = 0.5 * (1.0 - math.cos(math.pi * step / self.total))
             return settings.lr * (1.0 - (1.0 - COSINE_END) * fallen)
         return super().learning_rate(step)
 

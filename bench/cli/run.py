@@ -213,7 +213,7 @@ def _print_plan(planned: list[Planned], out: Console, options: Options, devices:
             str(len(cell.task.classes)),
             str(len(cell.task.train)),
             str(len(cell.task.test)),
-            str(cell.method.config.steps),
+            str(cell.steps),
             Text(f"{cell.encoder.name} @ {cell.encoder.input_size}"),
             item.state,
             f"{'' if expected.measured else '~'}{duration(expected.seconds)}" if expected else "–",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.errors import UsageError
 from bench.registry import DATASETS, METHODS, did_you_mean
+
+if TYPE_CHECKING:
+    from bench.api import Card, Method
 
 EPILOG = """\b
 Examples:
@@ -49,7 +53,8 @@ def _method(name: str, pairs: tuple[str, ...]) -> dict[str, Any]:
     from bench.run.complexity import complexity
 
     kind = METHODS.load(name)
-    config = configure(kind, "", parse_set(pairs, [name]).get(name, {}), None)
+    given = parse_set(pairs, [name]).get(name, {})
+    config = configure(kind, "", given, None)
     method = kind(config)
     request = method.encoder()
     settings = {}
@@ -67,9 +72,23 @@ def _method(name: str, pairs: tuple[str, ...]) -> dict[str, Any]:
         "encoder": asdict(request),
         "settings": settings,
         "dataset_overrides": {dataset: dict(values) for dataset, values in kind.overrides.items()},
+        "steps": _lengths(kind, given),
         "paper_protocol": asdict(kind.paper),
         "cost": asdict(complexity(method)),
     }
+
+
+def _lengths(kind: type[Method], given: Mapping[str, Any]) -> dict[str, int]:
+    """Return the training iterations of one model for all classes, by dataset; without those of unknown size."""
+    from bench.config import configure
+
+    cards = [DATASETS.load(name).card for name in DATASETS.names()]
+    images = {card.name: card.totals.train if card.totals else _train(card) for card in cards if not card.splits}
+    return {name: kind(configure(kind, name, given, None)).steps(count) for name, count in images.items() if count}
+
+
+def _train(card: Card) -> int:
+    return sum(counts.train for counts in card.counts.values())
 
 
 def _print_json(facts: dict[str, Any]) -> None:
@@ -91,6 +110,9 @@ def _print_method(facts: dict[str, Any]) -> None:
         f"cost      {cost['params_total']:,} parameters, {cost['params_trainable']:,} trainable, "
         f"{cost['macs'] / 1e9:.2f} GMAC an image, {cost['macs_with_products'] / 1e9:.2f} with attention and search",
     ]
+    if len(set(facts["steps"].values())) > 1:
+        of = ", ".join(f"{name} {steps:,}" for name, steps in facts["steps"].items())
+        lines.append(f"steps     of one model for all classes: {of}")
     for dataset, values in facts["dataset_overrides"].items():
         changes = ", ".join(f"{key} = {value}" for key, value in values.items())
         lines.append(f"on {dataset}   {changes}")

@@ -154,6 +154,8 @@ def footnotes(row: Row) -> list[str]:
     notes.extend(
         f"– {', '.join(metrics)}: {reason} ({', '.join(names)})" for (reason, names), metrics in missing.items()
     )
+    if row.relabelled_note is not None:
+        notes.append(row.relabelled_note)
     lost = {name: count for record in row.records for name, count in record.dataset.masks_vanished.items()}
     if lost:
         notes.append(f"masks smaller than half an evaluation pixel, counted as normal pixels: {_counts(lost)}")

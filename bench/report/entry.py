@@ -161,6 +161,8 @@ class Entry:
             found += variants(head.protocol.metrics)
         if head.metric_version != usual.metric_version:
             found.append(f"version {head.metric_version} of the metric code")
+        if (relabelled := self.rows[0].relabelled_note) is not None:
+            found.append(relabelled)
         if self.images not in ("", usual.data.get(head.cell.dataset)) and not self.missing:
             found.append(f"other images than the rows without this mark (data {self.images})")
         if len(self.rows) > 1:

@@ -90,7 +90,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     encoder = frozen.build(cell.encoder, cell.weights).to(device)
     extract = Extractor(method, encoder, pixels, device, progress.say)
     store: FeatureStore | None = None
-    if method.config.steps:
+    if cell.steps:
 
         def compute() -> FeatureStore:
             with watch.phase("features"):

@@ -40,7 +40,7 @@ def estimates(planned: Sequence[Planned], results: Path, device: torch.device) -
             continue
         # a cell leaves its stored features to the next one, if that differs in nothing but the seed
         shared = False
-        if item.cell.method.config.steps:
+        if item.cell.steps:
             shared, stored = item.cell.features_key == stored, item.cell.features_key
         seconds = _from_records(item.cell, history.of(item.cell), shared)
         if seconds is None:
@@ -100,13 +100,13 @@ def _from_records(cell: Cell, history: Iterator[Record], shared: bool) -> float 
 
     Features may come from an older one: a record that took them from another seed's cell does not say what they cost.
     """
-    config, trained = cell.method.config, len(cell.task.train)
+    batch, trained = cell.method.config.batch_size, len(cell.task.train)
     total: float | None = None
     for record in history:
         was_trained = sum(record.dataset.train.values())
         was_tested = sum(record.dataset.test_good.values()) + sum(record.dataset.test_bad.values())
         was_seen = record.training.steps * record.training.batch_size if record.training else 0
-        if record.efficiency is None or not (was_trained and was_tested and (was_seen or not config.steps)):
+        if record.efficiency is None or not (was_trained and was_tested and (was_seen or not cell.steps)):
             continue
         seconds = record.efficiency.seconds
         if total is None:
@@ -114,8 +114,8 @@ def _from_records(cell: Cell, history: Iterator[Record], shared: bool) -> float 
             total = seconds.get("decode", 0.0) * images + seconds.get("fit", 0.0) * trained / was_trained
             total += (seconds.get("inference", 0.0) + seconds.get("metrics", 0.0)) * len(cell.task.test) / was_tested
             if was_seen:
-                total += seconds.get("train", 0.0) * config.steps * min(config.batch_size, trained) / was_seen
-        if shared or not config.steps:
+                total += seconds.get("train", 0.0) * cell.steps * min(batch, trained) / was_seen
+        if shared or not cell.steps:
             return total
         if "features" in seconds:
             return total + seconds["features"] * trained / was_trained
@@ -124,8 +124,7 @@ def _from_records(cell: Cell, history: Iterator[Record], shared: bool) -> float 
 
 def _from_macs(cell: Cell, device: torch.device, shared: bool) -> float:
     cost = complexity(cell.method)
-    config = cell.method.config
-    seen = config.steps * min(config.batch_size, len(cell.task.train))
+    seen = cell.steps * min(cell.method.config.batch_size, len(cell.task.train))
     # the backward pass costs twice the forward one; the encoder runs once a training image thanks to the store
     macs = 3 * seen * cost.macs_trainable + len(cell.task.test) * cost.macs
     if not shared:

@@ -233,7 +233,7 @@ def _record(output: Output, progress: Progress) -> Record:
         metric_version=METRIC_VERSION,
         config=dict(request.facts),
         changed=(),
-        dataset=recording.dataset(task, scoring.vanished(task, masks)),
+        dataset=recording.dataset(task, scoring.vanished(task, masks), protocol),
         encoder=EncoderFacts(name=request.encoder, weights_sha256="", blocks=(), position="", grid=(side, side)),
         input_size=side,
         **recording.scores(scored, protocol.metrics),

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from bench.api import EncoderRequest, Method
 from bench.config import Overrides, configure, fingerprint
 from bench.encoders import catalog, weights
-from bench.errors import StoreError
+from bench.errors import StoreError, UsageError
 from bench.metrics import METRIC_VERSION
 from bench.protocol import Protocol, resolve
 from bench.registry import DATASETS, METHODS
@@ -68,6 +68,11 @@ class Cell:
     precision: str
     changed: tuple[str, ...]
     """Config keys that differ from the method's published values for this dataset."""
+
+    @property
+    def steps(self) -> int:
+        """Training iterations, 0 where nothing is trained."""
+        return self.method.steps(len(self.task.train))
 
     @property
     def name(self) -> str:
@@ -185,11 +190,18 @@ def _configured(
     kind: type[Method], dataset: str, setting: str, given: Mapping[str, Any], encoder: str | None
 ) -> tuple[Method, tuple[str, ...]]:
     """Return the method as asked for, and which of its values are not the published ones for dataset and setting."""
-    published = config = configure(kind, dataset, {}, None, setting)
-    if given or encoder is not None:
-        config = configure(kind, dataset, given, encoder, setting)
-    changed = tuple(key for key in kind.Config.model_fields if getattr(config, key) != getattr(published, key))
-    return kind(config), changed
+    asked = given if encoder is None else {"encoder": encoder, **given}
+    config = configure(kind, dataset, asked, None, setting)
+
+    def is_changed(key: str) -> bool:
+        # what follows from another value that was asked for (a learning rate from the batch) is no change of its own
+        others = {name: value for name, value in asked.items() if name != key}
+        try:
+            return bool(getattr(config, key) != getattr(configure(kind, dataset, others, None, setting), key))
+        except UsageError:
+            return True  # the others do not go without it
+
+    return kind(config), tuple(key for key in kind.Config.model_fields if key in asked and is_changed(key))
 
 
 def _parts(source: Source, setting: str, request: Request) -> list[dict[int, Task]]:

@@ -47,7 +47,7 @@ def facts(cell: Cell, device: torch.device, command: Sequence[str], vanished: Ma
         "variant_versions": {m: parse(m).version for m in cell.protocol.metrics if parse(m).variant},
         "config": cell.method.config.model_dump(mode="json"),
         "changed": cell.changed,
-        "dataset": dataset(cell.task, vanished),
+        "dataset": dataset(cell.task, vanished, cell.protocol),
         "encoder": EncoderFacts(
             name=cell.encoder.name,
             weights_sha256=cell.weights_sha256,
@@ -69,8 +69,9 @@ def protocol(used: Protocol) -> ProtocolFacts:
     )
 
 
-def dataset(task: Task, vanished: Mapping[str, int]) -> DatasetFacts:
+def dataset(task: Task, vanished: Mapping[str, int], protocol: Protocol) -> DatasetFacts:
     """Return which images were used; `vanished`: masks that are empty at the evaluation size, by class."""
+    lost = {cls: count for cls, count in vanished.items() if count}
     return DatasetFacts(
         fingerprint=task.fingerprint,
         kind=task.dataset.card.kind,
@@ -81,7 +82,8 @@ def dataset(task: Task, vanished: Mapping[str, int]) -> DatasetFacts:
         train=_count(task.train, task.classes),
         test_good=_count([sample for sample in task.test if sample.label == 0], task.classes),
         test_bad=_count([sample for sample in task.test if sample.label == 1], task.classes),
-        masks_vanished={cls: count for cls, count in vanished.items() if count},
+        masks_vanished=lost,
+        relabelled=lost if protocol.label_rule == "mask" else {},
     )
 
 
@@ -104,7 +106,7 @@ def training(cell: Cell, log: TrainingLog | None, place: str) -> TrainingFacts |
     if log is None:
         return None
     return TrainingFacts(
-        steps=cell.method.config.steps,
+        steps=cell.steps,
         batch_size=log.batch_size,
         store=place,
         compiled=log.compiled,
@@ -125,7 +127,7 @@ def efficiency(cell: Cell, log: TrainingLog | None, seconds: Mapping[str, float]
     cost = complexity(cell.method)
     train_rate = None
     if log is not None:
-        train_rate = round(log.batch_size * cell.method.config.steps / max(seconds["train"], 1e-9), 2)
+        train_rate = round(log.batch_size * cell.steps / max(seconds["train"], 1e-9), 2)
     return Efficiency(
         seconds={name: round(value, 3) for name, value in seconds.items()},
         train_images_per_second=train_rate,

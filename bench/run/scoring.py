@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,20 @@ def vanished(task: Task, masks: PackedMasks) -> dict[str, int]:
     return counts
 
 
+def labelled(task: Task, protocol: Protocol, masks: PackedMasks) -> Task:
+    """Return the task with the labels that the protocol scores by, see `Protocol.label_rule`."""
+    if protocol.label_rule == "dataset":
+        return task
+    empty = {
+        sample.id
+        for cls, samples in by_class(task.test).items()
+        if cls in masks
+        for sample, bits in zip(samples, masks[cls], strict=True)
+        if not bits.any()
+    }
+    return replace(task, test=tuple(replace(sample, label=0) if sample.id in empty else sample for sample in task.test))
+
+
 def score(
     task: Task,
     protocol: Protocol,
@@ -113,7 +127,7 @@ def score(
     """Predict and measure class by class, so that memory is bounded by one class's maps, or two.
 
     Args:
-        task: gives the test images.
+        task: gives the test images and, by the protocol's rule, their labels.
         protocol: how they are scored.
         predict: what a method, or another program, says of them.
         masks: as `read_masks` gives them.
@@ -128,6 +142,7 @@ def score(
     scores: dict[str, Scores] = {}
     extra: dict[str, Scores] = {}
     rows: dict[str, list[Any]] = {column: [] for column in COLUMNS}
+    task = labelled(task, protocol, masks)
     pool = _pool(task, protocol, masks)
 
     def predicted(cls: str, samples: Sequence[Sample]) -> _Class:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,45 @@ class TrainingLog:
 
 
 @dataclass(frozen=True)
+class Step:
+    """Takes a training step: learning rates, features, loss, gradient, clip, update.
+
+    Args:
+        method: gives loss, schedule and clip; settled, see `Method.settled`.
+        module: the trainable part, in training mode.
+        optimizer: over it.
+        features: gives each step's features.
+        device: where the trainable part lies.
+        precision: see `Trainer`.
+    """
+
+    method: Method
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    features: Callable[[int], Mapping[str, Tensor]]
+    device: torch.device
+    precision: str
+
+    def __call__(self, step: int) -> Tensor:
+        """Return the loss of iteration `step`, after its update."""
+        rate = self.method.learning_rate(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+        loss = self.loss(self.features(step), step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.method.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.method.clip_norm)
+        self.optimizer.step()
+        return loss.detach()
+
+    def loss(self, features: Mapping[str, Tensor], step: int) -> Tensor:
+        """Return the loss of a batch, with its graph."""
+        with autocast(self.device, self.precision):
+            return self.method.loss(self.module, features, step)
+
+
+@dataclass(frozen=True)
 class Trainer:
     """Trains one cell.
 
@@ -77,29 +116,40 @@ class Trainer:
     compile: bool = False
 
     def train(self, module: nn.Module, store: FeatureStore, samples: Sequence[Sample]) -> TrainingLog:
-        """Train `module` in place for `config.steps` iterations, from the checkpoint where there is one.
+        """Train `module` in place for `Method.steps` iterations, from the checkpoint where there is one.
 
         Raises:
             TrainingError: a loss is not finite; the message has step, learning rate and sample ids.
         """
-        steps = self.method.config.steps
-        optimizer = self.method.optimizer(module)
-        log = TrainingLog(min(self.batch_size or self.method.config.batch_size, len(samples)))
+        method = self.method.settled(len(samples))
+        steps, optimizer = method.steps(len(samples)), method.optimizer(module)
+        log = TrainingLog(min(self.batch_size or method.config.batch_size, len(samples)))
         started = self._resume(module, optimizer, log)
         order = BatchOrder(len(samples), log.batch_size, self.seed)
+
+        def features(step: int) -> Mapping[str, Tensor]:
+            found = store.get(order.at(step))
+            if step + 1 < steps:
+                store.expect(order.at(step + 1))
+            return found
+
+        def ids(step: int) -> list[str]:
+            return [samples[index].id for index in order.at(step).tolist()]
+
+        take = Step(method, module, optimizer, features, self.device, self.precision)
         begun = last_save = time.monotonic()
         pending: list[Tensor] = []
         read_every = LOSS_EVERY_CUDA if self.device.type == "cuda" else 1
         module.train()
         if self.compile and started < steps:
-            features = store.get(order.at(started))
-            log.compiled = try_compiled(module, lambda: self._loss(module, features, started), self.progress.say)
+            first = features(started)
+            log.compiled = try_compiled(module, lambda: take.loss(first, started), self.progress.say)
         with self.progress.phase("train", steps, done=started) as advance, after_step() as stop_asked:
             for step in range(started, steps):
-                pending.append(self._step(module, optimizer, store, order, step))
+                pending.append(take(step))
                 if len(pending) < read_every and step + 1 < steps and not stop_asked():
                     continue
-                self._read(pending, log, order, samples)
+                self._read(method, pending, log, ids)
                 advance(len(pending), f"loss {log.losses[-1]:.4f}")
                 pending.clear()
                 now = time.monotonic()
@@ -113,35 +163,18 @@ class Trainer:
         module.eval()
         return log
 
-    def _step(
-        self, module: nn.Module, optimizer: torch.optim.Optimizer, store: FeatureStore, order: BatchOrder, step: int
-    ) -> Tensor:
-        rate = self.method.learning_rate(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        features = store.get(order.at(step))
-        if step + 1 < self.method.config.steps:
-            store.expect(order.at(step + 1))
-        loss = self._loss(module, features, step)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.method.clip_norm is not None:
-            nn.utils.clip_grad_norm_(module.parameters(), self.method.clip_norm)
-        optimizer.step()
-        return loss.detach()
-
-    def _loss(self, module: nn.Module, features: Mapping[str, Tensor], step: int) -> Tensor:
-        with autocast(self.device, self.precision):
-            return self.method.loss(module, features, step)
-
-    def _read(self, pending: list[Tensor], log: TrainingLog, order: BatchOrder, samples: Sequence[Sample]) -> None:
+    def _read(self, method: Method, pending: list[Tensor], log: TrainingLog, ids: Callable[[int], list[str]]) -> None:
         for value in torch.stack(pending).tolist():
             step = len(log.losses)
             if not math.isfinite(value):
-                ids = ", ".join(samples[index].id for index in order.at(step).tolist())
+                remedies = (
+                    *([f"{remedy} (its authors' advice)"] if (remedy := method.remedy()) else []),
+                    "a smaller learning rate",
+                    *(["--precision fp32"] if self.precision != "fp32" else []),
+                )
                 raise TrainingError(
-                    f"loss is {value} at step {step} (learning rate {self.method.learning_rate(step):.3g}; "
-                    f"images {ids}). Try a smaller learning rate, or --precision fp32"
+                    f"loss is {value} at step {step} (learning rate {method.learning_rate(step):.3g}; "
+                    f"images {', '.join(ids(step))}). Try {', or '.join(remedies)}"
                 )
             log.losses.append(value)
 

@@ -49,7 +49,7 @@ def measure(plan: Plan, name: str, files: generated.Files, say: Callable[[str], 
     """
     ready = prepare(plan, name, files)
     method, device, workload = ready.method, plan.device, plan.workload
-    cost, steps = complexity(method), method.config.steps
+    cost, steps = complexity(method), method.steps(workload.train)
     batch = min(method.config.batch_size, workload.train)
     speed = REACHED[device.type] * matrix_rate(device)
     frozen_flops = 2.0 * ready.frozen_macs
@@ -111,7 +111,7 @@ class _Heard:
 
 def _speed(plan: Plan, ready: Prepared, heard: _Heard) -> MethodSpeed:
     method, workload, device = ready.method, plan.workload, plan.device
-    steps, config = method.config.steps, method.config
+    steps, config = method.steps(workload.train), method.config
     record, listener, images = heard.record, heard.listener, heard.images
     batch = min(config.batch_size, workload.train)
     assert record.efficiency is not None

@@ -31,7 +31,7 @@ from bench.run.progress import Silent
 from bench.run.rates import settle
 from bench.run.seeding import BatchOrder
 from bench.run.timing import Stopwatch
-from bench.run.training import autocast, set_precision
+from bench.run.training import Step, set_precision
 
 WORKERS = {"cpu": 0, "cuda": 4}
 PREFETCHED = 2
@@ -86,12 +86,15 @@ class Stepper:
         self, cell: Cell, encoder: FrozenEncoder, features: Features, precision: str, parts: Parts, warm: int = 0
     ) -> None:
         self._parts = parts
-        self._method, self._precision, self._after = cell.method, precision, cell.precision
-        self._features, self._warm, self._step = features, warm, 0
+        self._precision, self._after = precision, cell.precision
+        self._warm, self._step = warm, 0
         self._device = next(encoder.parameters()).device
         built = cell.method.build(encoder.info).to(self._device)
-        self._module = built.to(memory_format=encoder.memory_format).train()
-        self._optimizer = cell.method.optimizer(self._module)
+        module, method = (
+            built.to(memory_format=encoder.memory_format).train(),
+            cell.method.settled(len(cell.task.train)),
+        )
+        self._take = Step(method, module, method.optimizer(module), features, self._device, precision)
 
     def __call__(self, units: int) -> float:
         """Take so many steps and return their wall seconds."""
@@ -105,17 +108,7 @@ class Stepper:
         return spent()
 
     def _one(self) -> float:
-        rate = self._method.learning_rate(self._step)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        features = self._features(self._step)
-        with autocast(self._device, self._precision):
-            loss = self._method.loss(self._module, features, self._step)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self._method.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self._module.parameters(), self._method.clip_norm)
-        self._optimizer.step()
+        loss = self._take(self._step)
         self._step += 1
         return loss.item()
 

@@ -74,7 +74,7 @@ def groups(speed: dict[str, MethodSpeed], datasets: Iterable[str] = MATRIX, seed
         for train, test in parts(card):
             for name, one in speed.items():
                 kind = METHODS.load(name)
-                steps = configure(kind, dataset, {}, None).steps
+                steps = kind(configure(kind, dataset, {}, None)).steps(train)
                 found.append(_group(name, one, dataset, (train, test, steps if one.steps else 0), seeds, card))
     return found
 

@@ -33,7 +33,7 @@ def whole(plan: Plan, name: str, speed: MethodSpeed, files: generated.Files, lis
     taken["set-up and record"] = max(0.0, watch.seconds["all"] - sum(taken.values()))
     train, test = plan.workload.train, plan.workload.test
     units = {
-        **{"decode": train + test, "features": train, "fit": train, "train": ready.method.config.steps},
+        **{"decode": train + test, "features": train, "fit": train, "train": ready.method.steps(train)},
         **{"inference": test, "metrics": test},
     }
     phases = tuple(

@@ -68,6 +68,15 @@ class Row:
             self._means[metric] = mean(value(scores, metric) for scores in self.lines.values())
         return self._means[metric]
 
+    @property
+    def relabelled_note(self) -> str | None:
+        """Return what a table says of images that are not scored by the dataset's label; None where all are."""
+        counts = {name: count for record in self.records for name, count in record.dataset.relabelled.items()}
+        if not counts:
+            return None
+        shown = ", ".join(f"{name} {count}" for name, count in counts.items())
+        return f"anomalous images scored as normal, their masks being empty once resized: {shown}"
+
     @cached_property
     def _means(self) -> dict[str, float | None]:
         # several tables and rankings ask for the same ones

@@ -21,15 +21,17 @@ from bench.encoders.weights import locate
 from bench.errors import UsageError
 from bench.registry import METHODS
 from bench.run.feature_store import Kept
-from bench.run.progress import Silent
 from bench.run.seeding import BatchOrder
-from bench.run.training import Trainer
+from bench.run.training import Step
 
 VIT = "vit_tiny_patch8_128.bench"
 CNN = "test_resnet.r160_in1k"
-SMALL: dict[str, dict[str, Any]] = {"rd4ad": {"encoder": CNN, "input_size": 64}}
-"""Encoder and input size where a method does not take the embedded ViT at 32 pixels."""
-TRAINED = [name for name in METHODS.names() if METHODS.load(name).Config.model_fields["steps"].default]
+SMALL: dict[str, dict[str, Any]] = {
+    "rd4ad": {"encoder": CNN, "input_size": 64, "lr": 5e-3},
+    "vitad": {"lr": 1e-4},
+}
+"""Encoder and input size where a method does not take the embedded ViT at 32 pixels; rates of whole batches."""
+TRAINED = [name for name in METHODS.names() if METHODS.load(name).Config.model_fields["steps"].default != 0]
 UNTRAINED = [name for name in METHODS.names() if name not in TRAINED]
 
 
@@ -265,21 +267,24 @@ class Waiting(TorchDispatchMode):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_training_step_waits_for_no_number(
-    precision: str, trained: Method, encode: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    precision: str, trained: Method, encode: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = encode(trained)
     module = fitted(trained, encoder).train()
     store = Kept(trained.features(encoder(images(encoder, 7)), encoder.info), "memory", torch.device("cpu"))
-    trainer = Trainer(trained, 0, torch.device("cpu"), precision, tmp_path / "ckpt", 1e9, Silent())
-    order, optimizer = BatchOrder(7, 3, 0), trained.optimizer(module)
+    order = BatchOrder(7, 3, 0)
+    take = Step(
+        *(trained, module, trained.optimizer(module), lambda step: store.get(order.at(step))),
+        *(torch.device("cpu"), precision),
+    )
     # the first step may look at what it sees, once
-    trainer._step(module, optimizer, store, order, 0)
+    take(0)
     for reader in ("tolist", "numpy", "cpu"):
         # these do not always pass through the dispatcher
         monkeypatch.setattr(torch.Tensor, reader, lambda *_: pytest.fail("reads a tensor"))
     with Waiting():
         for step in range(1, 4):
-            loss = trainer._step(module, optimizer, store, order, step)
+            loss = take(step)
     assert loss.ndim == 0
     for read in (lambda: loss.item(), lambda: bool(loss > 0), lambda: loss[None][loss[None] > 0]):
         with pytest.raises(AssertionError, match="waits"), Waiting():

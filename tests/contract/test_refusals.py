@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
+from safetensors.torch import save_file
 
 from bench.run.plan import Request, expand
 from bench.run.progress import Silent
@@ -101,13 +103,43 @@ def test_the_papers_values_of_a_setting_are_planned(tree: Path) -> None:
         data_roots=(str(tree),),
     )
     cells = expand(asked, Silent())
-    found = {(cell.method.name, cell.task.setting): cell.method.config.steps for cell in cells}
+    found = {(cell.method.name, cell.task.setting): cell.steps for cell in cells}
     assert len(cells) == 3 * (1 + 2 + 1)
     assert found == {
         **{("dinomaly", setting): steps for setting, steps in STEPS.items()},
         ("dual_student", "multi"): 50_000,
         ("dual_student", "single"): 5_000,
         ("dual_student", "few-shot"): 50_000,
-        **dict.fromkeys([("vitad", setting) for setting in STEPS], 45_300),
+        # 100 epochs of 10, 5 and 4 images in batches of 8
+        **dict.fromkeys([("vitad", setting) for setting in STEPS], 100),
     }
     assert {cell.changed for cell in cells} == {("encoder",)}, "the paper's own values count as unchanged"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A folder with random weights for the CNN."""
+    save_file(timm.create_model(CNN, num_classes=0).state_dict(), tmp_path / f"{CNN}.safetensors")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "changed"),
+    [
+        ({"epochs": 100}, ()),
+        ({"epochs": 50}, ("epochs",)),
+        ({"steps": 500}, ("steps",)),
+        ({"batch_size": 8}, ("batch_size",)),
+        ({"batch_size": 8, "lr": 5e-3}, ("batch_size", "lr")),
+        ({"variant": "original"}, ("variant",)),
+        ({"variant": "original", "fuser_width": 128}, ("variant",)),
+        ({"variant": "original", "fuser_width": 64}, ("variant", "fuser_width")),
+    ],
+)
+def test_what_follows_from_a_changed_value_is_no_change_of_its_own(
+    tree: Path, weights: Path, given: dict[str, Any], changed: tuple[str, ...]
+) -> None:
+    values = {"encoder": CNN, "input_size": 64, **given}
+    asked = Request(("rd4ad",), ("folder",), set={"rd4ad": values}, data_roots=(str(tree),), weights=weights)
+    (cell,) = expand(asked, Silent())
+    assert set(cell.changed) == {"encoder", "input_size", *changed}

@@ -262,3 +262,15 @@ def test_whatever_is_set_is_a_config_or_a_usage_error(pair: str) -> None:
     # what was accepted can name a cell and be written to a record
     assert len(fingerprint(made.model_dump(mode="json"))) == 12
     assert Dinomaly.Config.model_validate_json(made.model_dump_json()) == made
+
+
+@pytest.mark.parametrize("name", ["dinomaly-table2", "dual-student-table2"])
+def test_tables_of_a_model_a_class_run_each_methods_official_length(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.settings == ("single",)
+    lengths = {}
+    for method in ("rd4ad", "dinomaly"):
+        kind = METHODS.load(method)
+        config = configure(kind, "mvtec", suite.set.get(method, {}), suite.encoder, "single")
+        lengths[method] = kind(config).steps(209)
+    assert lengths == {"rd4ad": 2_800, "dinomaly": 5_000}

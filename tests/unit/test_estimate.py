@@ -25,7 +25,8 @@ def cell(train: int = 10, test: int = 20, **config: Any) -> Any:
     method = Dinomaly(Dinomaly.Config(**{"encoder": "vit_small_patch14_reg4_dinov2.lvd142m", "steps": 100, **config}))
     task = SimpleNamespace(train=[None] * train, test=[None] * test)
     key = method.config.model_dump_json()
-    return SimpleNamespace(method=method, task=task, precision="fp32", encoder=method.encoder(), features_key=key)
+    steps, encoder = method.steps(train), method.encoder()
+    return SimpleNamespace(method=method, task=task, steps=steps, precision="fp32", encoder=encoder, features_key=key)
 
 
 def planned(made: Any) -> Planned:
@@ -132,7 +133,7 @@ def test_each_record_is_read_once_for_a_whole_plan(kept: Any) -> None:
 
 def test_a_method_that_trains_nothing_is_estimated_from_its_records(kept: Any) -> None:
     made = cell()
-    made.method = SimpleNamespace(name="dinomaly", config=SimpleNamespace(steps=0, batch_size=1))
+    made.method, made.steps = SimpleNamespace(name="dinomaly", config=SimpleNamespace(batch_size=1)), 0
     made.task = SimpleNamespace(train=[None] * 20, test=[None] * 20)
     memory = earlier(
         made, training=None, efficiency=SimpleNamespace(seconds={"decode": 3.0, "fit": 2.0, "inference": 8.0})

@@ -61,7 +61,9 @@ def test_original_brings_its_own_defaults_and_yields_to_given_ones() -> None:
     config = Config(variant="original")
     assert (config.encoder, config.fuser_width) == ("wide_resnet50_2.tv_in1k", 128)
     assert config.clip_norm is None and RD4AD(config).clip_norm is None
-    assert {RD4AD(config).learning_rate(step) for step in range(config.steps)} == {5e-3}
+    method = RD4AD(config).settled(209)
+    assert {method.learning_rate(step) for step in range(method.steps(209))} == {5e-3}
+    assert Config(variant="original", batch_size=4).lr == 5e-3, "its rate does not follow the batch"
     chosen = Config(variant="original", encoder="mobilenetv2_100", fuser_width=32)
     assert (chosen.encoder, chosen.fuser_width) == ("mobilenetv2_100", 32)
     assert RD4AD(Config()).clip_norm == 5.0
@@ -112,10 +114,27 @@ def test_missing_strides_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_published_recipe() -> None:
-    assert Config().steps == 3629 // 16 * 100 == 22_600
-    assert RD4AD.overrides["visa"] == {"steps": 54_100}
-    assert RD4AD.overrides["realiad"] == {"steps": 227_900}
+    assert (Config().epochs, Config().steps, Config(batch_size=8).lr) == (100, None, 2.5e-3)
+    assert RD4AD.paper.label_rule == "mask"
     assert RD4AD.paper.mask_rule == "ader" and RD4AD.paper.crop == 1.0
+
+
+@pytest.mark.parametrize(
+    ("images", "values", "steps"),
+    [
+        (3629, {}, 22_600),  # MVTec-AD
+        (8659, {}, 54_100),  # VisA
+        (36_465, {}, 227_900),  # Real-IAD
+        (209, {}, 1_300),  # MVTec-AD's bottles
+        (209, {"variant": "original"}, 2_800),
+        (208, {"variant": "original"}, 2_600),
+        (209, {"variant": "original", "epochs": 10}, 140),
+        (209, {"variant": "original", "steps": 7}, 7),
+        (3, {}, 100),
+    ],
+)
+def test_length_of_training_follows_from_the_images(images: int, values: dict[str, Any], steps: int) -> None:
+    assert RD4AD(Config(**values)).steps(images) == steps
 
 
 # ------------------------------------------------------------------------------------------------ size and cost
@@ -318,6 +337,7 @@ def test_optimizer_and_schedule_are_the_published_ones() -> None:
     (group,) = optimizer.param_groups
     assert (group["betas"], group["weight_decay"]) == ((0.5, 0.999), 0)
     assert len(group["params"]) == len(list(module.parameters()))
+    method = method.settled(3629)
     rates = [method.learning_rate(step) for step in range(22_600)]
     assert set(rates[: 226 * 80]) == {5e-3}
     assert rates[226 * 80 :] == pytest.approx([5e-4] * (226 * 20))

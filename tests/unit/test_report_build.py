@@ -132,6 +132,14 @@ def test_what_another_program_made_is_marked() -> None:
     assert row.notes == ("another program's output, scored here; image scores: max of the map, bilinear",)
 
 
+def test_images_scored_by_another_label_are_marked() -> None:
+    plain = made("dinomaly")
+    assert not any("scored as normal" in note for note in overview(plain)[0].notes)
+    facts = plain.dataset.model_copy(update={"relabelled": {"bottle": 2}})
+    (row,) = overview(plain.model_copy(update={"dataset": facts}))
+    assert "anomalous images scored as normal, their masks being empty once resized: bottle 2" in row.notes
+
+
 def test_a_training_cut_to_a_smaller_batch_is_marked() -> None:
     (row,) = overview(made("dinomaly").model_copy(update={"reduced": {"train": 4}}))
     assert any("trained with 4 images a step" in note for note in row.notes)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bench.api import Sample
 from bench.errors import ScoreError
+from bench.metrics import evaluate_class
 from bench.protocol import COMMON
-from bench.run import scoring
+from bench.run import recording, scoring
 from bench.run.progress import Advance, Silent
 from bench.run.scoring import Predicted, Scored
 from bench.run.settings import tasks
@@ -81,3 +84,25 @@ def test_an_error_of_the_metrics_ends_the_scoring(task: Task, overlap: bool) -> 
     with pytest.raises(ScoreError):
         scored(task, guess, overlap)
     assert "waves" not in guess.asked
+
+
+@pytest.mark.parametrize(("rule", "anomalous"), [("dataset", 3), ("mask", 2)])
+def test_by_the_mask_rule_an_image_whose_mask_vanishes_is_normal(
+    rule: str, anomalous: int, tmp_path: Path, write_tree: Callable[..., Path]
+) -> None:
+    root = write_tree(tmp_path / "large", classes=("dots",), size=600)
+    speck = np.zeros((600, 600), np.uint8)
+    speck[300, 300] = 255
+    Image.fromarray(speck).save(root / "dots" / "ground_truth" / "square" / "001_mask.png")
+    (found,) = tasks(read("folder", root, (), Silent()), "multi")
+    protocol = replace(COMMON, mask_rule="ader", label_rule=rule)
+    masks = scoring.read_masks(found, protocol, 256)
+    made = scoring.score(found, protocol, Guess(), masks, Stopwatch(), Silent(), keep_maps=None)
+    assert made.rows["label"].count(1) == anomalous and made.rows["defect"].count("square") == 3
+    images = dict(zip(made.rows["id"], made.rows["label"], strict=True))
+    assert images["dots/test/square/001"] == int(rule == "dataset")
+    want = evaluate_class(None, None, made.rows["score"], made.rows["label"], metrics=["image/auroc"])
+    assert made.scores["dots"]["image/auroc"] == want["image/auroc"]
+    facts = recording.dataset(found, scoring.vanished(found, masks), protocol)
+    assert facts.masks_vanished == {"dots": 1} and facts.relabelled == ({"dots": 1} if rule == "mask" else {})
+    assert facts.test_bad == {"dots": 3}, "the dataset's own statement stands"

@@ -155,6 +155,13 @@ def test_footnotes_name_changes_and_lost_masks() -> None:
     ]
 
 
+def test_footnotes_count_relabelled_images() -> None:
+    made = record(dataset={"masks_vanished": {"bottle": 2}, "relabelled": {"bottle": 2}})
+    assert footnotes(Row((made,)))[0] == (
+        "anomalous images scored as normal, their masks being empty once resized: bottle 2"
+    )
+
+
 def test_variants_of_a_metric_keep_their_name() -> None:
     metrics = ("pixel/aupro@0.3:grid200", "pixel/aupro@0.05")
     scores = {"bottle": ClassScores(values=dict.fromkeys(metrics, 0.5))}

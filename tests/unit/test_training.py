@@ -169,6 +169,56 @@ def test_a_non_finite_loss_stops_at_its_step_and_names_the_images(
     assert "nan at step 3" in message and "learning rate" in message and message.count("train/good/") == 4
 
 
+@pytest.mark.parametrize(
+    ("settings", "precision", "advice"),
+    [
+        ({}, "fp32", "Try --set dinomaly.attention_eps=1e-6 (its authors' advice), or a smaller learning rate"),
+        ({"attention_eps": 1e-6}, "fp32", "Try a smaller learning rate"),
+        ({"attention": "softmax"}, "bf16", "Try a smaller learning rate, or --precision fp32"),
+    ],
+)
+def test_advice_against_a_non_finite_loss_is_what_was_not_done_yet(
+    setup: Callable, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], precision: str, advice: str
+) -> None:
+    parts = setup(**settings)
+    monkeypatch.setattr(
+        parts.method, "loss", lambda module, features, step: sum(p.sum() for p in module.parameters()) * float("nan")
+    )
+    trainer = Trainer(parts.method, 0, CPU, precision, parts.checkpoint, 1e9, Silent())
+    with pytest.raises(TrainingError) as caught:
+        trainer.train(parts.method.build(parts.encoder.info), parts.store("memory"), parts.task.train)
+    assert str(caught.value).endswith(advice)
+
+
+def test_every_parameter_group_keeps_its_own_rate_also_when_resumed(
+    setup: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = setup()
+    store, used = parts.store("memory"), []
+
+    class Recording(torch.optim.SGD):
+        def step(self, closure: object = None) -> None:
+            used.append([group["lr"] for group in self.param_groups])
+            if len(used) == 5:
+                raise Interrupted
+            super().step()
+
+    def two_groups(module: torch.nn.Module) -> torch.optim.Optimizer:
+        first, *others = module.parameters()
+        return Recording([{"params": [first], "lr_scale": 20.0}, {"params": others}], lr=1e-3)
+
+    monkeypatch.setattr(parts.method, "optimizer", two_groups)
+    monkeypatch.setattr(parts.method, "learning_rate", lambda step: 1e-4 * (step + 1))
+    with pytest.raises(Interrupted):
+        parts.train(store, checkpoint_seconds=0)
+    log, _ = parts.train(store)
+    assert log.resumed_at == [4]
+    assert used[:4] + used[5:] == [[pytest.approx(rate * scale) for scale in (20.0, 1.0)] for rate in RATES]
+
+
+RATES = [1e-4 * (step + 1) for step in range(8)]
+
+
 def test_seeds_change_the_result(setup: Callable) -> None:
     parts = setup()
     store = parts.store("memory")

@@ -13,6 +13,7 @@ from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import Tensor, nn
 
 from bench.api import EncoderInfo
+from bench.config import configure
 from bench.encoders import frozen
 from bench.errors import UsageError
 from bench.methods._losses import FeatureLoss, feature_loss
@@ -115,20 +116,42 @@ def test_settings_that_do_not_fit_together(values: dict[str, Any]) -> None:
 
 
 def test_published_recipe() -> None:
-    assert Config().steps == 3629 // 8 * 100 == 45_300
-    assert ViTAD.overrides["visa"] == {"steps": 108_200}
-    assert ViTAD.overrides["realiad"] == {"steps": 455_800}
-    assert {name: values["steps"] for name, values in ViTAD.overrides.items()} == {
-        "visa": 8659 // 8 * 100,
-        "realiad": 36_465 // 8 * 100,
-        "mvtec_loco": 1778 // 8 * 100,
-        "btad": 1799 // 8 * 100,
-        "mpdd": 888 // 8 * 100,
-        "medical": 13_339 // 8 * 100,
-    }
+    assert (Config().epochs, Config().steps) == (100, None)
     assert (ViTAD.paper.crop, ViTAD.paper.eval_size, ViTAD.paper.mask_rule) == (1.0, 256, "ader")
+    assert ViTAD.paper.label_rule == "mask"
     assert {"pixel/f1max:grid21", "pixel/aupro@0.3:grid100"} < set(ViTAD.paper.metrics)
     assert ViTAD(Config()).clip_norm == 5.0
+
+
+@pytest.mark.parametrize(
+    ("images", "values", "steps"),
+    [
+        (3629, {}, 45_300),  # MVTec-AD
+        (8659, {}, 108_200),  # VisA
+        (36_465, {}, 455_800),  # Real-IAD
+        (209, {}, 2_600),  # MVTec-AD's bottles
+        (209, {"epochs": 50}, 1_300),
+        (209, {"batch_size": 16}, 1_300),
+        (209, {"steps": 7}, 7),
+        (209, {"steps": 0}, 0),
+        (31, {}, 300),
+        (5, {}, 100),
+    ],
+)
+def test_length_of_training_follows_from_the_images(images: int, values: dict[str, Any], steps: int) -> None:
+    method = ViTAD(Config(**values))
+    assert method.steps(images) == steps
+    assert method.settled(images).config.steps == steps and method.config.steps == values.get("steps")
+
+
+def test_steps_and_epochs_together_are_refused() -> None:
+    with pytest.raises(UsageError, match="steps 7 and epochs 50 are both given"):
+        configure(ViTAD, "mvtec", {"steps": 7, "epochs": 50}, None)
+
+
+def test_the_learning_rate_grows_with_the_batch_unless_given() -> None:
+    assert [Config(batch_size=batch).lr for batch in (8, 16, 2)] == [1e-4, 2e-4, 2.5e-5]
+    assert Config(batch_size=16, lr=1e-3).lr == 1e-3
 
 
 # ------------------------------------------------------------------------------------------------ size and cost
@@ -365,7 +388,7 @@ def test_decay_acts_on_matrices_only() -> None:
 
 
 def test_every_rate_of_the_step_schedule() -> None:
-    method = ViTAD(Config())
+    method = ViTAD(Config()).settled(3629)
     rates = [method.learning_rate(step) for step in range(45_300)]
     assert set(rates[: 453 * 80]) == {1e-4}
     assert rates[453 * 80 :] == pytest.approx([1e-5] * (453 * 20))
