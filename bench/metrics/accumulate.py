@@ -19,7 +19,7 @@ import numpy.typing as npt
 from bench.errors import StoreError, UsageError
 from bench.metrics.evaluate import ImageEvidence, Scores, collect
 from bench.metrics.ids import parse_all
-from bench.metrics.inputs import check, refuse_nan
+from bench.metrics.inputs import ClassInputs, check, refuse_nan
 from bench.metrics.pieces import PIECE
 from bench.metrics.ranks import Ranks, Undefined, rank_pieces
 from bench.metrics.regions import Regions, find_marked, gather
@@ -63,6 +63,7 @@ class Accumulator:
                 "so use evaluate_class for it"
             )
         self._given: dict[str, np.dtype[Any]] = {}
+        self._marks: dict[str, float] = {}
         self._images = 0
         self._image_scores: list[Array] = []
         self._labels: list[npt.NDArray[np.bool_]] = []
@@ -79,9 +80,9 @@ class Accumulator:
 
         Args:
             maps: as in `evaluate_class`, for the images of this chunk; and so for the rest.
-            masks: bool or integer 0/1 [n, H, W].
+            masks: [n, H, W]; what stands for anomalous is the same number in every chunk.
             image_scores: [n].
-            labels: bool or integer 0/1 [n].
+            labels: [n], likewise.
 
         Raises:
             UsageError: as in `evaluate_class`; or this chunk has other arguments or dtypes than the first.
@@ -91,7 +92,7 @@ class Accumulator:
         """
         chunk = check(maps, masks, image_scores, labels, before=self._images)
         refuse_nan("the map", chunk.maps, self._images)
-        self._agree(maps=chunk.maps, masks=chunk.masks, image_scores=chunk.image_scores, labels=chunk.labels)
+        self._agree(chunk)
         if chunk.maps is not None and chunk.masks is not None:
             self._pixels.add(chunk.maps, chunk.masks)
         if chunk.image_scores is not None:
@@ -113,12 +114,18 @@ class Accumulator:
         labels = np.concatenate(self._labels) if self._labels else None
         return collect(self._wanted, ImageEvidence(scores, labels), self._pixels)
 
-    def _agree(self, **chunk: Array | None) -> None:
+    def _agree(self, chunk: ClassInputs) -> None:
         """Refuse a chunk that is not of the first one's kind: scores of two dtypes have no common order."""
-        kinds = {name: array.dtype for name, array in chunk.items() if array is not None}
+        named = {name: getattr(chunk, name) for name in ("maps", "masks", "image_scores", "labels")}
+        kinds = {name: array.dtype for name, array in named.items() if array is not None}
         if self._given and kinds != self._given:
             raise UsageError(f"found {_listed(kinds)}, expected what the first update() gave: {_listed(self._given)}")
+        for name, mark in chunk.marks.items():
+            known = self._marks.get(name) or mark
+            if mark and mark != known:
+                raise UsageError(f"found {name} of 0 and {mark:g}, expected 0 and {known:g} as in an earlier update()")
         self._given = kinds
+        self._marks = {name: self._marks.get(name) or mark for name, mark in chunk.marks.items()}
 
 
 class _StoredPixels:

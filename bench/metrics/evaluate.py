@@ -65,10 +65,12 @@ def evaluate_class(
     together, -0.0 equals +0.0, infinities rank as tied extremes. Regions are 8-connected.
 
     Args:
-        maps: float16, float32, float64 or integer [N, H, W], any range, higher = more anomalous; None without maps.
-        masks: bool or integer 0/1 [N, H, W], 1 = anomalous; None where the dataset has none.
-        image_scores: the same dtypes, [N], one score an image; None without them.
-        labels: bool or integer 0/1 [N], 1 = anomalous; None takes "the mask has an anomalous pixel".
+        maps: [N, H, W], any range, higher = more anomalous; None without maps. NumPy arrays, nested lists or torch
+            tensors of float16, bfloat16, float32, float64, any integer type or bool (yes is 1).
+        masks: [N, H, W], anomalous pixels True, 1 or 255 (65535 with 16 bits) and all others 0, of any real dtype; None
+            where the dataset has none.
+        image_scores: as `maps`, but [N], one score an image; None without them.
+        labels: as `masks`, but [N]; None takes "the mask has an anomalous pixel".
         metrics: metric ids (see bench.metrics.ids); None stands for the field's seven.
 
     Returns:
@@ -77,7 +79,8 @@ def evaluate_class(
         a normal pixel (image) AP and F1-max are 1.
 
     Raises:
-        UsageError: unknown metric id; wrong dtype, shape or number of images; masks or labels other than 0 and 1.
+        UsageError: unknown metric id; wrong dtype, shape or number of images; masks or labels that do not say one thing
+            only (class numbers, soft edges, -1); arrays with a mask of their own (numpy.ma) that hides a value.
         ScoreError: a score is NaN; the message names the image.
     """
     from bench.metrics.tensors import evaluate_tensors, on_accelerator  # made of what is below
@@ -202,8 +205,6 @@ class _Pixels:
     def variants(self) -> Variants:
         maps, masks = self._both
         assert self._given.labels is not None
-        if maps.dtype == np.float16:
-            maps = maps.astype(np.float32)  # steps between thresholds are finer than float16
         return Variants(maps, masks, self._given.labels, self.regions)
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.metrics.inputs import binary
 from bench.metrics.ranks import Ranks
 from bench.metrics.regions import Regions, region_aupro
 
@@ -35,12 +36,12 @@ class RegionScore:
 
 
 def hardest_regions(
-    masks: npt.NDArray[np.bool_], ranks: Ranks, regions: Regions, limit: float = 0.3, count: int | None = None
+    masks: npt.ArrayLike, ranks: Ranks, regions: Regions, limit: float = 0.3, count: int | None = None
 ) -> list[RegionScore]:
     """Return the regions that are found worst, worst first, larger before smaller where equal; all of them for None.
 
     Args:
-        masks: bool [N, H, W], those of `ranks` and `regions`.
+        masks: [N, H, W] as in `evaluate_class`, those of `ranks` and `regions`.
         ranks: of the anomalous pixels.
         regions: of the masks.
         limit: false-positive rate in (0, 1].
@@ -50,7 +51,7 @@ def hardest_regions(
         Undefined: no anomalous or no normal pixel.
     """
     values = region_aupro(ranks, regions, limit)
-    image, y, x = np.nonzero(masks)
+    image, y, x = np.nonzero(binary("masks", masks, 3, "[N, H, W]")[0])
     order = np.argsort(regions.index, kind="stable")
     starts = np.cumsum(regions.areas) - regions.areas
     # pixels lie region by region now, each region's in C order
@@ -73,11 +74,11 @@ def hardest_regions(
     ]
 
 
-def image_aupro(masks: npt.NDArray[np.bool_], ranks: Ranks, regions: Regions, limit: float = 0.3) -> Floats:
+def image_aupro(masks: npt.ArrayLike, ranks: Ranks, regions: Regions, limit: float = 0.3) -> Floats:
     """Return the mean over each image's regions of the region's AUPRO: float64 [N], NaN for an image without regions.
 
     Args:
-        masks: bool [N, H, W], those of `ranks` and `regions`.
+        masks: [N, H, W] as in `evaluate_class`, those of `ranks` and `regions`.
         ranks: of the anomalous pixels.
         regions: of the masks.
         limit: false-positive rate in (0, 1].
@@ -86,10 +87,11 @@ def image_aupro(masks: npt.NDArray[np.bool_], ranks: Ranks, regions: Regions, li
         Undefined: no anomalous or no normal pixel.
     """
     values = region_aupro(ranks, regions, limit)
-    images = image_of_region(masks, regions)
-    totals = np.bincount(images, weights=values, minlength=len(masks))
-    counts = np.bincount(images, minlength=len(masks))
-    means: Floats = np.divide(totals, counts, out=np.full(len(masks), np.nan), where=counts > 0)
+    marked, _ = binary("masks", masks, 3, "[N, H, W]")
+    images = image_of_region(marked, regions)
+    totals = np.bincount(images, weights=values, minlength=len(marked))
+    counts = np.bincount(images, minlength=len(marked))
+    means: Floats = np.divide(totals, counts, out=np.full(len(marked), np.nan), where=counts > 0)
     return means
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError
+from bench.metrics.inputs import refuse_masked
 
 
 def highest(maps: Any) -> Any:
@@ -21,7 +22,7 @@ def highest(maps: Any) -> Any:
     Args:
         maps: array or tensor [N, H, W], any real dtype.
     """
-    _check(maps)
+    maps = _checked(maps)
     return maps.max(axis=(1, 2)) if isinstance(maps, np.ndarray) else maps.amax(dim=(1, 2))
 
 
@@ -35,7 +36,7 @@ def top_mean(maps: Any, share: float = 0.01) -> Any:
     Raises:
         UsageError: maps of another shape, or `share` outside (0, 1].
     """
-    _check(maps)
+    maps = _checked(maps)
     if not 0 < share <= 1:
         raise UsageError(f"share is {share}, expected a number in (0, 1], such as 0.01 for the highest percent")
     count = max(1, int(maps.shape[1] * maps.shape[2] * share))
@@ -58,7 +59,7 @@ def pooled_max(maps: Any, window: int = 16) -> Any:
     Raises:
         UsageError: maps of another shape, or smaller than the window.
     """
-    _check(maps)
+    maps = _checked(maps)
     if not 1 <= window <= min(maps.shape[1:]):
         raise UsageError(f"window is {window}, expected 1 to the maps' shorter side; maps are {list(maps.shape)}")
     if not isinstance(maps, np.ndarray):
@@ -85,9 +86,15 @@ def _window_sums(image: npt.NDArray[Any], window: int) -> npt.NDArray[np.float64
     return sums
 
 
-def _check(maps: Any) -> None:
-    torch = sys.modules.get("torch")
-    if not isinstance(maps, np.ndarray) and not (torch is not None and isinstance(maps, torch.Tensor)):
+def _checked(maps: Any) -> Any:
+    torch: Any = sys.modules.get("torch")
+    tensor = torch is not None and isinstance(maps, torch.Tensor)
+    if not isinstance(maps, np.ndarray) and not tensor:
         raise UsageError(f"maps are a {type(maps).__name__}, expected a NumPy array or a torch tensor [N, H, W]")
+    refuse_masked("maps", maps)
     if maps.ndim != 3 or 0 in maps.shape[1:]:
         raise UsageError(f"maps are {list(maps.shape)}, expected [N, H, W] with H, W >= 1")
+    if tensor:
+        return maps.to(torch.uint8) if maps.dtype == torch.bool else maps
+    maps = np.asarray(maps)  # a masked array that hides nothing is one like any other
+    return maps.view(np.uint8) if maps.dtype == np.bool_ else maps

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +28,8 @@ class ClassInputs:
     """Float of up to 64 bits or integer [N], native byte order, without NaN."""
     labels: Bools | None
     """bool [N], True = anomalous."""
+    marks: Mapping[str, float]
+    """`masks` and `labels` -> the number that stood for anomalous in them; 0 where nothing was."""
 
 
 def check(
@@ -38,7 +42,8 @@ def check(
 ) -> ClassInputs:
     """Return the inputs of `evaluate_class` as arrays that can be ranked without further thought.
 
-    Nothing is ever narrowed, and nothing copied that need not be. Labels default to "the mask has an anomalous pixel".
+    Nothing is ever narrowed, and nothing copied that need not be: of the masks and labels, what is neither bool nor
+    bytes of 0 and 1. Labels default to "the mask has an anomalous pixel".
 
     Args:
         maps: as in `evaluate_class`, and so for the rest.
@@ -51,10 +56,10 @@ def check(
         UsageError: a dtype, shape or value that cannot be what the caller meant.
         ScoreError: an image score is NaN. Maps are not searched: the pass that ranks them meets every NaN anyway.
     """
-    map_array = None if maps is None else _scores("maps", maps, 3, "[N, H, W]")
-    score_array = None if image_scores is None else _scores("image_scores", image_scores, 1, "[N]")
-    mask_array = None if masks is None else _binary("masks", masks, 3, "[N, H, W]")
-    label_array = None if labels is None else _binary("labels", labels, 1, "[N]")
+    map_array = None if maps is None else numbers("maps", maps, 3, "[N, H, W]")
+    score_array = None if image_scores is None else numbers("image_scores", image_scores, 1, "[N]")
+    mask_array, mask_mark = (None, 0.0) if masks is None else binary("masks", masks, 3, "[N, H, W]")
+    label_array, label_mark = (None, 0.0) if labels is None else binary("labels", labels, 1, "[N]")
     if map_array is None and score_array is None:
         raise UsageError("found neither maps nor image_scores, expected at least one of them: nothing to evaluate")
     if map_array is not None and mask_array is not None and map_array.shape != mask_array.shape:
@@ -72,12 +77,92 @@ def check(
         found = ", ".join(f"{count} {name}" for name, count in lengths.items())
         raise UsageError(f"found {found}, expected one of each for every image of the class")
     refuse_nan("the image score", score_array, before)
-    return ClassInputs(map_array, mask_array, score_array, label_array)
+    marks = {"masks": mask_mark, "labels": label_mark}
+    return ClassInputs(map_array, mask_array, score_array, label_array, marks)
+
+
+def numbers(name: str, given: npt.ArrayLike, ndim: int, shape: str) -> Array:
+    """Return scores that can be ranked: float of up to 64 bits or integer, native byte order; yes and no as 1 and 0.
+
+    Args:
+        name: what messages call them.
+        given: any real dtype.
+        ndim: how many dimensions there must be.
+        shape: the same in words.
+
+    Raises:
+        UsageError: another dtype or shape, or values that are masked out.
+    """
+    array = _array(name, given, ndim, shape)
+    if array.dtype.kind == "b":
+        # a comparison, since the bytes of a bool array made elsewhere need not be 0 and 1
+        return np.not_equal(array.view(np.uint8), 0).view(np.uint8)
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+        raise UsageError(
+            f"{name} have dtype {array.dtype}, expected float16, float32, float64, an integer type or bool"
+        )
+    return array
+
+
+def binary(name: str, given: npt.ArrayLike, ndim: int, shape: str) -> tuple[Bools, float]:
+    """Return what is anomalous, bool, and the number that stood for it: 1, 255 or 65535, or 0 where nothing is.
+
+    Two values can mean one thing only where one is 0 and the other 1 or the highest of 8 or 16 bits, whatever dtype
+    holds them. All else (class numbers, soft edges, -1) is refused.
+
+    Args:
+        name: what messages call them.
+        given: bool, integer or float.
+        ndim: how many dimensions there must be.
+        shape: the same in words.
+
+    Raises:
+        UsageError: another dtype, shape or value, or values that are masked out.
+    """
+    array = _array(name, given, ndim, shape)
+    if array.size == 0:
+        return np.zeros(array.shape, dtype=np.bool_), 0.0
+    if array.dtype.kind not in "biuf":
+        raise UsageError(f"{name} have dtype {array.dtype}, expected bool, or 0 and 1 (or 255) of any real dtype")
+    if array.dtype.kind == "b":
+        return array, float(array.any())
+    mark = float(array.max())
+    # piece by piece, since a comparison takes a byte a value
+    pieces = array if array.ndim > 1 else array[None]
+    strange = (piece for piece in pieces if mark not in _MARKS or not ((piece == 0) | (piece == mark)).all())
+    if not (array.dtype.kind in "iu" and mark <= 1 and array.min() >= 0) and (found := _first(strange)) is not None:
+        values = _shown(np.append(found, [array.min(), array.max()]))
+        raise UsageError(
+            f"{name} hold {values}, expected 0 (normal) and one other value, 1 or 255 (anomalous); threshold "
+            f"soft {name}, and choose which class numbers count as anomalous"
+        )
+    # bytes that are 0 and 1 are what a bool is made of
+    return array.view(np.bool_) if array.dtype.itemsize == 1 and mark <= 1 else array != 0, mark
+
+
+_MARKS = (0.0, 1.0, 255.0, 65535.0)
+_MOST_SHOWN = 4
+
+
+def _first(arrays: Iterator[Array]) -> Array | None:
+    """Return the first of `arrays` that is not all zero, else the first; None if there are none."""
+    first = next(arrays, None)
+    return next((array for array in arrays if array.any()), first) if first is not None and not first.any() else first
+
+
+def _shown(found: Array) -> str:
+    values = np.unique(found)
+    more = len(values) - _MOST_SHOWN
+    *others, last = [f"{value:g}" for value in values[:_MOST_SHOWN].tolist()]
+    if more > 0:
+        return f"{', '.join([*others, last])} and {more} more values up to {values[-1]:g}"
+    return f"{', '.join(others)} and {last}" if others else f"only {last}"
 
 
 def _array(name: str, given: npt.ArrayLike, ndim: int, shape: str) -> Array:
+    refuse_masked(name, given)
     try:
-        array = np.asarray(given)
+        array = np.asarray(_readable(given))
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"{name} cannot be read as one array ({error}), expected {shape}; a tensor must be detached and on the CPU"
@@ -90,31 +175,29 @@ def _array(name: str, given: npt.ArrayLike, ndim: int, shape: str) -> Array:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _scores(name: str, given: npt.ArrayLike, ndim: int, shape: str) -> Array:
-    array = _array(name, given, ndim, shape)
-    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
-        # bool is refused too: it is far more often masks passed as maps than a detector that says yes or no
+def refuse_masked(name: str, given: object) -> None:
+    """Raise UsageError if an array (or tensor) with a mask of its own hides a value: nobody said what it is worth."""
+    if hidden := _hidden(given):
         raise UsageError(
-            f"{name} have dtype {array.dtype}, expected float16, float32, float64 or an integer type; "
-            "cast yes/no scores with .astype('uint8')"
+            f"{name} are a masked array that hides {hidden:,} of its values, expected a score or truth for each; give "
+            f"them a value with .filled(...), or leave whole images out"
         )
-    return array
 
 
-def _binary(name: str, given: npt.ArrayLike, ndim: int, shape: str) -> Bools:
-    array = _array(name, given, ndim, shape)
-    if array.size == 0:
-        return np.zeros(array.shape, dtype=np.bool_)
-    if array.dtype.kind not in "biu":
-        raise UsageError(f"{name} have dtype {array.dtype}, expected bool or integer 0/1; threshold them first")
-    # bytes that are 0 or 1 already are what a bool is made of
-    whole = array.view(np.uint8) if array.dtype.itemsize == 1 and array.flags.c_contiguous else array
-    if array.dtype.kind != "b" and (whole.max() > 1 or whole.min() < 0):
-        raise UsageError(
-            f"{name} hold values from {array.min()} to {array.max()}, expected only 0 (normal) and 1 (anomalous); "
-            f"for 0/255 pass {name} > 0"
-        )
-    return whole.view(np.bool_) if whole.dtype == np.uint8 else array.astype(np.bool_, copy=False)
+def _hidden(given: object) -> int:
+    if isinstance(given, np.ma.MaskedArray):
+        return int(np.count_nonzero(np.ma.getmaskarray(given)))
+    if hasattr(given, "get_mask"):  # torch's MaskedTensor
+        return int((~given.get_mask()).sum())
+    return sum(map(_hidden, given)) if isinstance(given, list | tuple) else 0
+
+
+def _readable(given: Any) -> Any:
+    """Return a tensor of floats that NumPy does not have (bfloat16, 8 bits) as float32, which holds them exactly."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(given, torch.Tensor) or not given.is_floating_point():
+        return given
+    return given if given.dtype in (torch.float16, torch.float32, torch.float64) else given.float()
 
 
 def refuse_nan(what: str, scores: Array | None, before: int = 0) -> None:

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from bench.errors import UsageError
+from bench.metrics.inputs import binary, numbers
 from bench.metrics.pieces import ArrayPieces, Pieces
 from bench.metrics.workers import each, spans, thread_count
 
@@ -31,6 +33,9 @@ class Undefined(Exception):
 
 class NanScore(ValueError):
     """A score is NaN; who knows the images turns this into a ScoreError that names one."""
+
+    def __init__(self) -> None:
+        super().__init__("a score is NaN, expected numbers only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +63,23 @@ def require(positives: int, negatives: int | None, unit: Unit) -> None:
         raise Undefined(f"no normal {unit}")
 
 
-def rank(scores: Array, positive: npt.NDArray[np.bool_], unit: Unit) -> Ranks:
-    """Rank the positives of `scores` (any real dtype [M]) marked by `positive` (bool [M]).
+def rank(scores: npt.ArrayLike, positive: npt.ArrayLike, unit: Unit) -> Ranks:
+    """Rank the positives among the negatives.
+
+    Args:
+        scores: any real dtype of up to 64 bits [M].
+        positive: bool, or 0 and 1 (or 255) of any real dtype [M].
+        unit: what a score belongs to.
 
     Raises:
+        UsageError: another dtype or shape, or values that are masked out.
         NanScore: a score is NaN.
     """
-    return rank_pieces(scores[positive], ArrayPieces(scores), unit)
+    given = numbers("scores", scores, 1, "[M]")
+    marked, _ = binary("positive", positive, 1, "[M]")
+    if len(given) != len(marked):
+        raise UsageError(f"found {len(given)} scores and {len(marked)} marks, expected one of each")
+    return rank_pieces(given[marked], ArrayPieces(given), unit)
 
 
 def rank_pieces(chosen: Array, pieces: Pieces, unit: Unit) -> Ranks:

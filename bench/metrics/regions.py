@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from bench.metrics.inputs import binary
 from bench.metrics.pieces import PIECE
 from bench.metrics.ranks import BLOCK, Ranks, require
 from bench.metrics.workers import each, spans
@@ -43,9 +44,13 @@ class Marked:
     regions: Regions
 
 
-def find_regions(masks: npt.NDArray[np.bool_]) -> Regions:
-    """Return the regions of `masks` (bool [N, H, W]); regions never reach across images."""
-    return find_marked(masks).regions
+def find_regions(masks: npt.ArrayLike) -> Regions:
+    """Return the regions of `masks`, [N, H, W] as in `evaluate_class`; regions never reach across images.
+
+    Raises:
+        UsageError: masks of another shape, or of more than two values.
+    """
+    return find_marked(binary("masks", masks, 3, "[N, H, W]")[0]).regions
 
 
 def find_marked(masks: npt.NDArray[np.bool_]) -> Marked:

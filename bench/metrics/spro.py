@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError
-from bench.metrics.inputs import check, refuse_nan
+from bench.metrics.inputs import binary, check, refuse_nan
 from bench.metrics.ranks import Ranks, Undefined, rank_pieces
 from bench.metrics.regions import Regions, region_aupro
 
@@ -34,8 +34,8 @@ class Defect:
 
     image: int
     """Index of the map that it lies in."""
-    mask: npt.NDArray[np.bool_]
-    """bool [H, W]."""
+    mask: npt.NDArray[Any]
+    """[H, W], bool or as the masks of `evaluate_class`."""
     saturation: float
     """Pixels that are enough to find it, >= 1; `saturation_area` derives it from LOCO's defects_config.json."""
 
@@ -88,12 +88,12 @@ def defect_auspro(maps: npt.ArrayLike, defects: Sequence[Defect], limit: float =
     if not 0 < limit <= 1:
         raise UsageError(f"limit is {limit}, expected a false-positive rate in (0, 1] such as {LIMIT}")
     background = np.ones(scores.shape, dtype=np.bool_)
-    for number, defect in enumerate(defects):
-        _check(number, defect, scores)
-        background[defect.image] &= ~defect.mask
     if not defects:
         raise Undefined("no anomalous pixel")
-    found = [scores[defect.image][defect.mask] for defect in defects]
+    marked = [_checked(number, defect, scores) for number, defect in enumerate(defects)]
+    for defect, mask in zip(defects, marked, strict=True):
+        background[defect.image] &= ~mask
+    found = [scores[defect.image][mask] for defect, mask in zip(defects, marked, strict=True)]
     areas = np.array([len(pixels) for pixels in found], dtype=np.int64)
     positives = np.concatenate(found)
     ranks = rank_pieces(positives, _Scores(positives, scores, background), "pixel")
@@ -137,15 +137,18 @@ def _gains(
     return gains
 
 
-def _check(number: int, defect: Defect, maps: npt.NDArray[Any]) -> None:
-    if maps.ndim != 3 or not 0 <= defect.image < len(maps) or defect.mask.shape != maps.shape[1:]:
+def _checked(number: int, defect: Defect, maps: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return the defect's mask as bool."""
+    mask, _ = binary(f"the mask of defect {number}", defect.mask, 2, "[H, W]")
+    if maps.ndim != 3 or not 0 <= defect.image < len(maps) or mask.shape != maps.shape[1:]:
         raise UsageError(
-            f"defect {number} is {list(defect.mask.shape)} in image {defect.image}, expected the size and number of "
-            f"the maps, which are {list(maps.shape)}"
+            f"defect {number} is {list(mask.shape)} in image {defect.image}, expected the size and number of the maps, "
+            f"which are {list(maps.shape)}"
         )
-    area = int(np.count_nonzero(defect.mask))
-    if defect.mask.dtype != np.bool_ or not 1 <= defect.saturation <= area:
+    area = int(np.count_nonzero(mask))
+    if not 1 <= defect.saturation <= area:
         raise UsageError(
-            f"defect {number} has {area} pixels ({defect.mask.dtype}) and saturates at {defect.saturation}, expected a "
-            "bool mask and a saturation area from 1 to its number of pixels; see saturation_area"
+            f"defect {number} has {area} pixels and saturates at {defect.saturation}, expected a saturation area from "
+            "1 to its number of pixels; see saturation_area"
         )
+    return mask

@@ -17,7 +17,7 @@ import numpy as np
 from bench.errors import ScoreError, UsageError
 from bench.metrics.evaluate import ImageEvidence, Scores, collect, evaluate_class
 from bench.metrics.ids import parse_all
-from bench.metrics.inputs import ClassInputs, check
+from bench.metrics.inputs import ClassInputs, check, numbers, refuse_masked
 from bench.metrics.ranks import Ranks, Undefined, Unit
 from bench.metrics.regions import Regions, find_regions
 from bench.metrics.variants import Variants
@@ -49,20 +49,21 @@ def evaluate_tensors(
     to the host, and so do the maps if a variant is asked for, which needs every score.
 
     Args:
-        maps: tensor [N, H, W] on any device, float (bfloat16 too) or integer; or as in `evaluate_class`.
+        maps: tensor [N, H, W] on any device, any real dtype; or as in `evaluate_class`.
         masks: as in `evaluate_class`, as array or as tensor on any device; and so for the rest.
         image_scores: [N].
         labels: [N].
         metrics: as in `evaluate_class`.
 
     Raises:
-        UsageError: as in `evaluate_class`, or maps of a dtype that torch cannot compare.
+        UsageError: as in `evaluate_class`, or maps that carry a gradient.
         ScoreError: a score is NaN; the message names the image.
     """
     masks, image_scores, labels = _host(masks), _host(image_scores), _host(labels)
     if not hasattr(maps, "detach"):
         return evaluate_class(maps, masks, image_scores, labels, metrics=metrics)
     wanted = parse_all(metrics)
+    refuse_masked("maps", maps)
     # of the maps only the shape is checked here, by the rules for arrays
     stand_in = np.broadcast_to(np.uint8(0), tuple(maps.shape))
     given = check(stand_in, masks, image_scores, labels)
@@ -91,8 +92,7 @@ class _DevicePixels:
     def variants(self) -> Variants:
         masks = self._masks
         assert self._given.labels is not None
-        maps = _host(self._maps)
-        maps = (maps.float() if maps.is_floating_point() and maps.element_size() == 2 else maps).numpy()
+        maps = numbers("maps", _host(self._maps), 3, "[N, H, W]")
         return Variants(maps, masks, self._given.labels, self.regions)
 
     @property
@@ -106,13 +106,12 @@ def rank_tensor(scores: Tensor, positive: Tensor, unit: Unit) -> Ranks:
     """Return what `ranks.rank` returns for the same numbers, computed on the tensors' device.
 
     Args:
-        scores: real dtype [M] without NaN; compared in it, but float16 and bfloat16 as float32, uint16 and uint32 as
-            int64.
+        scores: real dtype [M] without NaN; compared in it, or in a wider one where torch cannot.
         positive: bool [M], on the same device.
         unit: what an entry is, for messages.
 
     Raises:
-        UsageError: a dtype that cannot be ranked.
+        UsageError: complex scores.
     """
     import torch
 
@@ -148,16 +147,16 @@ def _from_the_top(counts: Tensor) -> Tensor:
 
 
 def _comparable(scores: Tensor) -> Tensor:
+    """Return the scores in a dtype that torch sorts, in the same order."""
     import torch
 
-    wider: dict[Any, Any] = {
-        torch.float16: torch.float32,
-        torch.bfloat16: torch.float32,
-        torch.uint16: torch.int64,
-        torch.uint32: torch.int64,
-    }
-    if scores.dtype in (torch.bool, torch.uint64) or scores.is_complex():
-        raise UsageError(f"maps have dtype {scores.dtype}, expected a float or an integer type of up to 63 bits")
+    if scores.is_complex():
+        raise UsageError(f"maps have dtype {scores.dtype}, expected a float, an integer type or bool")
+    if scores.dtype == torch.uint64:
+        return scores.view(torch.int64) ^ torch.iinfo(torch.int64).min
+    if scores.is_floating_point():
+        return scores.float() if scores.element_size() < 4 else scores
+    wider: dict[Any, Any] = {torch.bool: torch.uint8, torch.uint16: torch.int64, torch.uint32: torch.int64}
     return scores.to(wider.get(scores.dtype, scores.dtype))
 
 
@@ -176,9 +175,4 @@ def _refuse_nan(maps: Tensor) -> None:
 
 
 def _host(given: Any) -> Any:
-    if not hasattr(given, "detach"):
-        return given
-    import torch
-
-    on_host = given.detach().cpu()
-    return on_host.float() if on_host.dtype == torch.bfloat16 else on_host
+    return given.detach().cpu() if hasattr(given, "detach") else given

@@ -30,11 +30,13 @@ class Variants:
         """Take checked inputs.
 
         Args:
-            maps: float32, float64 or integer [N, H, W] without NaN.
+            maps: float or integer [N, H, W] without NaN; steps between thresholds are finer than float16, so that
+                its thresholds are those of float32.
             masks: bool [N, H, W].
             labels: bool [N], True = anomalous; only RD4AD's per-image rule looks at them.
             regions: of the masks.
         """
+        maps = maps.astype(np.float32) if maps.dtype == np.float16 else maps
         self._maps, self._masks, self._labels, self._regions = maps, masks, labels, regions
         self._scores, self._positive = maps.ravel(), masks.ravel()
         self._strips: dict[str, Strips] = {}

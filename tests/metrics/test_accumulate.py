@@ -56,7 +56,7 @@ def assert_same_bits(found: Scores, expected: Scores) -> None:
 
 @given(
     seed=st.integers(0, 2**32 - 1),
-    dtype=st.sampled_from(("float16", "float32", "float64", "uint8", "int32", "uint64")),
+    dtype=st.sampled_from(("float16", "float32", "float64", "uint8", "int32", "uint64", "bool")),
     cuts=st.lists(st.integers(0, 12), max_size=6),
     buffer=st.sampled_from((0, 3000, 10_000, 1 << 20)),
 )
@@ -167,6 +167,20 @@ def test_misuse_is_refused() -> None:
         accumulator.update(maps, masks)
     with pytest.raises(UsageError, match="masks are"):
         accumulator.update(maps, masks[:, :5], scores)
+    with pytest.raises(UsageError, match="maps are a masked array that hides"):
+        accumulator.update(np.ma.masked_greater(maps, maps.mean()), masks, scores)
+    # all at once they would hold 0, 1 and 255
+    with pytest.raises(UsageError, match=r"masks of 0 and 255, expected 0 and 1 as in an earlier update\(\)"):
+        accumulator.update(maps, masks * np.uint8(255), scores)
+
+
+def test_masks_may_come_in_any_form_that_says_one_thing() -> None:
+    maps, masks, scores = some_class(8)
+    accumulator = Accumulator(METRICS)
+    for start in range(0, len(maps), 5):
+        part = slice(start, start + 5)
+        accumulator.update(maps[part], masks[part] * np.float32(255), scores[part])
+    assert_same_bits(accumulator.compute(), evaluate_class(maps, masks, scores, metrics=METRICS))
 
 
 def test_a_full_disk_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

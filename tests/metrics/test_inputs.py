@@ -10,13 +10,28 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchError, UsageError
-from bench.metrics import SEVEN, ScoreError, evaluate_class, mad
+from bench.metrics import (
+    IMAGE_SCORES,
+    SEVEN,
+    Defect,
+    ScoreError,
+    auspro,
+    evaluate_class,
+    find_regions,
+    hardest_regions,
+    image_aupro,
+    mad,
+    rank,
+    roc_curve,
+)
 
 MAPS = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
 MASKS = np.zeros(MAPS.shape, dtype=np.bool_)
 MASKS[1, 1:3, 1:4] = MASKS[3, 0, 0] = True
 IMAGES = MAPS.max(axis=(1, 2))
 IMAGE_IDS, PIXEL_IDS = SEVEN[:3], SEVEN[3:]
+MIXED = MASKS.astype(np.uint8)
+MIXED[1] *= 255
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({"maps": None, "image_scores": None}, "neither maps nor image_scores"),
@@ -26,17 +41,27 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "channel axis": ({"maps": MAPS[:, None]}, r"maps are \[4, 1, 5, 6\], expected \[N, H, W\]"),
     "one flat map": ({"maps": MAPS[0]}, r"maps are \[5, 6\], expected \[N, H, W\]"),
     "no pixels": ({"maps": MAPS[:, :0], "masks": MASKS[:, :0]}, "without pixels"),
-    "masks 0/255": ({"masks": MASKS.astype(np.uint8) * 255}, "from 0 to 255, expected only 0 .* masks > 0"),
-    "masks -1": ({"masks": -MASKS.astype(np.int8)}, "from -1 to 0"),
-    "soft masks": ({"masks": MASKS.astype(np.float32)}, "masks have dtype float32"),
-    "maps and masks swapped": ({"maps": MASKS, "masks": MAPS}, "maps have dtype bool"),
+    "masks 0/2": ({"masks": MASKS.astype(np.uint8) * 2}, "masks hold 0 and 2, expected 0 .* 1 or 255"),
+    "masks 0/1/255": ({"masks": MIXED}, "masks hold 0, 1 and 255"),
+    "masks -1": ({"masks": -MASKS.astype(np.int8)}, "masks hold -1 and 0"),
+    "masks 254": ({"masks": np.where(MASKS, 255, 254).astype(np.uint8)}, "hold 254 and 255"),
+    "soft masks": ({"masks": MASKS * np.float32(0.5)}, "masks hold 0 and 0.5"),
+    "softer masks": ({"masks": np.where(MASKS, 1, MAPS)}, "masks hold .* and 27 more values up to 1,"),
+    "masks with NaN": ({"masks": np.where(MASKS, np.nan, 0)}, "masks hold 0 and nan"),
+    "maps and masks swapped": ({"maps": MASKS, "masks": MAPS}, "masks hold .* and 26 more values"),
+    "masks of text": ({"masks": MASKS.astype(str)}, "masks have dtype <U5"),
+    "maps that hide": ({"maps": np.ma.array(MAPS, mask=MASKS)}, "maps are a masked array that hides 7 of its values"),
+    "masks that hide": ({"masks": np.ma.array(MASKS, mask=MASKS)}, "masks are a masked array that hides 7"),
+    "a map that hides": ({"maps": [*MAPS[:3], np.ma.masked_less(MAPS[3], 0.5)]}, "maps are a masked array"),
+    "image scores that hide": ({"image_scores": np.ma.masked_equal(IMAGES, IMAGES[1])}, "image_scores .* hides 1"),
+    "labels that hide": ({"labels": [0, np.ma.masked, 0, 1]}, "labels are a masked array that hides 1"),
     "complex maps": ({"maps": MAPS.astype(np.complex64)}, "complex64"),
     "long double maps": ({"maps": MAPS.astype(np.longdouble)}, "expected float16, float32, float64"),
     "text": ({"maps": [[["high"]]], "masks": [[[1]]]}, "dtype <U4"),
     "ragged": ({"maps": [[[1, 2]], [[1]]]}, "cannot be read as one array"),
-    "labels 2": ({"labels": [0, 1, 2, 1]}, "labels hold values from 0 to 2"),
-    "labels +-1": ({"labels": [-1, 1, 1, 1]}, "labels hold values from -1 to 1"),
-    "float labels": ({"labels": [0.0, 1.0, 0.0, 1.0]}, "labels have dtype float64"),
+    "labels 2": ({"labels": [0, 1, 2, 1]}, "labels hold 0, 1 and 2, expected 0 .* which class numbers"),
+    "labels +-1": ({"labels": [-1, 1, 1, 1]}, "labels hold -1 and 1"),
+    "soft labels": ({"labels": [0.0, 1.0, 0.0, 0.9]}, "labels hold 0, 0.9 and 1"),
     "fewer labels": ({"labels": [0, 1, 1]}, "4 maps, 4 masks, 4 image_scores, 3 labels"),
     "more image scores": ({"image_scores": np.zeros(5)}, "5 image_scores"),
     "image scores [N, 1]": ({"image_scores": IMAGES[:, None]}, r"image_scores are \[4, 1\], expected \[N\]"),
@@ -97,6 +122,63 @@ def test_mask_and_label_types_do_not_matter() -> None:
         labels = MASKS.any(axis=(1, 2)).astype(dtype)
         assert dict(evaluate_class(MAPS, MASKS.astype(dtype), IMAGES, labels)) == expected
     assert dict(evaluate_class(MAPS.tolist(), MASKS.tolist(), IMAGES.tolist())) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4", "uint8", "int16", "uint16", "int64"])
+@pytest.mark.parametrize("mark", [1, 255, 65535])
+def test_two_values_that_can_mean_one_thing_only_are_taken(dtype: str, mark: int) -> None:
+    mark = min(mark, 2 ** (8 * np.dtype(dtype).itemsize) - 1) if dtype.startswith("u") else min(mark, 255)
+    masks = MASKS.astype(dtype) * np.array(mark, dtype)
+    labels = masks.max(axis=(1, 2))
+    expected = dict(evaluate_class(MAPS, MASKS, IMAGES))
+    assert dict(evaluate_class(MAPS, masks, IMAGES)) == expected
+    assert dict(evaluate_class(MAPS, np.asfortranarray(masks), IMAGES, labels.tolist())) == expected
+    assert dict(evaluate_class(MAPS, masks[:, :, ::-1], IMAGES)) == dict(
+        evaluate_class(MAPS, MASKS[:, :, ::-1], IMAGES)
+    )
+    # what is anomalous is not changed in the caller's hands
+    assert masks.max() == mark
+
+
+def test_yes_and_no_are_scores_of_two_values() -> None:
+    yes = MAPS > 0.6
+    numbers = yes.astype(np.uint8)
+    expected = evaluate_class(numbers, MASKS, numbers.max(axis=(1, 2)))
+    assert 0.5 < expected["pixel/auroc"] < 1  # type: ignore[operator]
+    assert dict(evaluate_class(yes, MASKS, yes.any(axis=(1, 2)))) == dict(expected)
+    # bools that are made of other bytes than 0 and 1
+    assert dict(evaluate_class((numbers * 255).view(np.bool_), MASKS, yes.any(axis=(1, 2)).tolist())) == dict(expected)
+
+
+def test_a_masked_array_that_hides_nothing_is_one_like_any_other() -> None:
+    given = np.ma.array(MAPS), np.ma.array(MASKS, mask=False), np.ma.array(IMAGES)
+    assert dict(evaluate_class(*given)) == dict(evaluate_class(MAPS, MASKS, IMAGES))
+
+
+def test_parts_of_the_engine_take_the_same_truth_as_the_whole() -> None:
+    expected = rank(MAPS.ravel(), MASKS.ravel(), "pixel"), find_regions(MASKS)
+    worst = hardest_regions(MASKS, *expected)
+    for masks in (MASKS.astype(np.uint8), MASKS.astype(np.uint8) * 255, MASKS.astype(np.float32)):
+        ranks, regions = rank(MAPS.ravel(), masks.ravel(), "pixel"), find_regions(masks)
+        assert regions.index.tolist() == expected[1].index.tolist()
+        assert roc_curve(ranks).area == roc_curve(expected[0]).area
+        assert hardest_regions(masks, ranks, regions) == worst
+        assert np.nanmean(image_aupro(masks, ranks, regions)) == np.nanmean(image_aupro(MASKS, *expected))
+        whole = [Defect(3, masks[3], 1)]
+        assert auspro(MAPS, whole) == auspro(MAPS, [Defect(3, MASKS[3], 1)])
+    with pytest.raises(UsageError, match="positive hold 0, 1 and 255"):
+        rank(MAPS.ravel(), MIXED.ravel(), "pixel")
+    with pytest.raises(UsageError, match="120 scores and 90 marks"):
+        rank(MAPS.ravel(), MASKS[:3].ravel(), "pixel")
+
+
+def test_image_scores_are_not_taken_from_maps_that_hide_pixels() -> None:
+    for rule in IMAGE_SCORES.values():
+        maps = MAPS.repeat(4, axis=1).repeat(4, axis=2)
+        assert rule(np.ma.array(maps)).tolist() == rule(maps).tolist()
+        assert rule(maps > 0.5).tolist() == rule((maps > 0.5).astype(np.uint8)).tolist()
+        with pytest.raises(UsageError, match="maps are a masked array that hides"):
+            rule(np.ma.masked_greater(maps, 0.5))
 
 
 def test_given_labels_outrank_the_masks() -> None:
@@ -166,6 +248,14 @@ def test_a_tensor_is_read_like_an_array_and_one_with_a_gradient_is_refused() -> 
     assert dict(evaluate_class(*tensors)) == dict(evaluate_class(MAPS, MASKS, IMAGES))
     with pytest.raises(UsageError, match="detached"):
         evaluate_class(tensors[0].clone().requires_grad_(), MASKS)
+
+
+def test_floats_that_numpy_does_not_have_are_taken_from_tensors() -> None:
+    torch = pytest.importorskip("torch")
+    for dtype in (torch.bfloat16, torch.float8_e5m2):
+        maps, images = torch.from_numpy(MAPS).to(dtype), torch.from_numpy(IMAGES).to(dtype)
+        expected = evaluate_class(maps.float(), MASKS, images.float())
+        assert dict(evaluate_class(maps, torch.from_numpy(MASKS).to(dtype), images)) == dict(expected)
 
 
 def test_metrics_load_no_torch_and_no_scikit_learn() -> None:

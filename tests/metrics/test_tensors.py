@@ -16,7 +16,10 @@ from bench.metrics.tensors import evaluate_tensors, on_accelerator, rank_tensor
 
 torch = pytest.importorskip("torch")
 METRICS = (*SEVEN, "pixel/aupro@0.05", "pixel/aupro@0.3:grid200", "pixel/ap:adeval")
-DTYPES = ("float16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32")
+DTYPES = (
+    *("float16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64"),
+    "bool",
+)
 
 
 def random_class(seed: int, dtype: str, levels: int = 90) -> tuple[Any, Any, Any]:
@@ -70,9 +73,10 @@ def test_hard_scores() -> None:
     close = 1 + np.arange(6).reshape(1, 2, 3) * np.finfo(np.float64).eps
     truth = np.array([[[0, 0, 0], [1, 1, 1]]])
     assert evaluate_tensors(torch.from_numpy(close), truth, metrics=["pixel/auroc"])["pixel/auroc"] == 1
-    # neighbours that float64 merges
-    large = 2**62 + np.arange(6).reshape(1, 2, 3)
-    assert evaluate_tensors(torch.from_numpy(large), truth, metrics=["pixel/auroc"])["pixel/auroc"] == 1
+    # neighbours that float64 merges, on both sides of what 63 bits hold
+    for large in (2**62 + np.arange(6), 2**63 - 3 + np.arange(6, dtype=np.uint64)):
+        maps = torch.from_numpy(large.reshape(1, 2, 3))
+        assert evaluate_tensors(maps, truth, metrics=["pixel/auroc"])["pixel/auroc"] == 1
 
 
 def test_bfloat16_keeps_its_values() -> None:
@@ -116,8 +120,10 @@ def test_misuse_is_refused_as_for_arrays() -> None:
         evaluate_tensors(tensor, masks[:, :, :7])
     with pytest.raises(UsageError, match=r"maps are \[9, 8\], expected \[N, H, W\]"):
         evaluate_tensors(tensor[0], masks[0])
-    with pytest.raises(UsageError, match=r"dtype torch.bool"):
-        evaluate_tensors(torch.from_numpy(masks), masks)
+    with pytest.raises(UsageError, match=r"dtype torch.complex64"):
+        evaluate_tensors(tensor.to(torch.complex64), masks)
+    with pytest.raises(UsageError, match=r"masks hold 0, 1 and 2"):
+        evaluate_tensors(tensor, torch.from_numpy(masks).int() * torch.tensor([1, 2, 1, 1])[:, None, None])
     with pytest.raises(UsageError, match="detached"):
         evaluate_tensors(tensor.clone().requires_grad_(), masks)
     for dtype in (torch.float16, torch.bfloat16, torch.float32):
