@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from bench.run.executors import Executor
     from bench.run.executors.choice import Wanted
     from bench.run.places import Place
-    from bench.run.plan import Planned, Request
+    from bench.run.plan import Request
+    from bench.run.planned import Planned
     from bench.store.record import Record
     from bench.store.rows import Row
 
@@ -86,6 +87,7 @@ Exit code: 0 all cells done, 1 a cell failed or is with another process still, 2
 )
 @executor_options
 @click.option("--keep-maps", is_flag=True, help="Keep the anomaly maps beside the record (npy, one file a class).")
+@click.option("--again", is_flag=True, help="Run finished cells again; a record stays until there is a new one.")
 @click.option("--compile", is_flag=True, help="Put the trained part through torch.compile, where that works.")
 @click.option("--dry-run", is_flag=True, help="Check everything and print the plan, run nothing.")
 def run(
@@ -110,6 +112,7 @@ def run(
     checkpoint_seconds: float,
     wanted: Wanted,
     keep_maps: bool,
+    again: bool,
     compile: bool,
     dry_run: bool,
 ) -> int:
@@ -162,24 +165,26 @@ def run(
         compile=compile,
         command=("bench", *sys.argv[1:]),
     )
-    return _run(request, options, executor, dry_run)
+    return _run(request, options, executor, again, dry_run)
 
 
-def _run(request: Request, options: Options, executor: Executor, dry_run: bool) -> int:
+def _run(request: Request, options: Options, executor: Executor, again: bool, dry_run: bool) -> int:
     from bench.cli.terminal import TerminalProgress, console
     from bench.run import sweep
-    from bench.run.plan import expand, look_up
+    from bench.run.plan import expand
+    from bench.run.planned import look_up
     from bench.store.rows import rows
 
     out = console()
     progress = TerminalProgress(out)
-    planned = look_up(expand(request, progress), options.results, progress.say)
+    cells = expand(request, progress)
+    planned = look_up(cells, options.results, progress.say, keep=("maps",) if options.keep_maps else (), again=again)
     _print_plan(planned, out, options, executor.devices_at_once)
     if dry_run:
         return 0
     for item in planned:
         # of what was done before, parts are only in the tables at the end
-        if item.state == "done" and item.record is not None and not item.record.cell.part:
+        if not item.todo and item.record is not None and not item.record.cell.part:
             _print_record(item.record, item, options.results, out)
     known = {item.cell.name: item.record for item in planned}
 
@@ -215,16 +220,25 @@ def _print_plan(planned: list[Planned], out: Console, options: Options, devices:
             str(len(cell.task.test)),
             str(cell.steps),
             Text(f"{cell.encoder.name} @ {cell.encoder.input_size}"),
-            item.state,
+            item.text,
             f"{'' if expected.measured else '~'}{duration(expected.seconds)}" if expected else "–",
         )
     out.print(table, highlight=False)
-    left = sum(item.state != "done" for item in planned)
+    left = sum(item.todo for item in planned)
     guess = ""
     if left and devices:
         where = f"{devices} devices" if devices > 1 else f"{options.device}"
         guess = f", about {duration(total / devices)} on {where} (~ is counted from MACs, not measured)"
     out.print(f"{len(planned)} cells: {left} to do, {len(planned) - left} done{guess}", highlight=False)
+    if lacking := [item for item in planned if item.lacking and not item.todo]:
+        which = lacking[0].cell.name if len(lacking) == 1 else f"{len(lacking)} finished cells"
+        took = duration(sum(item.seconds for item in lacking))
+        out.print(
+            f"{which}: maps were not kept, and cannot be had without running again: --again does (it took {took})",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _told_apart(planned: list[Planned]) -> list[str]:

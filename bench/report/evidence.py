@@ -82,7 +82,7 @@ class Evidence:
             Lacking: they were not kept, or are not beside the record.
         """
         if record.maps is None:
-            raise Lacking("the anomaly maps were not kept (bench run --keep-maps)")
+            raise Lacking("the anomaly maps were not kept (bench run --keep-maps --again runs the cell again)")
         folder = self._files.get(record.maps)
         if folder is None:
             raise Lacking("the anomaly maps are not beside the record")

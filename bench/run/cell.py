@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,11 +18,13 @@ from bench.run import allocator, feature_store, recording, scoring, timing
 from bench.run.extractor import Extractor
 from bench.run.feature_store import FeatureStore, LastStore
 from bench.run.places import Place
-from bench.run.plan import Cell, checkpoint_of
+from bench.run.plan import Cell
+from bench.run.planned import checkpoint_of
 from bench.run.progress import Progress
 from bench.run.seeding import seed_everything
 from bench.run.training import Trainer, TrainingLog, set_precision
 from bench.store import record as records
+from bench.store.files import atomic_folder
 from bench.store.record import Record
 
 
@@ -52,7 +56,7 @@ def run(cell: Cell, options: Options, progress: Progress) -> Record:
     path = cell.path(options.results)
     for left_over in path.parent.glob(f".{path.stem}.*.part"):
         # a process that was killed while it wrote; the caller's lock says that no other is writing now
-        left_over.unlink(missing_ok=True)
+        shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink(missing_ok=True)
     try:
         record = _live(cell, options, progress, path)
     except UnwritableError:
@@ -64,7 +68,7 @@ def run(cell: Cell, options: Options, progress: Progress) -> Record:
         if isinstance(error, TrainingError):
             # weights may be spoilt for some steps before the loss shows it
             checkpoint_of(path).unlink(missing_ok=True)
-    records.write(record, path)
+    recording.write(record, path, progress.say)
     if record.status == "done":
         checkpoint_of(path).unlink(missing_ok=True)
     return record
@@ -122,15 +126,20 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     if log is not None:
         watch.seconds["train"] += log.seconds_before
 
-    maps = path.with_suffix(".maps") if options.keep_maps else None
+    maps = path.with_suffix(".maps")
+    # those of before are of another training
+    keep_maps = options.keep_maps or maps.is_dir()
     module.eval()
     predict = scoring.predictor(cell, extract, module, options.inference_batch)
-    scored = scoring.score(
-        # on the CPU, networks and metrics take the same cores
-        *(task, cell.protocol, predict, masks, watch, progress),
-        keep_maps=maps,
-        overlap=device.type == "cuda",
-    )
+    with atomic_folder(maps) if keep_maps else nullcontext() as folder:
+        scored = scoring.score(
+            # on the CPU, networks and metrics take the same cores
+            *(task, cell.protocol, predict, masks, watch, progress),
+            keep_maps=folder,
+            overlap=device.type == "cuda",
+        )
+        if folder is not None and not any(folder.iterdir()):
+            progress.say(f"{method.name} gives image scores alone: there are no maps to keep")
     predictions = path.with_suffix(".parquet")
     records.write_predictions(predictions, scored.rows)
     return Record(
@@ -141,5 +150,5 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         reduced=recording.reduced(configured, log, extract.reductions.found),
         efficiency=recording.efficiency(cell, log, watch.seconds, device),
         predictions=predictions.name,
-        maps=maps.name if maps else None,
+        maps=maps.name if keep_maps else None,
     )

@@ -10,7 +10,8 @@ import torch
 
 from bench.errors import StoreError
 from bench.run.complexity import complexity
-from bench.run.plan import Cell, Planned
+from bench.run.plan import Cell
+from bench.run.planned import Planned
 from bench.run.rates import matrix_rate
 from bench.run.timing import describe
 from bench.store import record as records
@@ -30,12 +31,12 @@ class Estimate:
 
 
 def estimates(planned: Sequence[Planned], results: Path, device: torch.device) -> list[Estimate | None]:
-    """Return how long each cell will take on this machine, run in this order; None for those that are done."""
+    """Return how long each cell will take on this machine, run in this order; None where there is nothing to do."""
     history = _History(results, device)
     found: list[Estimate | None] = []
     stored: str | None = None
     for item in planned:
-        if item.state == "done":
+        if not item.todo:
             found.append(None)
             continue
         # a cell leaves its stored features to the next one, if that differs in nothing but the seed

@@ -5,24 +5,23 @@ Everything that can be refused is refused here, before any work: names, settings
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from bench.api import EncoderRequest, Method
 from bench.config import Overrides, configure, fingerprint
 from bench.encoders import catalog, weights
-from bench.errors import StoreError, UsageError
+from bench.errors import UsageError
 from bench.metrics import METRIC_VERSION
 from bench.protocol import Protocol, resolve
 from bench.registry import DATASETS, METHODS
 from bench.run import settings
 from bench.run.progress import Progress
 from bench.run.task import Source, Task, data_root, read
-from bench.store import record as records
-from bench.store.record import CellKey, Record
+from bench.store.record import CellKey
 
 
 @dataclass(frozen=True)
@@ -123,15 +122,6 @@ class Cell:
         return results / self.key.file
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A cell and what the results folder already holds of it."""
-
-    cell: Cell
-    state: Literal["done", "failed", "interrupted", "new"]
-    record: Record | None = None
-
-
 def expand(request: Request, progress: Progress) -> list[Cell]:
     """Resolve a request into cells: datasets outermost, then settings and their parts, methods, seeds innermost.
 
@@ -210,28 +200,3 @@ def _parts(source: Source, setting: str, request: Request) -> list[dict[int, Tas
         return [dict.fromkeys(request.seeds, task) for task in settings.tasks(source, setting, request.splits)]
     by_seed = [settings.tasks(source, setting, request.splits, request.shots, seed) for seed in request.seeds]
     return [dict(zip(request.seeds, part, strict=True)) for part in zip(*by_seed, strict=True)]
-
-
-def look_up(cells: Sequence[Cell], results: Path, note: Callable[[str], None] = lambda text: None) -> list[Planned]:
-    """Pair each cell with its record in the results folder; an unreadable record is said and counts as new."""
-    planned = []
-    for cell in cells:
-        path = cell.path(results)
-        record: Record | None = None
-        if path.is_file():
-            try:
-                record = records.read(path)
-            except StoreError as error:
-                note(f"{error}")
-        if record is not None:
-            planned.append(Planned(cell, record.status, record))
-        elif checkpoint_of(path).is_file():
-            planned.append(Planned(cell, "interrupted"))
-        else:
-            planned.append(Planned(cell, "new"))
-    return planned
-
-
-def checkpoint_of(path: Path) -> Path:
-    """Return the checkpoint that belongs to a record's path."""
-    return path.with_suffix(".ckpt")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.api import Sample
 from bench.encoders import catalog
-from bench.errors import BenchError
+from bench.errors import BenchError, StoreError
 from bench.metrics import METRIC_VERSION, parse
 from bench.protocol import Protocol
 from bench.run import timing
@@ -21,6 +23,7 @@ from bench.run.plan import Cell
 from bench.run.scoring import Scored
 from bench.run.task import Task
 from bench.run.training import TrainingLog
+from bench.store import record as records
 from bench.store.provenance import environment
 from bench.store.record import (
     ClassScores,
@@ -143,6 +146,16 @@ def efficiency(cell: Cell, log: TrainingLog | None, seconds: Mapping[str, float]
 def failed(cell: Cell, device: torch.device, command: Sequence[str], error: Exception) -> Record:
     """Return the record of a cell that ended with an error; it carries no score."""
     return Record(status="failed", error=_failure(error, device), **facts(cell, device, command, {}))
+
+
+def write(record: Record, path: Path, say: Callable[[str], None]) -> None:
+    """Write a record; one of a failure never in place of a finished one, which is said. Raises UnwritableError."""
+    if record.status == "failed" and path.is_file():
+        with suppress(StoreError):
+            if records.read(path).status == "done":
+                say(f"{path.name} of before stays: what failed is not recorded in its place")
+                return
+    records.write(record, path)
 
 
 def _failure(error: Exception, device: torch.device) -> Failure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -133,12 +132,9 @@ def score(
         masks: as `read_masks` gives them.
         watch: gets the phases `inference` and `metrics`; the latter is what is left of it beside the former.
         progress: told of the images done.
-        keep_maps: folder for the maps, one float32 [N, S, S] npy file a class in the order of the per-image table.
+        keep_maps: empty folder for maps, one float32 [N, S, S] npy file a class in the order of the per-image table.
         overlap: measure a class in a thread while the next one is predicted; pays where prediction leaves the CPU idle.
     """
-    if keep_maps is not None:
-        shutil.rmtree(keep_maps, ignore_errors=True)
-        keep_maps.mkdir(parents=True)
     scores: dict[str, Scores] = {}
     extra: dict[str, Scores] = {}
     rows: dict[str, list[Any]] = {column: [] for column in COLUMNS}

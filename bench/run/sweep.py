@@ -12,7 +12,7 @@ from bench.run.cell import Options
 from bench.run.executors import Executor
 from bench.run.executors.here import Here
 from bench.run.history import recorded_with_other_data
-from bench.run.plan import Planned, checkpoint_of, look_up
+from bench.run.planned import Planned, checkpoint_of, ended_since
 from bench.run.progress import Progress
 from bench.store.files import try_lock
 from bench.store.record import Record
@@ -25,7 +25,7 @@ def run(
     finished: Callable[[Planned, Record], None] = lambda cell, record: None,
     executor: Executor | None = None,
 ) -> int:
-    """Run every cell that is not done and return the sweep's exit code: 0, or the highest among failed cells.
+    """Run every cell with something to do and return the sweep's exit code: 0, or the highest among failed cells.
 
     It is 1 at least where another process still has a cell, of which there is no record to show then.
 
@@ -40,9 +40,9 @@ def run(
         UnwritableError: the results folder is read-only or full. Records that were written stay.
     """
     code = 0
-    todo = [item for item in planned if item.state != "done"]
+    todo = [item for item in planned if item.todo]
     for item in planned:
-        if item.state == "done":
+        if not item.todo:
             _tidy(item.cell.path(options.results))
         elif item.state == "new" and (other := recorded_with_other_data(item.cell, options.results)) is not None:
             progress.say(
@@ -65,9 +65,9 @@ def run(
 
 def _ended_since(left: Mapping[str, Planned], results: Path) -> Iterator[tuple[Planned, Record]]:
     """Yield the cells that were left to other processes and have been recorded by them, when first asked."""
-    for item in look_up([item.cell for item in left.values()], results):
-        if item.record is not None and item.state == "done":
-            yield item, item.record
+    for item in list(left.values()):
+        if (record := ended_since(item, results)) is not None:
+            yield item, record
 
 
 def _tidy(path: Path) -> None:
@@ -76,5 +76,13 @@ def _tidy(path: Path) -> None:
     if lock.exists() or checkpoint.exists():
         # of no use in a folder that can only be read, and no harm either
         with suppress(UnwritableError), try_lock(lock) as mine:
-            if mine:
+            if mine and _is_older(checkpoint, path):
                 checkpoint.unlink(missing_ok=True)
+
+
+def _is_older(checkpoint: Path, record: Path) -> bool:
+    """Return whether a checkpoint is of the training that the record tells of, not of one that was to replace it."""
+    try:
+        return checkpoint.stat().st_mtime_ns <= record.stat().st_mtime_ns
+    except FileNotFoundError:
+        return False

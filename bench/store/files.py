@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,6 +48,34 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         # after a success the name is gone; where the folder cannot be had, there is nothing to remove
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path` to be filled, and move it there when the block ends without an error.
+
+    What was at `path` is removed then, and not before. Raises UnwritableError, as `atomic`.
+    """
+    temporary = path.with_name(f".{_shortened(path.name, LONGEST - 15)}.{secrets.token_hex(4)}.part")
+    try:
+        with _writing(path):
+            temporary.mkdir(parents=True)
+        # an error inside is not one of this folder
+        yield temporary
+        with _writing(path):
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def _unwritable(path: Path, error: OSError) -> UnwritableError:

@@ -13,7 +13,7 @@ from bench.registry import METHODS
 from bench.run import estimate as module
 from bench.run.complexity import complexity
 from bench.run.estimate import Estimate, estimates
-from bench.run.plan import Planned
+from bench.run.planned import Planned
 from bench.store import record as records
 from bench.store.provenance import environment
 

@@ -28,7 +28,8 @@ from bench.run.executors.here import Here
 from bench.run.executors.parcel import Parcel
 from bench.run.executors.processes import Processes
 from bench.run.executors.shipped import assemble
-from bench.run.plan import Planned, Request, expand, look_up
+from bench.run.plan import Request, expand
+from bench.run.planned import Planned, look_up
 from bench.run.progress import Silent
 from bench.store import record as records
 from bench.store.files import try_lock
@@ -173,24 +174,32 @@ def test_a_cell_left_to_another_process_is_shown_where_that_has_ended_it_and_tol
 
 # ------------------------------------------------------------------------------------------------------- claiming
 def test_a_cell_has_one_owner(plan: list[Planned], tmp_path: Path) -> None:
-    cell = plan[0].cell
-    with try_lock(cell.path(tmp_path).with_suffix(".lock")), claim(cell, tmp_path) as held:
+    item, cell = plan[0], plan[0].cell
+    with try_lock(cell.path(tmp_path).with_suffix(".lock")), claim(item, tmp_path) as held:
         assert not held.mine and held.done is None and "another process is running it" in held.note
-    with claim(cell, tmp_path) as held:
+    with claim(item, tmp_path) as held:
         assert held.mine
     record = cells.run(cell, options(tmp_path), Silent())
-    with claim(cell, tmp_path) as held:
+    with claim(item, tmp_path) as held:
         assert not held.mine and held.done == record and held.note == "done by another process"
+    # a finished cell that is to be run again is ours, until somebody has done that
+    (again,) = look_up([cell], tmp_path, again=True)
+    with claim(again, tmp_path) as held:
+        assert held.mine
+    newer = record.model_copy(update={"created": "2999-01-01T00:00:00+00:00"})
+    records.write(newer, cell.path(tmp_path))
+    with claim(again, tmp_path) as held:
+        assert not held.mine and held.done == newer
 
 
 # ---------------------------------------------------------------------------------------------------------- parcel
 def test_a_parcel_holds_in_another_folder(plan: list[Planned], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     relative = replace(plan[0].cell, weights=Path(os.path.relpath(plan[0].cell.weights)))
-    parcel = Parcel.pack(relative, options(Path("out")))
+    parcel = Parcel.pack(replace(plan[0], cell=relative), options(Path("out")))
     monkeypatch.chdir("/")
-    cell, sent = parcel.open()
-    assert cell.fingerprint == plan[0].cell.fingerprint and cell.weights.is_file()
+    item, sent = parcel.open()
+    assert item.cell.fingerprint == plan[0].cell.fingerprint and item.cell.weights.is_file()
     assert sent.results == tmp_path / "out"
 
 
@@ -377,11 +386,13 @@ def test_a_node_returns_what_would_lie_in_the_results(
 
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "node"))
     elsewhere = replace(plan[0].cell, weights=tmp_path / "driver" / "vit_tiny_patch8_128.bench.safetensors")
-    made = work(Parcel.pack(elsewhere, replace(options(tmp_path / "out"), keep_maps=True)), "cpu", 1)
+    made = work(
+        Parcel.pack(replace(plan[0], cell=elsewhere), replace(options(tmp_path / "out"), keep_maps=True)), "cpu", 1
+    )
     assert not list((tmp_path / "node" / "cells").rglob("s0*")), "the node keeps what it sent"
     assert not (tmp_path / "out").exists(), "the node wrote where only the driver may"
     path = plan[0].cell.path(tmp_path / "out")
-    assert _keep(made, path) == records.read(path)
+    assert _keep(made, path, Silent().say) == records.read(path)
     here = cells.run(plan[0].cell, replace(options(tmp_path / "here"), keep_maps=True), Silent())
     assert records.read(path).scores == here.scores
     names = {file.relative_to(path.parent) for file in path.parent.rglob("*") if file.is_file()}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import StoreError
-from bench.store.files import atomic, file_name, try_lock
+from bench.store.files import atomic, atomic_folder, file_name, try_lock
 
 HOLD = """
 import sys, time
@@ -201,4 +201,21 @@ def test_a_lock_that_cannot_be_had_at_all_says_so(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr("fcntl.flock", flock)
     with pytest.raises(StoreError, match=r"cannot lock .*No locks available"), try_lock(tmp_path / "cell.lock"):
+        pass
+
+
+def test_a_folder_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "maps"
+    for text in ("one", "two"):
+        with atomic_folder(path) as folder:
+            (folder / text).write_text(text)
+            assert not (path / text).exists()
+        assert [entry.name for entry in path.iterdir()] == [text]
+    with pytest.raises(KeyError), atomic_folder(path) as folder:
+        (folder / "half").write_text("")
+        raise KeyError
+    assert [entry.name for entry in tmp_path.iterdir()] == ["maps"] and (path / "two").is_file()
+    with pytest.raises(OSError, match="not of this folder"), atomic_folder(path):
+        raise OSError(errno.EIO, "not of this folder")
+    with pytest.raises(StoreError, match="cannot write"), atomic_folder(tmp_path / "maps" / "two" / "deep"):
         pass

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from bench.run.cell import Options
-    from bench.run.plan import Planned
+    from bench.run.planned import Planned
     from bench.run.progress import Progress
     from bench.store.record import Record
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.run import cell as cells
 from bench.run.cell import Options
-from bench.run.plan import Cell, look_up
+from bench.run.planned import Planned, ended_since
 from bench.run.progress import Progress
 from bench.store.files import try_lock
 from bench.store.record import Record
@@ -30,31 +30,28 @@ class Claim:
 
 
 @contextmanager
-def claim(cell: Cell, results: Path) -> Iterator[Claim]:
-    """Hold a cell for as long as the block runs, unless another process has it or has ended it.
+def claim(item: Planned, results: Path) -> Iterator[Claim]:
+    """Hold a cell for as long as the block runs, unless another process has it or has ended it since it was planned.
 
     Raises:
         StoreError: the results folder cannot be written or locked.
     """
-    with try_lock(cell.path(results).with_suffix(".lock")) as mine:
+    with try_lock(item.cell.path(results).with_suffix(".lock")) as mine:
         if not mine:
             yield Claim(mine=False)
             return
-        (now,) = look_up([cell], results)
-        if now.record is not None and now.state == "done":
-            yield Claim(mine=False, done=now.record)
-        else:
-            yield Claim(mine=True)
+        done = ended_since(item, results)
+        yield Claim(mine=done is None, done=done)
 
 
-def run(cell: Cell, options: Options, progress: Progress) -> Record | None:
+def run(item: Planned, options: Options, progress: Progress) -> Record | None:
     """Run a cell if it is ours to run; else return what another process made of it, None where it is still at it.
 
     Raises:
         StoreError: as `bench.run.cell.run`.
     """
-    with claim(cell, options.results) as held:
+    with claim(item, options.results) as held:
         if held.mine:
-            return cells.run(cell, options, progress)
+            return cells.run(item.cell, options, progress)
         progress.say(held.note)
         return held.done

@@ -13,9 +13,8 @@ from bench.errors import WorkerError
 from bench.run import recording
 from bench.run.cell import Options
 from bench.run.executors.claim import claim
-from bench.run.plan import Planned
+from bench.run.planned import Planned
 from bench.run.progress import Progress
-from bench.store import record as records
 from bench.store.record import Record
 
 RETRIES = 2
@@ -78,7 +77,7 @@ def dispatch(
                             progress.say(f"{item.cell.name}: {again}")
                             waiting.insert(0, item)
                             continue
-                        outcome = _failed(item, options, outcome.how)
+                        outcome = _failed(item, options, progress, outcome.how)
                     advance(1, "")
                     if outcome is not None:
                         yield item, outcome
@@ -87,18 +86,18 @@ def dispatch(
         pool.stop()
 
 
-def _failed(item: Planned, options: Options, how: str) -> Record | None:
+def _failed(item: Planned, options: Options, progress: Progress, how: str) -> Record | None:
     """Write the failed record of a cell whose workers all died; return another process's, if it has the cell."""
     error = WorkerError(
         f"the worker {how}, at each of {RETRIES + 1} attempts. If memory ran out: fewer cells at once (--jobs), more "
         "memory a cell, or features kept elsewhere (--store file). The same command tries again"
     )
-    with claim(item.cell, options.results) as held:
+    with claim(item, options.results) as held:
         if not held.mine:
             return held.done
         record = recording.failed(item.cell, torch.device("cpu"), options.command, error)
         # the other facts are this process's; on which device the worker ran, died with it
         environment = record.environment.model_copy(update={"device": "unknown"})
         record = record.model_copy(update={"environment": environment})
-        records.write(record, item.cell.path(options.results))
+        recording.write(record, item.cell.path(options.results), progress.say)
         return record

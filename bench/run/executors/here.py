@@ -8,7 +8,7 @@ from bench.run import cell as cells
 from bench.run.cell import Options
 from bench.run.executors import Executor
 from bench.run.executors.claim import claim
-from bench.run.plan import Planned
+from bench.run.planned import Planned
 from bench.run.progress import Progress
 from bench.store.record import Record
 
@@ -23,7 +23,7 @@ class Here(Executor):
     ) -> Generator[tuple[Planned, Record], None, None]:
         """Run cells in the order of the plan."""
         for number, item in enumerate(todo, start=1):
-            with claim(item.cell, options.results) as held:
+            with claim(item, options.results) as held:
                 note = "" if held.mine else f": {held.note}"
                 progress.say(f"[{number}/{len(todo)}] {item.cell.name}{note}")
                 record = cells.run(item.cell, options, progress) if held.mine else held.done

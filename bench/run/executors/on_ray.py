@@ -11,7 +11,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bench import plugins
 from bench.errors import DatasetError, UsageError
+from bench.run import recording
 from bench.run.cell import Options
 from bench.run.executors import Executor, ray_node
 from bench.run.executors.claim import claim
@@ -30,9 +31,8 @@ from bench.run.executors.dispatch import Died, Outcome, dispatch
 from bench.run.executors.parcel import Parcel
 from bench.run.executors.ray_node import Made
 from bench.run.executors.shipped import assemble
-from bench.run.plan import Planned
+from bench.run.planned import Planned
 from bench.run.progress import Progress
-from bench.store import record as records
 from bench.store.files import atomic
 from bench.store.provenance import commit
 from bench.store.record import Record
@@ -113,9 +113,9 @@ class _Tasks:
     def take(self, waiting: list[Planned]) -> None:
         while waiting and len(self._sent) < self._most:
             item, held = waiting.pop(0), ExitStack()
-            found = held.enter_context(claim(item.cell, self._options.results))
+            found = held.enter_context(claim(item, self._options.results))
             if found.mine:
-                self._sent[self._task.remote(Parcel.pack(item.cell, self._options), *self._how)] = item, held
+                self._sent[self._task.remote(Parcel.pack(item, self._options), *self._how)] = item, held
             else:
                 held.close()
                 self._progress.say(f"{item.cell.name}: {found.note}")
@@ -144,7 +144,7 @@ class _Tasks:
             return Died(f"died ({type(error).__name__}: {reason})")
         for text in made.said:
             self._progress.say(f"{item.cell.name}: {text}")
-        return _keep(made, item.cell.path(self._options.results))
+        return _keep(made, item.cell.path(self._options.results), self._progress.say)
 
     def stop(self) -> None:
         for one, (_, held) in self._sent.items():
@@ -152,7 +152,7 @@ class _Tasks:
             held.close()
 
 
-def _keep(made: Made, path: Path) -> Record:
+def _keep(made: Made, path: Path, say: Callable[[str], None]) -> Record:
     """Write what a node made, the record last, and return the record."""
     for name, content in made.files.items():
         with atomic(path.parent / name) as file:
@@ -161,7 +161,7 @@ def _keep(made: Made, path: Path) -> Record:
     # the node ran a copy of this checkout, which no longer knows where it comes from
     environment = record.environment.model_copy(update={"commit": commit()})
     record = record.model_copy(update={"environment": environment})
-    records.write(record, path)
+    recording.write(record, path, say)
     return record
 
 

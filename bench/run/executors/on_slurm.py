@@ -23,7 +23,7 @@ from bench.run.executors import Executor
 from bench.run.executors.dispatch import Died, Outcome, dispatch
 from bench.run.executors.parcel import Parcel
 from bench.run.executors.slurm_job import Job
-from bench.run.plan import Planned
+from bench.run.planned import Planned
 from bench.run.progress import Progress
 from bench.store.record import Record
 
@@ -162,7 +162,7 @@ class _Jobs:
         self._progress.say(f"submitted {len(jobs)} cells ({names}), logs in {self._options.results / LOGS}")
 
     def _job(self, item: Planned) -> Job:
-        return Job(Parcel.pack(item.cell, self._options), self._wanted.device, self._wanted.cpus)
+        return Job(Parcel.pack(item, self._options), self._wanted.device, self._wanted.cpus)
 
     def ended(self) -> list[tuple[Planned, Outcome]]:
         over = [(item, job) for item, job in self._jobs if job.done()]

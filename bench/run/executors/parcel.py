@@ -12,7 +12,7 @@ from bench.machine import threads
 
 if TYPE_CHECKING:
     from bench.run.cell import Options
-    from bench.run.plan import Cell
+    from bench.run.planned import Planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +20,19 @@ class Parcel:
     """A cell, how to run it, and the plug-in files that define its classes."""
 
     body: bytes
-    """Pickle of (Cell, Options): made and opened by the same bench, sent over a channel of our own."""
+    """Pickle of (Planned, Options): made and opened by the same bench, sent over a channel of our own."""
     plugins: tuple[Path, ...]
 
     @classmethod
-    def pack(cls, cell: Cell, options: Options) -> Parcel:
+    def pack(cls, item: Planned, options: Options) -> Parcel:
         """Pack a cell so that its paths hold in any working directory; the features in memory stay behind."""
         from bench.run.feature_store import LastStore
 
-        cell = replace(cell, weights=cell.weights.absolute())
+        item = replace(item, cell=replace(item.cell, weights=item.cell.weights.absolute()))
         options = replace(options, results=options.results.absolute(), last_store=LastStore())
-        return cls(pickle.dumps((cell, options)), plugins.loaded())
+        return cls(pickle.dumps((item, options)), plugins.loaded())
 
-    def open(self) -> tuple[Cell, Options]:
+    def open(self) -> tuple[Planned, Options]:
         """Return the cell and its options.
 
         Raises:
@@ -40,8 +40,8 @@ class Parcel:
         """
         for path in self.plugins:
             plugins.load(path)
-        cell, options = pickle.loads(self.body)
-        return cell, options
+        item, options = pickle.loads(self.body)
+        return item, options
 
 
 def set_threads(count: int) -> None:

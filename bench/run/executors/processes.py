@@ -23,7 +23,7 @@ from bench.run.executors import Executor, worker
 from bench.run.executors.dispatch import Died, Outcome, dispatch
 from bench.run.executors.parcel import Parcel
 from bench.run.executors.worker import Place, Told
-from bench.run.plan import Planned
+from bench.run.planned import Planned
 from bench.run.progress import Progress
 from bench.store.record import Record
 
@@ -156,7 +156,7 @@ class _Worker:
         self.item, self.features, self.stage = item, item.cell.features_key, "starting"
         # where it died before, the next look at the pipe shows it
         with suppress(OSError):
-            self.pipe.send(Parcel.pack(item.cell, options))
+            self.pipe.send(Parcel.pack(item, options))
 
     def listen(self) -> Told | Outcome | BenchError:
         """Return what it says next: a line or a stage, or what became of its cell."""

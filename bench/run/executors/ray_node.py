@@ -71,8 +71,8 @@ def work(parcel: Parcel, device: str, threads: int) -> Made:
     from bench.run import streams
     from bench.store.files import try_lock
 
-    cell, options = parcel.open()
-    cell = replace(cell, weights=_weights(cell))
+    item, options = parcel.open()
+    cell = replace(item.cell, weights=_weights(item.cell))
     # the same cell may be run for other results folders too, by other drivers
     own = hashlib.sha256(os.fsencode(options.results)).hexdigest()[:12]
     options = replace(options, results=cache_dir() / "cells" / own, device=torch.device(device))

@@ -31,8 +31,8 @@ class Job:
         try:
             # the job's log may lie on a full disk
             with streams.protected():
-                cell, options = self.parcel.open()
-                return claim.run(cell, replace(options, device=devices.choose(self.device)), _Log())
+                item, options = self.parcel.open()
+                return claim.run(item, replace(options, device=devices.choose(self.device)), _Log())
         except BenchError as error:
             return error
 

@@ -84,8 +84,8 @@ def _serve(pipe: Connection) -> None:
             return
         outcome: Any
         try:
-            cell, options = parcel.open()
-            outcome = claim.run(cell, replace(options, last_store=last_store), _Telling(pipe))
+            item, options = parcel.open()
+            outcome = claim.run(item, replace(options, last_store=last_store), _Telling(pipe))
         except BenchError as error:
             outcome = error
         pipe.send(outcome)
