@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from bench import suites
 from bench.errors import UsageError
 from bench.registry import METHODS, did_you_mean
+from bench.setting import SETTINGS
 
 if TYPE_CHECKING:
     from bench.api import Method, MethodConfig
@@ -129,7 +130,7 @@ def configure(
         dataset: dataset name; the paper's values for it are applied under the given ones.
         given: raw values from the suite and the command line.
         encoder: the `--encoder` option; None keeps the method's default.
-        setting: `multi`, `single` or `few-shot`; the paper's values for it are applied under the given ones.
+        setting: one of bench.setting; the paper's values for it are applied under the given ones.
 
     Raises:
         UsageError: an unknown key or a value of the wrong type or range.
@@ -141,7 +142,8 @@ def configure(
                 f"{method.name} has no setting '{key}'.{did_you_mean(key, known)} See: bench show {method.name}"
             )
     values: dict[str, Any] = {}
-    for place in (dataset, setting, f"{dataset}/{setting}"):
+    names = SETTINGS[setting].overrides
+    for place in (dataset, *names, *(f"{dataset}/{name}" for name in names)):
         values.update(method.overrides.get(place, {}))
     if encoder is not None:
         values["encoder"] = encoder

@@ -101,10 +101,10 @@ SUMMARIES = {
 }
 
 
-def resolve(name: str, method: type[Method]) -> Protocol:
-    """Return the protocol called `name` as it applies to `method`. Raises UsageError for an unknown name."""
+def resolve(name: str, method: type[Method], kind: Literal["industrial", "semantic"]) -> Protocol:
+    """Return the protocol called `name` for a method on such a dataset. Raises UsageError for an unknown name."""
     if name == "common":
         return COMMON
     if name == "paper":
-        return method.paper
+        return method.semantic_paper or method.paper if kind == "semantic" else method.paper
     raise UsageError(f"unknown protocol '{name}'. Known: {', '.join(SUMMARIES)}. See: bench ls protocols")

@@ -31,8 +31,7 @@ Not stated in the paper, chosen here (settings in brackets):
 - s_D in the score is the mean of the map's highest pixels [local_score].
 - Hard mining stays in the decoder student's loss, which leaves s_D's value alone [hard_mining].
 - Without Noisy-OR the discrepancies are summed, in the score and in the loss alike [ensemble, objective].
-- Protocol `paper` crops 448 pixels to 392 on every dataset. On semantic ones the paper resizes "and center-crops" to
-  392, which `common` does.
+- On semantic sets the paper resizes "and center-crops" to 392: taken as resized to 392, of which the crop leaves all.
 - Schedule, warm-up, gradient clip and epsilon are Dinomaly's [final_lr, warmup, clip_norm, eps]; on semantic datasets
   the final learning rate is a tenth of the peak, as in Dinomaly. One optimizer and one clip over both students.
 
@@ -160,6 +159,7 @@ class DualStudent(dinomaly.Dinomaly):
     name = "dual_student"
     Config = Config
     paper = replace(dinomaly.Dinomaly.paper, name="paper:dual_student")
+    semantic_paper = replace(paper, crop=1.0)
     # appendix D
     overrides: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "single": {"steps": 5_000},

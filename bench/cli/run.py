@@ -57,10 +57,16 @@ Exit code: 0 all cells done, 1 a cell failed or is with another process still, 2
     "--setting",
     "settings",
     metavar="S,..",
-    help="multi (one model for all classes; on semantic sets one a half-split), single (one a class), few-shot.",
+    help="multi (one model for all classes; on semantic sets one a half-split), single (one a class), few-shot or "
+    "few-shot-single (the same from --shots images a class).",
 )
 @click.option("--splits", metavar="A,..", help="Only these half-splits of semantic sets (default: all).")
-@click.option("--shots", metavar="K", type=click.IntRange(min=1), help="Training images a class, for few-shot.")
+@click.option(
+    "--shots",
+    metavar="K",
+    type=click.IntRange(min=1),
+    help="Training images a class, for few-shot and few-shot-single.",
+)
 @click.option("--seeds", metavar="N,..", help="Seeds, for example 0,1,2 (default 0).")
 @click.option("--protocol", metavar="NAME", help="common (default) or paper; see bench ls protocols.")
 @click.option("--encoder", metavar="NAME", help="Frozen encoder in place of the method's own.")

@@ -74,6 +74,7 @@ def _method(name: str, pairs: tuple[str, ...]) -> dict[str, Any]:
         "dataset_overrides": {dataset: dict(values) for dataset, values in kind.overrides.items()},
         "steps": _lengths(kind, given),
         "paper_protocol": asdict(kind.paper),
+        "semantic_paper_protocol": asdict(kind.semantic_paper) if kind.semantic_paper else None,
         "cost": asdict(complexity(method)),
     }
 
@@ -116,6 +117,9 @@ def _print_method(facts: dict[str, Any]) -> None:
     for dataset, values in facts["dataset_overrides"].items():
         changes = ", ".join(f"{key} = {value}" for key, value in values.items())
         lines.append(f"on {dataset}   {changes}")
+    lines.append(f"protocol paper   {_protocol(facts['paper_protocol'])}")
+    if facts["semantic_paper_protocol"]:
+        lines.append(f"  on semantic sets   {_protocol(facts['semantic_paper_protocol'])}")
     for line in lines:
         out.print(Text(line), soft_wrap=True)
     table = Table(box=None, pad_edge=False)
@@ -132,6 +136,12 @@ def _print_method(facts: dict[str, Any]) -> None:
         )
         table.add_row(*(Text(cell) for cell in cells))
     out.print(table)
+
+
+def _protocol(facts: dict[str, Any]) -> str:
+    """Return in words what a paper's protocol looks at."""
+    crop = "the whole image" if facts["crop"] == 1 else f"the middle {facts['crop']:.1%} of each side"
+    return f"{crop}, maps {facts['eval_size']}x{facts['eval_size']}, masks by the rule {facts['mask_rule']}"
 
 
 def _print_card(card: dict[str, Any]) -> None:

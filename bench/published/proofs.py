@@ -21,7 +21,7 @@ from bench.published.corrections import corrections
 from bench.published.read import MEAN, Paper, Score, method_names, protocols
 from bench.published.references import ARXIV, arxiv_faults, references
 from bench.registry import METHODS
-from bench.run.settings import SETTINGS
+from bench.setting import SETTINGS
 
 MAD = "mad"
 COSTS = ("params_m", "macs_g", "latency_ms", "images_per_second", "train_memory_mb", "train_hours")

@@ -50,7 +50,7 @@ class Score:
     cls: str
     """A class, a half-split (`A` to `D`), `mean` for a printed mean over them, or empty (costs)."""
     setting: str
-    """`multi` or `single`, see bench.run.settings."""
+    """`multi` or `single`, see bench.setting."""
     variant: str
     """What differs from the method's default, such as `input=280`; empty for the method as its authors propose it."""
     label: str

@@ -9,9 +9,8 @@ from bench.report import layouts, ours, theirs
 from bench.report.line import Line
 from bench.report.names import dataset_title
 from bench.report.table import Table
+from bench.setting import SETTINGS, is_each
 from bench.store.record import Record
-
-SETTINGS = {"multi": "one model for all classes", "single": "one model a class"}
 
 
 def tables(
@@ -42,7 +41,7 @@ def tables(
         printed = theirs.beside(named, datasets, setting) if published and shots is None else []
         both: list[Line] = [line for name in named for line in (*printed, *mine) if line.method == name]
         where = f"{setting}-{shots}" if shots else setting
-        title = f"{setting}, {shots} images a class" if shots else SETTINGS.get(setting, setting)
+        title = SETTINGS[setting].title(shots) if setting in SETTINGS else setting
         halves = {record.cell.dataset for line in mine for record in line.heads if _by_halves(record)}
         semantic = [name for name in datasets if name in halves]
         if rest := [name for name in datasets if name not in halves]:
@@ -67,4 +66,4 @@ def in_order(order: Sequence[str], names: Iterable[str]) -> list[str]:
 
 
 def _by_halves(record: Record) -> bool:
-    return record.dataset.kind == "semantic" and record.cell.setting != "single"
+    return record.dataset.kind == "semantic" and not is_each(record.cell.setting)

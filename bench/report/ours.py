@@ -97,11 +97,14 @@ def lines(
         name: what all lines are called; empty for the names of their methods.
         told: settings whose change the name tells.
     """
-    found: dict[Hashable, OurLine] = {}
+    found: dict[Hashable, list[OurLine]] = {}
     for entry in entries:
         cell = entry.head.cell
-        shown = name or method_title(cell.method)
-        line = found.setdefault(_across_datasets(entry.head), OurLine(cell.method, shown, expected=frozenset(told)))
+        alike = found.setdefault(_across_datasets(entry.head), [])
+        line = next((line for line in alike if _same_protocol(line, entry.head)), None)
+        if line is None:
+            line = OurLine(cell.method, name or method_title(cell.method), expected=frozenset(told))
+            alike.append(line)
         known = line.entries.get(cell.dataset)
         if known is None:
             line.entries[cell.dataset] = entry
@@ -110,7 +113,7 @@ def lines(
         line.entries[cell.dataset] = better
         why = f"it has {other.missing}" if other.missing else "other images or classes, and older"
         say(f"left out: {other.rows[0].title}, {other.head.cell.fingerprint}: {why}")
-    made = list(found.values())
+    made = [line for alike in found.values() for line in alike]
     for shared in {line.name: None for line in made}:
         _tell_apart([line for line in made if line.name == shared])
     return made
@@ -157,9 +160,15 @@ def _across_datasets(record: Record) -> Hashable:
     return (_identity(record), json.dumps(changes, sort_keys=True))
 
 
+def _same_protocol(line: OurLine, head: Record) -> bool:
+    """Return whether a record's protocol is the line's; a paper's may be another on datasets of another kind."""
+    kind = head.dataset.kind
+    return all(known.protocol.hash == head.protocol.hash for known in line.heads if known.dataset.kind == kind)
+
+
 def _identity(record: Record) -> Hashable:
     cell = record.cell
     return (
-        *(cell.method, cell.setting, cell.shots, record.protocol.hash, record.metric_version),
+        *(cell.method, cell.setting, cell.shots, record.protocol.name, record.metric_version),
         *(record.encoder_id[1], record.environment.precision),
     )

@@ -30,6 +30,7 @@ from bench.run.progress import Advance, Progress
 from bench.run.scoring import Predicted
 from bench.run.task import Task, data_root, read
 from bench.run.timing import Stopwatch
+from bench.setting import SETTINGS
 from bench.store import record as records
 from bench.store.provenance import environment
 from bench.store.record import CellKey, EncoderFacts, ExternalFacts, Record
@@ -100,8 +101,8 @@ def score(request: Request, progress: Progress) -> list[Record]:
 def _check(request: Request) -> None:
     if request.maps is None and request.scores is None:
         raise UsageError("nothing to score: give --maps, --scores or both. See: bench score --help")
-    if request.setting == "few-shot":
-        raise UsageError("--setting few-shot: bench cannot know which images another program was trained on")
+    if request.setting in SETTINGS and SETTINGS[request.setting].few:
+        raise UsageError(f"--setting {request.setting}: bench cannot know which images another program was trained on")
     if not _NAME.fullmatch(request.method):
         raise UsageError(f"--method '{request.method}': expected a name of letters, digits and -_.+ such as my_method")
     if request.method in METHODS.targets:

@@ -21,6 +21,7 @@ from bench.registry import DATASETS, METHODS
 from bench.run import settings
 from bench.run.progress import Progress
 from bench.run.task import Source, Task, data_root, read
+from bench.setting import SETTINGS
 from bench.store.record import CellKey
 
 
@@ -37,7 +38,7 @@ class Request:
     splits: tuple[str, ...] = ()
     """Half-splits of semantic datasets; empty for all."""
     shots: int | None = None
-    """Training images a class in setting few-shot."""
+    """Training images a class in settings few-shot and few-shot-single."""
     encoder: str | None = None
     set: Overrides = field(default_factory=dict)
     variants: tuple[tuple[str, Mapping[str, Any]], ...] = ()
@@ -136,7 +137,11 @@ def expand(request: Request, progress: Progress) -> list[Cell]:
     kinds = {name: METHODS.load(name) for name in request.methods}
     cards = [DATASETS.load(dataset).card for dataset in request.datasets]
     settings.check(cards, request.settings, request.classes, request.splits, request.shots)
-    protocols = {name: resolve(request.protocol, kind) for name, kind in kinds.items()}
+    protocols = {
+        (dataset, name): resolve(request.protocol, kind, card.kind)
+        for dataset, card in zip(request.datasets, cards, strict=True)
+        for name, kind in kinds.items()
+    }
     methods = {
         (dataset, setting, arm): _configured(kinds[name], dataset, setting, given, request.encoder)
         for dataset in request.datasets
@@ -165,7 +170,7 @@ def expand(request: Request, progress: Progress) -> list[Cell]:
                                 method=method,
                                 task=task,
                                 seed=seed,
-                                protocol=protocols[name],
+                                protocol=protocols[dataset, name],
                                 encoder=encoder,
                                 weights=files[encoder.name],
                                 weights_sha256=hashes[encoder.name],
@@ -196,7 +201,7 @@ def _configured(
 
 def _parts(source: Source, setting: str, request: Request) -> list[dict[int, Task]]:
     """Return each part's tasks by seed; one task serves all seeds unless the seed chooses images."""
-    if setting != "few-shot":
+    if not SETTINGS[setting].few:
         return [dict.fromkeys(request.seeds, task) for task in settings.tasks(source, setting, request.splits)]
     by_seed = [settings.tasks(source, setting, request.splits, request.shots, seed) for seed in request.seeds]
     return [dict(zip(request.seeds, part, strict=True)) for part in zip(*by_seed, strict=True)]

@@ -1,10 +1,14 @@
-"""Settings: how many models a dataset is worth, what each is trained on and what it is tested on.
+"""Tasks of the settings: what each model is trained on and what it is tested on.
 
 | setting | industrial | semantic |
 |---|---|---|
 | multi | one model for all classes | one a half-split: its classes are normal, the others anomalous |
 | single | one model a class | one a class: that class is normal, the others anomalous |
 | few-shot | as multi, from k training images a class | as multi, from k training images a normal class |
+| few-shot-single | as single, from k training images | as single, from k training images |
+
+Few-shot tables of papers are mostly of a model a class; few shots in the multi-class way are bench's own. A seed
+chooses the same images of a class in both.
 
 Semantic sets train on the normal classes' training images and test on the whole official test split. Validation images
 are in neither. The half-splits follow UniAD (You et al., NeurIPS 2022); each dataset's card names its own.
@@ -20,8 +24,7 @@ from bench.api import Card, Sample, by_class
 from bench.errors import UsageError
 from bench.registry import did_you_mean
 from bench.run.task import Source, Task
-
-SETTINGS = ("multi", "single", "few-shot")
+from bench.setting import SETTINGS
 
 
 def check(
@@ -37,13 +40,16 @@ def check(
             raise UsageError(
                 f"unknown setting '{setting}'.{did_you_mean(setting, SETTINGS)} Known: {', '.join(SETTINGS)}"
             )
-    if "few-shot" in settings and shots is None:
-        raise UsageError("--setting few-shot: how many training images a class? Expected --shots K, for example 4")
-    if "few-shot" not in settings and shots is not None:
-        raise UsageError(f"--shots {shots}: setting {', '.join(settings)} has none. Expected --setting few-shot")
+    few = [setting for setting in settings if SETTINGS[setting].few]
+    if few and shots is None:
+        raise UsageError(f"--setting {few[0]}: how many training images a class? Expected --shots K, for example 4")
+    if not few and shots is not None:
+        raise UsageError(
+            f"--shots {shots}: setting {', '.join(settings)} has none. Expected --setting few-shot or few-shot-single"
+        )
     for card in cards:
         for setting in settings:
-            if card.kind == "semantic" and setting != "single":
+            if card.kind == "semantic" and not SETTINGS[setting].each:
                 _check_halves(card, setting, classes, splits)
             elif splits:
                 raise UsageError(
@@ -54,17 +60,22 @@ def check(
 
 def _check_halves(card: Card, setting: str, classes: Sequence[str], splits: Sequence[str]) -> None:
     if not card.splits:
-        raise UsageError(f"{card.name} has no half-splits for setting {setting}. Expected --setting single")
+        raise UsageError(f"{card.name} has no half-splits for setting {setting}. Expected --setting {_each(setting)}")
     if classes:
         raise UsageError(
             f"--classes {','.join(classes)}: in setting {setting} the half-splits of {card.name} say which classes are "
-            f"normal. Expected --splits {','.join(card.splits)} or some of them, or --setting single"
+            f"normal. Expected --splits {','.join(card.splits)} or some of them, or --setting {_each(setting)}"
         )
     for split in splits:
         if split not in card.splits:
             raise UsageError(
                 f"{card.name} has no split '{split}'.{did_you_mean(split, card.splits)} Known: {', '.join(card.splits)}"
             )
+
+
+def _each(name: str) -> str:
+    """Return the setting of a model a class that is like another one in all else."""
+    return next(one.name for one in SETTINGS.values() if one.each and one.few == SETTINGS[name].few)
 
 
 def tasks(
@@ -84,7 +95,7 @@ def tasks(
     """
     card = source.dataset.card
     parts: dict[str, tuple[str, ...]]
-    if setting == "single":
+    if SETTINGS[setting].each:
         parts = {cls: (cls,) for cls in source.classes}
         known = source.classes_known
     elif card.kind == "semantic":

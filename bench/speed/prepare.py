@@ -90,7 +90,7 @@ def prepare(plan: Plan, name: str, files: generated.Files) -> Prepared:
             method=configured,
             task=files.task(counts),
             seed=0,
-            protocol=resolve("common", kind),
+            protocol=resolve("common", kind, "industrial"),
             encoder=request,
             weights=path,
             weights_sha256="",

@@ -75,7 +75,7 @@ class CellKey(_Part):
     part: str = ""
     """Which of the setting's several models this is: a class (`single`) or a half-split of a semantic set."""
     shots: int | None = None
-    """Training images a class (`few-shot`)."""
+    """Training images a class (`few-shot`, `few-shot-single`)."""
     fingerprint: str
 
     @property
@@ -115,7 +115,7 @@ class DatasetFacts(_Part):
     normal: tuple[str, ...] = ()
     """Semantic sets: the classes that are normal in this part."""
     chosen: tuple[str, ...] = ()
-    """Ids of the training images that the seed chose (`few-shot`)."""
+    """Ids of the training images that the seed chose (`few-shot`, `few-shot-single`)."""
     train: dict[str, int]
     test_good: dict[str, int]
     test_bad: dict[str, int]

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from bench.setting import is_each
 from bench.store.record import ClassScores, Record
 
 
@@ -45,7 +46,7 @@ class Row:
     @property
     def unit(self) -> str:
         """Return what the lines are: `classes`, or `splits` of a semantic set."""
-        halves = self.head.dataset.kind == "semantic" and self.head.cell.setting != "single"
+        halves = self.head.dataset.kind == "semantic" and not is_each(self.head.cell.setting)
         return "splits" if halves else "classes"
 
     @property

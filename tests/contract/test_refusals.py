@@ -19,7 +19,7 @@ REGISTERS_ONLY = "vit_medium_patch16_reg4_gap_256.sbb_in12k_ft_in1k"
 BARE = "vit_base_patch16_siglip_224.webli"
 GIVES_DINOV2 = "Try vit_base_patch14_reg4_dinov2.lvd142m"
 
-STEPS = {"multi": 10_000, "single": 5_000, "few-shot": 10_000}
+STEPS = {"multi": 10_000, "single": 5_000, "few-shot": 10_000, "few-shot-single": 5_000}
 """Dinomaly's iterations by setting."""
 
 CASES: list[tuple[str, list[str], list[str]]] = [
@@ -97,20 +97,22 @@ def test_the_papers_values_of_a_setting_are_planned(tree: Path) -> None:
     asked = Request(
         methods=("dinomaly", "dual_student", "vitad"),
         datasets=("folder",),
-        settings=("multi", "single", "few-shot"),
+        settings=("multi", "single", "few-shot", "few-shot-single"),
         shots=2,
         encoder=VIT,
         data_roots=(str(tree),),
     )
     cells = expand(asked, Silent())
     found = {(cell.method.name, cell.task.setting): cell.steps for cell in cells}
-    assert len(cells) == 3 * (1 + 2 + 1)
+    assert len(cells) == 3 * (1 + 2 + 1 + 2)
     assert found == {
         **{("dinomaly", setting): steps for setting, steps in STEPS.items()},
         ("dual_student", "multi"): 50_000,
         ("dual_student", "single"): 5_000,
         ("dual_student", "few-shot"): 50_000,
-        # 100 epochs of 10, 5 and 4 images in batches of 8
+        # as the paper's few-shot table: a model a class, trained as on all images
+        ("dual_student", "few-shot-single"): 5_000,
+        # 100 epochs of 10, 5, 4 and 2 images in batches of 8
         **dict.fromkeys([("vitad", setting) for setting in STEPS], 100),
     }
     assert {cell.changed for cell in cells} == {("encoder",)}, "the paper's own values count as unchanged"

@@ -14,8 +14,10 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from bench.api import Card, Dataset, Sample
-from bench.errors import DatasetError
+from bench.errors import DatasetError, UsageError
 from bench.registry import DATASETS
+from bench.run.plan import Request, expand
+from bench.run.progress import Silent
 
 SIDE = 16
 CLASSES = ("flat", "rows/lines", "columns", "checks")
@@ -128,6 +130,22 @@ def test_half_splits_are_cells_of_one_row(bench: Callable, shapes: Path, tmp_pat
     assert lines == [*HALVES, "mean of 4"], "the part that was done before is in its place"
     again = bench(*command)
     assert "0 to do, 4 done" in again.stdout and table(again.stdout, "mean of 4") == table(done.stdout, "mean of 4")
+
+
+def test_the_papers_recipe_for_semantic_sets_is_planned_for_them(shapes: Path, tree: Path) -> None:
+    asked = Request(
+        methods=("dual_student", "dinomaly"),
+        datasets=("shapes", "folder"),
+        splits=("A",),
+        protocol="paper",
+        encoder="vit_tiny_patch8_128.bench",
+        data_roots=(f"shapes={shapes}", f"folder={tree}"),
+    )
+    with pytest.raises(UsageError, match="--splits A: folder has none"):
+        expand(asked, Silent())
+    cells = expand(replace(asked, splits=()), Silent())
+    crops = {(cell.method.name, cell.task.name): cell.protocol.crop for cell in cells}
+    assert crops.pop(("dual_student", "shapes")) == 1.0 and set(crops.values()) == {392 / 448} and len(crops) == 3
 
 
 def test_one_against_the_rest(bench: Callable, shapes: Path, tmp_path: Path, small: Callable) -> None:

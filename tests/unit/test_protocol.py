@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Literal
 
 import pytest
 
@@ -10,6 +11,8 @@ from bench.protocol import COMMON, SEVEN, SUMMARIES, Protocol, resolve
 from bench.registry import METHODS
 
 Dinomaly = METHODS.load("dinomaly")
+DualStudent = METHODS.load("dual_student")
+KINDS: tuple[Literal["industrial", "semantic"], ...] = ("industrial", "semantic")
 
 OTHER = {
     "name": "other",
@@ -52,11 +55,20 @@ def test_rules_are_what_records_carry() -> None:
 
 
 def test_names_resolve_for_a_method() -> None:
-    assert resolve("common", Dinomaly) is COMMON
-    assert resolve("paper", Dinomaly) is Dinomaly.paper
+    for kind in KINDS:
+        assert resolve("common", DualStudent, kind) is COMMON
+        assert resolve("paper", Dinomaly, kind) is Dinomaly.paper
     assert set(SUMMARIES) == {"common", "paper"}
     with pytest.raises(UsageError, match=r"unknown protocol 'papers'.*Known: common, paper\. See: bench ls protocols"):
-        resolve("papers", Dinomaly)
+        resolve("papers", Dinomaly, "industrial")
+
+
+def test_a_papers_recipe_may_be_another_on_semantic_sets() -> None:
+    """Dual student's: from 448 pixels cropped to 392 on industrial sets, resized to 392 and whole on semantic ones."""
+    industrial, semantic = (resolve("paper", DualStudent, kind) for kind in KINDS)
+    assert (industrial.resize_for(392), semantic.resize_for(392)) == (448, 392)
+    assert semantic.name == industrial.name and semantic.hash() != industrial.hash()
+    assert {**semantic.rules(), "crop": industrial.crop} == industrial.rules()
 
 
 def test_the_resize_before_the_crop() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from made_records import PAPER, made, scores
 
@@ -199,6 +201,23 @@ def test_few_shot_has_no_published_rows_and_its_shots_in_the_name() -> None:
     found = tables(made(setting="few-shot", shots=4), made(setting="few-shot", shots=1), published=True)
     assert {"overview-few-shot-4", "overview-few-shot-1"} <= set(found)
     assert {row.source for table in found.values() for row in table.rows} == {"ours"}
+
+
+def test_few_shots_of_a_model_a_class_say_so() -> None:
+    few = {"setting": "few-shot-single", "shots": 4, "parts": 2}
+    found = tables(*(made(levels={part: 0.9}, part=part, **few) for part in ("bottle", "cable")))  # type: ignore[arg-type]
+    assert found["overview-few-shot-single-4"].title == "Overview, one model a class, 4 training images each"
+    assert [row.title for row in found["classes-mvtec-few-shot-single-4"].rows] == ["bottle", "cable", "mean of 2"]
+
+
+def test_one_row_holds_a_method_whose_papers_recipe_is_another_on_semantic_sets() -> None:
+    semantic = replace(PAPER, crop=PAPER.crop / 2)
+    industrial = made(levels={"bottle": 0.9}, protocol=PAPER)
+    classes = made(dataset="fmnist", levels={"A": 0.8}, part="A", kind="semantic", protocol=semantic)
+    (line,) = ours.lines(ours.group([industrial, classes]))
+    assert line.datasets == ("mvtec", "fmnist") and line.title == "Dinomaly"
+    # of one kind of dataset, two recipes are two rows
+    assert len(ours.lines(ours.group([industrial, made(levels={"bottle": 0.9}, protocol=semantic)]))) == 2
 
 
 def halves(method: str, level: float, splits: str = "ABCD") -> list[Record]:

@@ -93,19 +93,29 @@ def test_one_against_the_rest() -> None:
 @pytest.mark.parametrize("kind", ["industrial", "semantic"])
 def test_validation_images_are_nowhere(kind: Any) -> None:
     mixed = [replace(s, split="val") if index % 2 else s for index, s in enumerate(samples())]
-    for setting, shots in (("multi", None), ("single", None), ("few-shot", 1)):
+    for setting, shots in (("multi", None), ("single", None), ("few-shot", 1), ("few-shot-single", 1)):
         for task in tasks(source(kind, found=mixed), setting, shots=shots):
             assert {sample.split for sample in task.train} == {"train"}
             assert {sample.split for sample in task.test} == {"test"}
 
 
 @pytest.mark.parametrize("kind", ["industrial", "semantic"])
-def test_few_shot_is_multi_with_k_images_a_class(kind: Any) -> None:
-    for few, whole in zip(tasks(source(kind), "few-shot", shots=2, seed=1), tasks(source(kind), "multi"), strict=True):
+@pytest.mark.parametrize(("setting", "like"), [("few-shot", "multi"), ("few-shot-single", "single")])
+def test_few_shots_are_k_images_a_class_of_the_same_models(setting: str, like: str, kind: Any) -> None:
+    few_shot = tasks(source(kind), setting, shots=2, seed=1)
+    for few, whole in zip(few_shot, tasks(source(kind), like), strict=True):
+        assert few.setting == setting
         assert (few.part, few.classes, few.test, few.shots) == (whole.part, whole.classes, whole.test, 2)
         assert set(few.train) < set(whole.train)
         for cls in few.normal or few.classes:
             assert sum(sample.id[0] == cls for sample in few.train) == 2
+
+
+def test_a_model_a_class_sees_the_images_that_one_for_all_sees_of_it() -> None:
+    (together,) = tasks(source("industrial"), "few-shot", shots=2, seed=3)
+    alone = tasks(source("industrial"), "few-shot-single", shots=2, seed=3)
+    assert [task.part for task in alone] == list(CLASSES)
+    assert tuple(sample for task in alone for sample in task.train) == together.train
 
 
 def test_the_choice_is_the_seeds_and_no_one_elses() -> None:
@@ -160,8 +170,17 @@ def test_seventy_thousand_images_are_no_work(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"settings": ["mutli"]}, r"unknown setting 'mutli'. Did you mean 'multi'\? Known: multi, single, few-shot"),
-        ({"settings": ["few-shot"]}, r"how many training images a class\? Expected --shots K"),
+        (
+            {"settings": ["mutli"]},
+            r"unknown setting 'mutli'. Did you mean 'multi'\? Known: multi, single, few-shot, few-shot-single",
+        ),
+        ({"settings": ["few-shot"]}, r"--setting few-shot: how many training images a class\? Expected --shots K"),
+        ({"settings": ["single", "few-shot-single"]}, r"--setting few-shot-single: how many training images a class\?"),
+        ({"classes": ["a"], "settings": ["few-shot"], "shots": 1}, "or --setting few-shot-single"),
+        (
+            {"splits": ["A"], "settings": ["few-shot-single"], "shots": 1},
+            "--splits A: letters has none in setting few-",
+        ),
         ({"settings": ["multi", "single"], "shots": 3}, "--shots 3: setting multi, single has none"),
         ({"classes": ["a"]}, r"--classes a: .*half-splits of letters.*--splits A,B,C,D or some of them, or --setting"),
         ({"classes": ["a"], "settings": ["single", "few-shot"], "shots": 1}, "--classes a: in setting few-shot"),
@@ -183,6 +202,7 @@ def test_what_means_something_passes() -> None:
     check([card(), industrial], ["multi", "few-shot"], [], [], 4)
     check([card(), industrial], ["single"], ["a"], [], None)
     check([industrial], ["multi", "single"], ["a"], [], None)
+    check([card(), industrial], ["few-shot-single"], ["a"], [], 1)
     check([card()], ["multi", "few-shot"], [], ["A", "D"], 1)
 
 
