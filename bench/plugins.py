@@ -16,6 +16,7 @@ from typing import Any
 
 from bench import regular
 from bench.errors import UsageError
+from bench.home import expanded
 from bench.registry import DATASETS, METHODS, Registry
 
 OPTION = "--plugin"
@@ -41,7 +42,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
         found = value if equals else next(given, "")
         if not found:
             raise UsageError(f"{OPTION} without a file. Expected: bench {OPTION} my_method.py ls methods")
-        files.append(Path(found))
+        files.append(expanded(found))
     return rest, files
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.echo import echo
-from bench.cli.options import RESULTS
+from bench.cli.options import PATH, RESULTS
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ Exit code: 0 all same or better, 1 anything else, 2 something given was wrong.
 @click.option(
     "--results",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Records to check (default results/runs); with --run where to put them (default a temporary folder).",
 )
 @click.option(
     "--baselines",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("results/baselines"),
     show_default=True,
     help="Recorded scores and speeds.",
@@ -71,11 +71,11 @@ Exit code: 0 all same or better, 1 anything else, 2 something given was wrong.
 @click.option(
     "--speed",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Check a record of bench speed, or a saved run of pytest-benchmark.",
 )
-@click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Also write JUnit XML.")
-@click.option("--markdown", metavar="FILE", type=click.Path(path_type=Path), help="Also write a summary for CI.")
+@click.option("--junit", metavar="FILE", type=PATH, help="Also write JUnit XML.")
+@click.option("--markdown", metavar="FILE", type=PATH, help="Also write a summary for CI.")
 @click.option("--all", "everything", is_flag=True, help="Print every comparison, not only means and changes.")
 def check(
     run_options: tuple[str, ...],

@@ -10,6 +10,7 @@ import click
 
 from bench.cli.options import data_root_option, names, results_option
 from bench.errors import UsageError
+from bench.home import expanded
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,7 +54,7 @@ def compare(a: str, b: str, datasets: str | None, metrics: str, results: Path, d
     if not found:
         has = ["; ".join(sorted({record.cell.title for record in side})) for side in sides]
         raise UsageError(f"{a} and {b} share no dataset, setting and protocol. {a}: {has[0]}. {b}: {has[1]}")
-    folders = [place for place in (results, *map(Path, (a, b))) if place.exists()]
+    folders = [place for place in (results, *map(expanded, (a, b))) if place.exists()]
     evidence = Evidence([place if place.is_dir() else place.parent for place in folders], data_roots)
     out = console()
     done = [paired.compare(first, second, chosen, evidence) for first, second in found]
@@ -66,7 +67,7 @@ def _records(side: str, results: Path, datasets: Sequence[str]) -> list[Record]:
     from bench.registry import did_you_mean
     from bench.store.folder import find
 
-    place = Path(side)
+    place = expanded(side)
     found = list(find([place if place.exists() else results]).records.values())
     records = [record for record in found if record.status == "done"]
     methods = sorted({record.cell.method for record in records})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.get import get
-from bench.cli.options import names
+from bench.cli.options import PATH, classes_option, names
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,11 +23,11 @@ _SHOWN = 20
 
 _root = click.option(
     "--root",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     help="The dataset's folder, or the folder that holds it. Not needed for 'demo', which is generated.",
 )
-_classes = click.option("--classes", default="", metavar="A,B", help="Only these classes, in this order.")
+_classes = classes_option("Only these classes, in this order")
 
 
 @click.group(epilog="Example: bench data verify mvtec --root /data/mvtec")
@@ -77,8 +77,8 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
 @click.argument("name")
 @_root
 @_classes
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Default: NAME-sheet.png")
-def sheet(name: str, root: Path | None, classes: str, out: Path | None) -> None:
+@click.option("--out", type=PATH, metavar="FILE.png", help="Default: NAME-sheet.png")
+def sheet(name: str, root: Path | None, classes: str | None, out: Path | None) -> None:
     """Draw a contact sheet of dataset NAME: normal images, and each defect type with and without its mask."""
     from bench.errors import UsageError
     from bench.loading.sheet import contact_sheet
@@ -104,7 +104,7 @@ def sheet(name: str, root: Path | None, classes: str, out: Path | None) -> None:
 @click.argument("name")
 @_root
 @_classes
-def cues(name: str, root: Path | None, classes: str) -> None:
+def cues(name: str, root: Path | None, classes: str | None) -> None:
     """Measure by how much brightness, contrast and sharpness alone tell the test images of dataset NAME apart.
 
     A cue that does so raises every score of a method that sees it, or pushes it below chance where the normal test

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.options import PATH
+
 if TYPE_CHECKING:
     from bench.api import Card, Dataset, Download
     from bench.cli.terminal import TerminalProgress
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("name")
 @click.option(
     "--root",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PATH,
     default=Path("data"),
     metavar="DIR",
     show_default=True,

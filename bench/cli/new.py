@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.options import PATH
 from bench.errors import UsageError
 
 
@@ -16,7 +17,7 @@ def new() -> None:
 
 @new.command(epilog="Example: bench new method my_method && bench --plugin my_method.py show my_method")
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", default=Path(), help="Folder (default: here).")
+@click.option("--out", type=PATH, metavar="DIR", default=Path(), help="Folder (default: here).")
 def method(name: str, out: Path) -> int:
     """Write NAME.py, a method that works as it stands and is meant to be changed."""
     from bench import templates

@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from bench.home import expanded
+
 RESULTS = Path("results/runs")
 """Where `bench run` puts records, and every other command looks for them."""
+
+
+class _UserPath(click.Path):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path with `~` expanded."""
+        return super().convert(expanded(value) if isinstance(value, str) else value, param, ctx)
+
+
+PATH = _UserPath(path_type=Path)
+"""Type of every option that names a file or a folder."""
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def data_root_option(purpose: str = "Folder of the data; name=DIR for one dataset.") -> Decorator:
     """Return `--data-root`, which may be repeated."""
-    return click.option("--data-root", "data_roots", metavar="DIR", multiple=True, help=purpose)
+
+    def checked(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+        if given:
+            from bench.run.task import data_roots
+
+            data_roots(given)
+        return given
+
+    return click.option("--data-root", "data_roots", metavar="DIR", multiple=True, callback=checked, help=purpose)
+
+
+def classes_option(purpose: str = "Only these classes (default: all)") -> Decorator:
+    """Return `--classes`; see `names` for how it is read."""
+    return click.option("--classes", metavar="C,..", help=f"{purpose}; one with a comma in quotes, '\"a, b\",c'.")
 
 
 def weights_option() -> Decorator:
@@ -24,7 +50,7 @@ def weights_option() -> Decorator:
     return click.option(
         "--weights",
         metavar="DIR",
-        type=click.Path(path_type=Path),
+        type=PATH,
         envvar="BENCH_WEIGHTS",
         show_envvar=True,
         help="Folder of safetensors files.",
@@ -36,7 +62,7 @@ def results_option(purpose: str) -> Decorator:
     return click.option(
         "--results",
         metavar="DIR",
-        type=click.Path(path_type=Path),
+        type=PATH,
         default=RESULTS,
         show_default=True,
         help=purpose,
@@ -62,6 +88,16 @@ def set_option() -> Decorator:
     )
 
 
+_NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,]*))\s*(?:,|$)')
+"""One of `a, b`, or of `"a, b",c`; a quotation mark inside quotes is written twice."""
+
+
 def names(text: str | None) -> tuple[str, ...]:
-    """Split what was given as `a,b`; blanks and repetitions do not count."""
-    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
+    """Split what was given as `a,b`; blanks and repetitions do not count.
+
+    A name that has a comma stands in quotes, as in CSV: `"bolt, large",nut`.
+    """
+    found = (
+        quoted.replace('""', '"') if quoted else plain.strip() for quoted, plain in _NAME.findall((text or "").strip())
+    )
+    return tuple(dict.fromkeys(name for name in found if name))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.echo import echo
-from bench.cli.options import RESULTS, data_root_option, names
+from bench.cli.options import PATH, RESULTS, data_root_option, names
 from bench.errors import UsageError
 from bench.registry import did_you_mean
 
@@ -44,7 +44,7 @@ def _uncollected() -> Iterator[None]:
     "--results",
     "folders",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PATH,
     multiple=True,
     default=(RESULTS,),
     help="Where records are looked for, subfolders included; may be repeated. [default: results/runs]",
@@ -54,7 +54,7 @@ def _uncollected() -> Iterator[None]:
 @click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("reports"),
     show_default=True,
     help="Where the files go; those of a suite into a folder of its name.",

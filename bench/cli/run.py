@@ -10,6 +10,7 @@ import click
 
 from bench.cli.executor_options import executor_options
 from bench.cli.options import (
+    classes_option,
     data_root_option,
     device_option,
     names,
@@ -52,7 +53,7 @@ Exit code: 0 all cells done, 1 a cell failed or is with another process still, 2
 @click.option("--methods", metavar="M,..", help="Methods; see bench ls methods.")
 @click.option("--datasets", metavar="D,..", help="Datasets; see bench ls datasets.")
 @data_root_option()
-@click.option("--classes", metavar="C,..", help="Only these classes (default: all).")
+@classes_option()
 @click.option(
     "--setting",
     "settings",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import data_root_option, names, results_option
+from bench.cli.options import PATH, classes_option, data_root_option, names, results_option
 from bench.errors import UsageError
 
 EPILOG = """\b
@@ -26,8 +26,8 @@ Exit code: 0 scored and recorded, 2 something given was wrong.
 @click.command(epilog=EPILOG)
 @click.option("--method", metavar="NAME", required=True, help="What to call it in tables; no name of bench's own.")
 @click.option("--datasets", "dataset", metavar="D", required=True, help="The dataset; see bench ls datasets.")
-@click.option("--maps", metavar="PATH", type=click.Path(path_type=Path), help="Folder of anomaly maps, or one npz.")
-@click.option("--scores", metavar="FILE", type=click.Path(path_type=Path), help="CSV of image scores.")
+@click.option("--maps", metavar="PATH", type=PATH, help="Folder of anomaly maps, or one npz.")
+@click.option("--scores", metavar="FILE", type=PATH, help="CSV of image scores.")
 @click.option(
     "--image-score",
     metavar="RULE",
@@ -37,7 +37,7 @@ Exit code: 0 scored and recorded, 2 something given was wrong.
 )
 @click.option("--map-size", metavar="N", type=click.IntRange(1, 8192), help="Maps are NxN and cover the whole image.")
 @data_root_option()
-@click.option("--classes", metavar="C,..", help="Only these classes (default: all).")
+@classes_option()
 @click.option("--setting", metavar="S", default="multi", show_default=True, help="How it was trained: multi or single.")
 @click.option("--splits", metavar="A", help="Half-split of a semantic set.")
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Its seed.")

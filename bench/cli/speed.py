@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.options import (
+    PATH,
     device_option,
     names,
     precision_option,
@@ -80,7 +81,7 @@ for) run in turns, so that their ratio holds on a busy machine. What does not fi
 @click.option(
     "--results",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=RESULTS,
     show_default=True,
     help="Where the record goes.",
@@ -89,7 +90,7 @@ for) run in turns, so that their ratio holds on a busy machine. What does not fi
 @click.option(
     "--assume-tflops", metavar="X", type=click.FloatRange(min=0, min_open=True), help="With --scaling: also project."
 )
-@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="With --scaling: write a Markdown page.")
+@click.option("--out", metavar="FILE", type=PATH, help="With --scaling: write a Markdown page.")
 def speed(
     methods: str | None,
     workload_name: str,

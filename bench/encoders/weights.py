@@ -22,6 +22,7 @@ from torch import nn
 from bench import regular
 from bench.encoders import catalog
 from bench.errors import WeightsError
+from bench.home import expanded
 
 ENVIRONMENT = "BENCH_WEIGHTS"
 FILENAME = "model.safetensors"
@@ -156,7 +157,7 @@ def _in_folder(name: str, folder: Path) -> Path | None:
 
 
 def _folder(given: Path | None) -> Path | None:
-    return Path(os.environ[ENVIRONMENT]) if given is None and os.environ.get(ENVIRONMENT) else given
+    return expanded(os.environ[ENVIRONMENT]) if given is None and os.environ.get(ENVIRONMENT) else given
 
 
 def _repo(name: str) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench.api import Dataset, Sample
 from bench.errors import DatasetError, UsageError
+from bench.home import expanded
 from bench.loading.hashes import content_hashes
 from bench.registry import DATASETS, did_you_mean
 from bench.run.progress import Progress
@@ -74,23 +75,38 @@ class Task:
         return digest.hexdigest()[:16]
 
 
-def data_root(name: str, given: Sequence[str]) -> Path | None:
-    """Return the root for a dataset from `--data-root` options: `DIR` for all, `name=DIR` for one.
+def data_roots(given: Sequence[str]) -> dict[str, Path]:
+    """Return folders by dataset from `--data-root` options, `DIR` (for all, under the name "") and `name=DIR`.
 
     Raises:
-        UsageError: the folder does not exist.
+        UsageError: two for one dataset, or two for all.
     """
-    chosen: Path | None = None
+    found: dict[str, Path] = {}
     for option in given:
-        dataset, equals, folder = option.partition("=")
-        if equals and dataset in DATASETS.targets:
-            if dataset == name:
-                chosen = Path(folder)
-                break
-        elif chosen is None:
-            chosen = Path(option)
+        name, equals, folder = option.partition("=")
+        if not (equals and name in DATASETS.targets):
+            name, folder = "", option
+        if name in found:
+            which = f"{name}: two folders" if name else "two folders for all datasets"
+            raise UsageError(
+                f"--data-root: {which}, {found[name]} and {folder}. Expected one, or name=DIR for each dataset"
+            )
+        found[name] = expanded(folder)
+    return found
+
+
+def data_root(name: str, given: Sequence[str]) -> Path | None:
+    """Return the root for a dataset from `--data-root` options, that of its own name before that for all.
+
+    Raises:
+        UsageError: the folder does not exist, or there are two.
+    """
+    found = data_roots(given)
+    chosen = found.get(name, found.get(""))
     if chosen is not None and not chosen.is_dir():
-        raise UsageError(f"--data-root {chosen}: no such folder. Expected the folder that holds {name}")
+        mistyped, equals, _ = str(chosen).partition("=")
+        hint = did_you_mean(mistyped, DATASETS.targets) if equals else ""
+        raise UsageError(f"--data-root {chosen}: no such folder.{hint} Expected the folder that holds {name}")
     return chosen.absolute() if chosen else None
 
 
@@ -114,9 +130,12 @@ def read(name: str, root: Path | None, classes: Sequence[str], progress: Progres
     present = list(dict.fromkeys(sample.cls for sample in found))
     for wanted in classes:
         if wanted not in present and wanted not in card.classes:
+            quotes = ""
+            if comma := [cls for cls in present if "," in cls]:
+                quotes = f". One with a comma stands in quotes: --classes '\"{comma[0]}\"'"
             raise UsageError(
                 f"{name} has no class '{wanted}'.{did_you_mean(wanted, present)} Found in {dataset.root}: "
-                f"{', '.join(present)}"
+                f"{', '.join(present)}{quotes}"
             )
     semantic = card.kind == "semantic"
     for wanted in card.classes if semantic else classes:
