@@ -1,17 +1,21 @@
 """k nearest neighbours on class tokens: how far a frozen encoder alone gets at telling images apart.
 
-The idea is Bergman, Cohen, Hoshen, "Deep Nearest Neighbor Anomaly Detection" (DN2), 2020, arXiv 2002.10445. It has no
-official code; the same group's PANDA (Reiss et al., CVPR 2021, arXiv 2010.05903), github.com/talreiss/PANDA, scores so;
-"code" below means it.
+Two papers mean two scores by it, both offered [aggregate]:
+- `mean`: Bergman, Cohen, Hoshen, "Deep Nearest Neighbor Anomaly Detection" (DN2), 2020, arXiv 2002.10445: the mean
+  squared distance to the k nearest training images. DN2 has no official code; the same group's PANDA (Reiss et al.,
+  CVPR 2021, arXiv 2010.05903), github.com/talreiss/PANDA, scores so, with k = 2; "code" below means it.
+- `kth`: Sun, Ming, Zhu, Li, "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML 2022: the distance of the
+  unit-length feature to the k-th nearest one of the training images. Dual student's tables cite this one for their KNN
+  rows, and state neither encoder nor k nor input size: those rows cannot be rerun as they were.
 
-An image's score is the mean squared distance of its class token to the k nearest ones of the training images, of all
-classes together. There is no map: pixel metrics stay empty.
+The training images are of all classes together. There is no map: pixel metrics stay empty.
 
-Differences from the paper and the code:
-- The class token of a ViT after its final norm, where they pool a ResNet's last maps.
-- Tokens are brought to unit length by default, so that a squared distance is twice the cosine distance.
+Differences from the papers and the code:
+- The class token of a ViT after its final norm, where DN2 pools a ResNet's last maps; Sun et al. take what enters the
+  classifier, which of a ViT such as vit_base_patch16_384.augreg_in21k_ft_in1k (`input_size=384`) is that token.
+- Tokens are brought to unit length by default in both, so that a squared distance is twice the cosine distance.
 - The mean over the neighbours, where the code sums: ranks are the same.
-- Every training image is kept. Neither says how to bound that; a million tokens of ViT-B take 2.9 GiB.
+- Every training image is kept, where Sun et al. also keep a random share. A million tokens of ViT-B take 2.9 GiB.
 
 The search is exact. Its products are not in the network's MACs, as they grow with the training set.
 """
@@ -19,7 +23,7 @@ The search is exact. Its products are not in the network's MACs, as they grow wi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +47,15 @@ class Config(MethodConfig):
         "vit_base_patch14_reg4_dinov2.lvd142m", "ours: Dinomaly's", "frozen ViT with class token, by timm name"
     )
     input_size: int | None = sourced(None, "ours: Dinomaly's", "input side in pixels; null = 28 patches", gt=0)
-    neighbours: int = sourced(2, "code", "training images that a score is averaged over", gt=0)
+    neighbours: int = sourced(
+        2,
+        "code; Sun et al. choose k by data set",
+        "k: training images that a score is made of, or the k-th of them",
+        gt=0,
+    )
+    aggregate: Literal["mean", "kth"] = sourced(
+        "mean", "code: mean (DN2); kth: Sun et al.", "mean squared distance to the k nearest, or distance to the k-th"
+    )
     unit_length: bool = sourced(
         True, "ours: as DINO's k-NN evaluation (arXiv 2104.14294)", "scale class tokens to length 1"
     )
@@ -103,6 +115,10 @@ class KNN(MemoryMethod):
         cast("Memory", module).bank = torch.cat([batch["token"].float() for batch in batches])
 
     def anomaly(self, module: nn.Module, features: Mapping[str, Tensor], info: EncoderInfo, size: int) -> Prediction:
-        """Return the mean squared distance to the nearest training images; no maps."""
+        """Return the mean squared distance to the k nearest training images, or the distance to the k-th; no maps.
+
+        Of fewer training images than k, all of them, or the farthest.
+        """
         distances, _ = cast("Memory", module).nearest(features["token"], self.settings.neighbours)
-        return Prediction(scores=distances.square().mean(dim=1))
+        kth = self.settings.aggregate == "kth"
+        return Prediction(scores=distances[:, -1] if kth else distances.square().mean(dim=1))

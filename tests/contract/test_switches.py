@@ -134,6 +134,7 @@ CHANGES: dict[str, dict[str, Change]] = {
         "encoder": ({}, "vit_small_patch16_224.dino"),
         "input_size": ({}, 224),
         "neighbours": ({}, 1),
+        "aggregate": ({}, "kth"),
         "unit_length": ({}, False),
     },
 }

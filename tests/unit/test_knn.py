@@ -8,6 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from bench.api import EncoderInfo
+from bench.encoders import catalog
 from bench.errors import UsageError
 from bench.methods import _memory
 from bench.methods._memory import Memory
@@ -70,6 +71,31 @@ def test_scores_against_scikit_learn(neighbours: int) -> None:
     distances, _ = NearestNeighbors(n_neighbors=neighbours).fit(train.numpy()).kneighbors(test.numpy())
     torch.testing.assert_close(found.scores.double(), torch.from_numpy((distances**2).mean(1)), rtol=1e-5, atol=1e-6)
     assert found.maps is None
+
+
+@pytest.mark.parametrize("neighbours", [1, 2, 5])
+def test_distances_to_the_kth_neighbour_against_scikit_learn(neighbours: int) -> None:
+    """Sun et al., ICML 2022, on unit features."""
+    train, test = (seeded(count, 6, seed=count) for count in (30, 11))
+    method, module = fitted(train / train.norm(dim=1, keepdim=True), neighbours=neighbours, aggregate="kth")
+    blocks = {4: torch.cat([test[:, None], seeded(11, 8, 6)], dim=1)}
+    found = method.anomaly(module, method.features(blocks, info()), info(), 64).scores
+    unit = [(part / part.norm(dim=1, keepdim=True)).double().numpy() for part in (train, test)]
+    distances, _ = NearestNeighbors(n_neighbors=neighbours).fit(unit[0]).kneighbors(unit[1])
+    torch.testing.assert_close(found.double(), torch.from_numpy(distances[:, -1]), rtol=1e-5, atol=1e-6)
+
+
+def test_the_kth_of_fewer_training_images_is_the_farthest() -> None:
+    method, module = fitted(seeded(3, 6), neighbours=50, aggregate="kth")
+    test = seeded(4, 6, seed=1)
+    wanted = (test[:, None] - module.bank).norm(dim=2).amax(dim=1)
+    torch.testing.assert_close(method.anomaly(module, {"token": test}, info(), 64).scores, wanted)
+
+
+def test_the_supervised_vit_of_384_pixels_is_asked_for_its_normed_class_token() -> None:
+    request = KNN(Config(encoder="vit_base_patch16_384.augreg_in21k_ft_in1k", input_size=384)).encoder()
+    assert (request.blocks, request.input_size, request.position) == ((12,), 384, "timm")
+    assert catalog.requested(request).grid == (24, 24)
 
 
 def test_fewer_training_images_than_neighbours() -> None:
