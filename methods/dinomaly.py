@@ -16,7 +16,7 @@ Differences from the official code:
 - Pixels are normalised as the encoder was trained; the code takes ImageNet's mean and std for every encoder, which is
   the same for all that it has but BEiT.
 - Masks are binarised (any non-zero value) before they are resized; the code resizes the grey values, which is the same
-  for masks of 0 and 255.
+  for masks of 0 and 255. Where an image has several masks (MVTec LOCO) their union counts; the code reads the first.
 - Deterministic seeding, precision, gradient clipping and batching are the harness's.
 
 The ablations of the paper and its preprint are settings: `dropout` (0 = off) or `jitter` for the noisy bottleneck,

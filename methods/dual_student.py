@@ -1,7 +1,8 @@
 """Dual student: Generalist Multi-Class Anomaly Detection via Distillation to Two Heterogeneous Student Networks.
 
-NeurIPS 2025, arXiv 2509.24448. No official code was found; the formulas are reconstructed from the paper's sentences
-about them. Sections are the paper's; "Dinomaly" is arXiv 2405.14325 and its code, as in dinomaly.py.
+Hangil Park, Yongmin Seo, Tae-Kyun Kim. NeurIPS 2025, arXiv 2509.24448. No official code was found; the formulas are
+reconstructed from the paper's sentences about them. Sections are the paper's; "Dinomaly" is arXiv 2405.14325 and its
+code, as in dinomaly.py.
 
 One frozen teacher, two students. The decoder student is Dinomaly's and sees local defects. The encoder student has the
 teacher's architecture, starts from scratch on the teacher's own token embedding, and learns the teacher's class tokens:
@@ -30,10 +31,11 @@ Not stated in the paper, chosen here (settings in brackets):
 - Initial Linear weights and LayerNorm epsilon are DINOv2's [student_init_std, student_norm_eps]; no drop path.
 - s_D in the score is the mean of the map's highest pixels [local_score].
 - Hard mining stays in the decoder student's loss, which leaves s_D's value alone [hard_mining].
-- Without Noisy-OR the discrepancies are summed, in the score and in the loss alike [ensemble, objective].
+- Without Noisy-OR the paper's table 3 sums what it joins, by one switch for score and loss, as we read it. Here each
+  has a switch of its own, of which the suite sets both [ensemble, objective].
 - On semantic sets the paper resizes "and center-crops" to 392: taken as resized to 392, of which the crop leaves all.
-- Schedule, warm-up, gradient clip and epsilon are Dinomaly's [final_lr, warmup, clip_norm, eps]; on semantic datasets
-  the final learning rate is a tenth of the peak, as in Dinomaly. One optimizer and one clip over both students.
+- Schedule, warm-up and gradient clip are Dinomaly's [final_lr, warmup, clip_norm]; on semantic datasets the final
+  learning rate is a tenth of the peak, as in Dinomaly. One optimizer and one clip over both students.
 
 The ablation of table 3 is `students`, `score_tokens`, and `objective` with `ensemble`; distilling patch tokens (table
 11) is not offered: it would keep every block's every token of every training image.

@@ -1,8 +1,9 @@
 """ViTAD: Exploring Plain Vision Transformer Reconstruction for Multi-class Unsupervised Anomaly Detection.
 
 Jiangning Zhang, Xuhai Chen, Yabiao Wang, Chengjie Wang, Yong Liu, Xiangtai Li, Ming-Hsuan Yang, Dacheng Tao.
-CVIU 2025, arXiv 2312.07495. Official code: github.com/zhangzjn/ADer, configuration `vitad_256_100e`, read at commit
-902937a; "code" below means it. Sections and tables are the paper's.
+arXiv 2312.07495, 2023; CVIU 2025 has it as "Exploring plain ViT features for multi-class unsupervised visual anomaly
+detection". Official code: github.com/zhangzjn/ADer, configuration `vitad_256_100e`, read at commit 902937a; "code"
+below means it. Sections and tables are those of the preprint's first version.
 
 A frozen DINO ViT sees the image. Its last block's patch tokens go through one Linear layer and a decoder of plain ViT
 blocks, whose stages learn to give back the encoder's stages in reverse order. Where they fail to, the image is

@@ -19,10 +19,11 @@ from bench.api import Method
 from bench.encoders import frozen
 from bench.encoders.weights import locate
 from bench.errors import UsageError
-from bench.registry import METHODS
+from bench.registry import DATASETS, METHODS
 from bench.run.feature_store import Kept
 from bench.run.seeding import BatchOrder
 from bench.run.training import Step
+from bench.setting import SETTINGS
 
 VIT = "vit_tiny_patch8_128.bench"
 CNN = "test_resnet.r160_in1k"
@@ -101,6 +102,14 @@ def test_every_setting_has_a_source_and_a_meaning(method: Method) -> None:
 def test_overrides_name_real_settings(method: Method) -> None:
     for dataset, values in method.overrides.items():
         type(method.config)(**{**settings(method.name), **values}), dataset
+
+
+def test_overrides_are_of_datasets_and_settings_that_there_are(method: Method) -> None:
+    """`bench show` prints each as a place where the paper's values are others."""
+    for place in method.overrides:
+        first, slash, second = place.partition("/")
+        assert first in (DATASETS.targets if slash else {**DATASETS.targets, **SETTINGS}), place
+        assert not slash or second in SETTINGS, place
 
 
 def test_features_do_not_depend_on_the_batch(method: Method, encode: Callable) -> None:
