@@ -15,7 +15,7 @@ from typing import Literal
 from bench import cache
 from bench.errors import BenchError
 from bench.loading import cache_dir
-from bench.machine import threads
+from bench.machine import crowding, threads
 from bench.run import host_memory
 
 State = Literal["ok", "note", "problem"]
@@ -107,10 +107,10 @@ def processor() -> Iterator[Finding]:
     if (load := os.getloadavg()[0]) > threads.cores():
         text = f"{load:.1f} processes want {threads.cores()} cores: estimates of time will not hold"
         yield Finding("load", "note", text, "wait for the others, or give them less: nice, --jobs")
-    ours, set_to = threads.chosen(), threads.waiting()
-    words = ", ".join(f"{name}={value}{'' if name in ours else ' as you set it'}" for name, value in set_to.items())
-    reason = "; bench's choice, so that busy neighbours do not stall training" if ours.keys() & set_to.keys() else ""
-    yield Finding("waiting", "ok", f"{words or 'as the OpenMP runtime has it'}{reason}")
+    how = "spin while the cores are theirs, sleep at once where others want them" if crowding.adapts() else "as set"
+    ours, found = threads.chosen(), threads.waiting()
+    words = [f"{name}={value} ({'bench' if name in ours else 'you'})" for name, value in found.items()]
+    yield Finding("waiting", "ok", f"threads that wait for each other: {'; '.join([how, *words])}")
 
 
 def caches() -> Iterator[Finding]:

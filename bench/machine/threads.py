@@ -1,12 +1,10 @@
 """Threads of a process: how many it may keep busy, and how they wait for each other.
 
 Importing `bench` sets both in the environment, where OpenMP's runtimes look when torch is loaded, and leaves alone what
-the user has set. GNU's runtime, which torch's wheels bring, lets a thread that waits for another spin for 300,000 turns
-before it sleeps; LLVM's and Intel's lets it spin for 200 ms, and give way. On a quiet machine that costs nothing. Where
-other processes want the cores, or a control group allows fewer than there are, a thread spins while the one it waits
-for has no core, and a training step takes ten times as long and more. Threads that sleep at once, as OpenMP's passive
-policy has it, nearly double a short step on a quiet machine. Some thousand turns lie between: tests/perf/waiting.py
-measures what they cost, and what they save.
+the user has set. How long a waiting thread spins before it sleeps decides what busy neighbours, or a control group that
+allows fewer cores than there are, make of a training step. GNU's runtime, which torch's wheels bring, is made to fit
+while it runs, see `bench.machine.crowding`; where that cannot be, it spins for some thousand turns instead of 300,000.
+LLVM's and Intel's spin for 1 ms instead of 200.
 """
 
 from __future__ import annotations
@@ -19,11 +17,13 @@ from pathlib import Path
 
 from bench.machine import control_groups
 
-WAITING = {"GOMP_SPINCOUNT": "4000", "KMP_BLOCKTIME": "1"}
-"""What is set of GNU's runtime (turns) and of LLVM's and Intel's (milliseconds)."""
+SPINS, BLOCKTIME = "GOMP_SPINCOUNT", "KMP_BLOCKTIME"
+"""Of GNU's runtime, in turns; of LLVM's and Intel's, in milliseconds."""
 POLICY = "OMP_WAIT_POLICY"
 """The standard's variable for all runtimes; whoever sets it has chosen."""
 COUNT = "OMP_NUM_THREADS"
+STOOD_READY = Path("/proc/self/schedstat")
+"""Where Linux counts how long a thread stood ready without a core."""
 CHOSEN = "BENCH_CHOSEN"
 """Variables that bench set, so that a process started by this one can tell them from the user's: `NAME=VALUE ...`."""
 
@@ -32,7 +32,9 @@ def prepare() -> None:
     """Set how many threads there are and how they wait, where the user has not; nothing once torch is loaded."""
     if "torch" in sys.modules:
         return
-    wanted = dict(WAITING) if given(POLICY) is None else {}
+    wanted: dict[str, str] = {}
+    if given(POLICY) is None:
+        wanted = {BLOCKTIME: "1"} if STOOD_READY.is_file() else {SPINS: "4000", BLOCKTIME: "1"}
     if cores() < _allowed():
         # the runtimes know which cores there are, but not what part of them a control group allows
         wanted[COUNT] = str(cores())
@@ -63,7 +65,7 @@ def given(name: str) -> str | None:
 
 def waiting() -> dict[str, str]:
     """Return the variables in effect that say how threads wait, whoever set them."""
-    return {name: os.environ[name] for name in (POLICY, *WAITING) if name in os.environ}
+    return {name: os.environ[name] for name in (POLICY, SPINS, BLOCKTIME) if name in os.environ}
 
 
 def cores() -> int:

@@ -14,6 +14,7 @@ from bench.api import Method
 from bench.encoders import frozen
 from bench.errors import TrainingError, UnwritableError
 from bench.loading.pixel_cache import PixelCache
+from bench.machine import crowding
 from bench.run import allocator, feature_store, recording, scoring, timing
 from bench.run.extractor import Extractor
 from bench.run.feature_store import FeatureStore, LastStore
@@ -82,6 +83,8 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         torch.cuda.reset_peak_memory_stats(device)
     else:
         allocator.keep_freed()
+    watcher = crowding.watch()
+    crowded_before = watcher.crowded_seconds if watcher else 0.0
 
     # every pixel and mask is read before the training starts: a broken file must not cost hours
     size = cell.encoder.input_size
@@ -148,7 +151,9 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         **recording.scores(scored, cell.protocol.metrics),
         training=recording.training(cell, log, store.place if store else "none"),
         reduced=recording.reduced(configured, log, extract.reductions.found),
-        efficiency=recording.efficiency(cell, log, watch.seconds, device),
+        efficiency=recording.efficiency(
+            cell, log, watch.seconds, device, watcher.crowded_seconds - crowded_before if watcher else None
+        ),
         predictions=predictions.name,
         maps=maps.name if keep_maps else None,
     )

@@ -125,8 +125,10 @@ def reduced(configured: int, log: TrainingLog | None, found: Mapping[str, int]) 
     return {**found, "train": log.batch_size}
 
 
-def efficiency(cell: Cell, log: TrainingLog | None, seconds: Mapping[str, float], device: torch.device) -> Efficiency:
-    """Return what the cell cost. `seconds` are wall seconds by phase."""
+def efficiency(
+    cell: Cell, log: TrainingLog | None, seconds: Mapping[str, float], device: torch.device, crowded: float | None
+) -> Efficiency:
+    """Return what the cell cost. `seconds` are wall seconds by phase, `crowded` those when others wanted the cores."""
     cost = complexity(cell.method)
     train_rate = None
     if log is not None:
@@ -140,6 +142,7 @@ def efficiency(cell: Cell, log: TrainingLog | None, seconds: Mapping[str, float]
         params_total=cost.params_total,
         params_trainable=cost.params_trainable,
         macs=cost.macs,
+        crowded_seconds=None if crowded is None else round(crowded, 1),
     )
 
 

@@ -222,6 +222,9 @@ class Efficiency(_Part):
     params_trainable: int
     macs: int
     """Multiply-accumulates of convolutions and linear layers for one image; attention products not counted."""
+    crowded_seconds: float | None = None
+    """Wall seconds in which other processes wanted the cores, see `bench.machine.crowding`: the times are no measure of
+    the machine then. Null where the system does not say, and in records of before it was looked for."""
 
 
 class Environment(_Part):
@@ -240,7 +243,7 @@ class Environment(_Part):
     threads: int
     waiting: dict[str, str] = {}
     """Variables that say how long OpenMP's threads spin for each other, see `bench.machine.threads`: they change speed,
-    and no score. Empty in records of before bench set them, and where none was set before torch was loaded."""
+    and no score."""
 
     @property
     def processor(self) -> str:

@@ -22,16 +22,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from bench.machine import threads
+from bench.machine import crowding, threads
 
+ADAPT = "WAITING_ADAPTS"
 WAYS = {
     "runtime": {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"},
-    "bench": {},
+    "bench": {ADAPT: "1"},
     "passive": {"OMP_WAIT_POLICY": "passive"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
-"""The runtimes' own defaults, which all others are compared with; what bench sets; and two that it could have set."""
-SET_BY_HAND = (threads.POLICY, threads.COUNT, threads.CHOSEN, *threads.WAITING)
+"""The runtimes' own defaults, which all others are compared with; what bench does; and two fixed ways besides."""
+SET_BY_HAND = (threads.POLICY, threads.COUNT, threads.CHOSEN, threads.SPINS, threads.BLOCKTIME)
 
 
 @dataclass
@@ -130,6 +131,8 @@ def train() -> None:
     from bench.run import allocator
 
     allocator.keep_freed()
+    if ADAPT in os.environ:
+        crowding.watch()
     torch.manual_seed(0)
     suite, kind = load_suite("demo"), METHODS.load("dinomaly")
     method = kind(configure(kind, "demo", suite.set["dinomaly"], suite.encoder))

@@ -132,12 +132,15 @@ def test_what_bench_chose_for_the_threads_is_told_apart_from_what_the_user_set(m
     monkeypatch.setattr(os, "getloadavg", lambda: (9.5, 0.0, 0.0))
     monkeypatch.setattr(threads, "cores", lambda: 2)
     monkeypatch.setattr(threads, "cpu_quota", lambda: 1.5)
-    for name, value in {threads.CHOSEN: "GOMP_SPINCOUNT=4000", "GOMP_SPINCOUNT": "4000", "KMP_BLOCKTIME": "7"}.items():
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    for name, value in {threads.CHOSEN: "KMP_BLOCKTIME=1", "KMP_BLOCKTIME": "1", threads.POLICY: "active"}.items():
         monkeypatch.setenv(name, value)
     found = list(doctor.processor())
     assert about(found, "quota").text == "a control group allows 1.5 cores' time: 2 of the cores are counted on"
     assert about(found, "load").state == "note" and about(found, "load").text.startswith("9.5 processes want 2 cores")
-    assert about(found, "waiting").text.startswith("GOMP_SPINCOUNT=4000, KMP_BLOCKTIME=7 as you set it; bench's choice")
+    assert about(found, "waiting").text.endswith("as set; OMP_WAIT_POLICY=active (you); KMP_BLOCKTIME=1 (bench)")
+    monkeypatch.delenv(threads.POLICY)
+    assert "sleep at once where others want them" in about(list(doctor.processor()), "waiting").text
 
 
 def test_broken_records_and_interrupted_runs_are_found(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.machine import control_groups, threads
+from bench.machine import control_groups, crowding, threads
 from bench.metrics import workers
 from bench.store.provenance import environment
 
-NAMES = (threads.POLICY, threads.COUNT, threads.CHOSEN, "NUMBA_NUM_THREADS", *threads.WAITING)
+NAMES = (threads.POLICY, threads.COUNT, threads.CHOSEN, threads.SPINS, threads.BLOCKTIME, "NUMBA_NUM_THREADS")
+OWN = {threads.BLOCKTIME: "1"}
 
 
 @pytest.fixture
@@ -35,6 +36,12 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
     yield make
     threads.cpu_quota.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that counts how long threads stand ready."""
+    monkeypatch.setattr(threads, "STOOD_READY", Path(__file__))
 
 
 @pytest.fixture
@@ -82,17 +89,17 @@ def test_waiting_is_set_and_threads_only_where_there_are_fewer_than_the_runtime_
 ) -> None:
     groups("0::/job\n")
     threads.prepare()
-    assert threads.waiting() == threads.WAITING == threads.chosen()
+    assert threads.waiting() == OWN == threads.chosen()
     groups("0::/job\n", job__cpu_max="200000 100000")
     threads.prepare()
-    assert threads.chosen() == {**threads.WAITING, threads.COUNT: "2"}
+    assert threads.chosen() == {**OWN, threads.COUNT: "2"}
     # a process that this one starts, where there is no limit any more
     groups("0::/elsewhere\n")
     threads.prepare()
-    assert threads.COUNT not in os.environ and threads.chosen() == threads.WAITING
+    assert threads.COUNT not in os.environ and threads.chosen() == OWN
 
 
-@pytest.mark.parametrize("name", [threads.POLICY, *threads.WAITING, threads.COUNT])
+@pytest.mark.parametrize("name", [threads.POLICY, threads.SPINS, threads.BLOCKTIME, threads.COUNT])
 def test_nothing_is_set_against_the_user(
     name: str, fresh: None, groups: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,7 +108,16 @@ def test_nothing_is_set_against_the_user(
     threads.prepare()
     assert os.environ[name] == "7" == threads.given(name) and name not in threads.chosen()
     # who names the policy has spoken for every runtime
-    assert (name == threads.POLICY) == (not set(threads.WAITING) & set(threads.chosen()))
+    assert (threads.BLOCKTIME in threads.chosen()) == (name not in (threads.POLICY, threads.BLOCKTIME))
+    assert crowding.adapts() == (name not in (threads.POLICY, threads.SPINS))
+
+
+def test_where_the_system_does_not_count_waiting_is_short_for_good(
+    fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "STOOD_READY", tmp_path / "not there")
+    threads.prepare()
+    assert threads.chosen() == {threads.SPINS: "4000", **OWN} and not crowding.adapts()
 
 
 def test_what_bench_set_is_not_taken_for_the_users_by_the_next_process(
@@ -126,8 +142,7 @@ def test_importing_bench_sets_it_before_anything_could_load_torch() -> None:
     code = "import json, os, sys, bench; print(json.dumps([dict(os.environ), 'torch' in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
     found, loaded = json.loads(done.stdout)
-    assert not loaded and {name: found[name] for name in threads.WAITING} == threads.WAITING
-    assert found[threads.CHOSEN].startswith("GOMP_SPINCOUNT=")
+    assert not loaded and found[threads.BLOCKTIME] == "1" and "KMP_BLOCKTIME=1" in found[threads.CHOSEN]
 
 
 def test_a_record_says_how_threads_waited(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
