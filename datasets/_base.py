@@ -72,7 +72,10 @@ class FileDataset(Dataset):
         """Return every sample; see `Dataset.samples`. Where several things are wrong the first is told."""
         if not self.root.is_dir():
             raise DatasetError(f"{self.card.name}: no folder {self.root}. Expected {self.layout()}.")
-        samples, findings = self.inspect()
+        return self.sound(*self.inspect())
+
+    def sound(self, samples: tuple[Sample, ...], findings: Sequence[Finding]) -> tuple[Sample, ...]:
+        """Return the samples unless something is wrong; raises DatasetError with the first finding."""
         if findings:
             more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
             raise DatasetError(

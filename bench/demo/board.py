@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import cos, pi, sin
+from math import pi
 
 import numpy as np
 
+from .exact import Chance, cos, hypot, sin
 from .objects import Pose, pose
-from .optics import Colour, Field, Rng, Surface, box, edge, flat, fractal, local, noise, stroke
+from .optics import Colour, Field, Surface, box, edge, flat, fractal, local, noise, stroke
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ _TRACES = (
 )
 
 
-def board(rng: Rng) -> Board:
+def board(rng: Chance) -> Board:
     """Return a board with every part in place, within a pick-and-place machine's tolerance."""
     parts = tuple(
         Part(p.kind, p.x + rng.normal(0, 0.25), p.y + rng.normal(0, 0.25), p.angle + rng.normal(0, 0.01))
@@ -93,14 +94,14 @@ def board(rng: Rng) -> Board:
     return Board(pose(rng, 1.0, 0.01), parts, (0.07 + shade, 0.33 + shade, 0.20 + shade))
 
 
-def draw_board(layout: Board, rng: Rng) -> Surface:
+def draw_board(layout: Board, rng: Chance) -> Surface:
     """Etch, solder and place."""
     bench = flat((0.60, 0.61, 0.63))
     bench.albedo *= (1 + 0.01 * noise(rng, 100) + 0.01 * noise(rng, 3))[..., None]
     u, v = local(layout.pose.x, layout.pose.y, layout.pose.angle)
     drills = np.full_like(u, 999)
     for x, y in ((-70, -62), (70, -62), (-70, 62), (70, 62)):
-        drills = np.minimum(drills, np.hypot(u - x, v - y))
+        drills = np.minimum(drills, hypot(u - x, v - y))
     panel = np.maximum(box(u, v, 166, 150, 5), 4 - drills)
     cover = edge(panel)
     bench.paint(cover, layout.green)
@@ -154,7 +155,7 @@ def _place(sheet: Surface, a: Field, b: Field, part: Part) -> None:
     length, width, tall, colour = BODIES[part.kind]
     body = box(a, b, length, width, 1.5)
     if part.kind == "can":
-        body = np.hypot(a, b) - np.float32(length / 2)
+        body = hypot(a, b) - np.float32(length / 2)
     if part.kind in ("chip", "driver"):
         legs = _legs(a, b, length, width)
         if part.kind == "chip":
@@ -171,7 +172,7 @@ def _place(sheet: Surface, a: Field, b: Field, part: Part) -> None:
         sheet.paint(cover * edge(-5.5 - a), (0.16, 0.17, 0.24))
         sheet.paint(edge(np.abs(body + 1.6) - 0.7), (0.58, 0.59, 0.61))
     if part.kind in ("chip", "driver"):
-        sheet.paint(edge(np.hypot(a + length / 2 - 5, b + width / 2 - 5) - 2), (0.36, 0.36, 0.37))
+        sheet.paint(edge(hypot(a + length / 2 - 5, b + width / 2 - 5) - 2), (0.36, 0.36, 0.37))
         for row, span in enumerate((0.52, 0.36)):
             mark = box(a, b - (row * 5 - 2), length * span, 1.6)
             sheet.paint(edge(mark), (0.62, 0.62, 0.62), 0.7)

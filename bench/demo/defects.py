@@ -8,74 +8,75 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from math import cos, pi, sin
+from math import pi
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from .board import SMALL, STRAYS, Board
+from .exact import Chance, cos, sin
 from .marks import crack, discolour, grains, odd_chips, pits, scratch, stain, thread
 from .objects import CIRCLE, HIGH, OUTER, WIDE, Biscuit, Flange
-from .optics import SIDE, Rng, Surface, blot, edge
+from .optics import SIDE, Surface, blot, edge
 from .textures import Cloth, cloth_frame
 
-Edit: TypeAlias = Callable[[Any, Rng], Any]
-Mark: TypeAlias = Callable[[Surface, Any, Rng], None]
+Edit: TypeAlias = Callable[[Any, Chance], Any]
+Mark: TypeAlias = Callable[[Surface, Any, Chance], None]
 
 
-def tear(layout: Cloth, rng: Rng) -> Cloth:
+def tear(layout: Cloth, rng: Chance) -> Cloth:
     """Wear one or two holes: warp and weft give way in different outlines, so loose ends stick out."""
     yarns = [np.floor(axis).astype(np.intp) % 96 for axis in cloth_frame(layout)]
-    spots = [rng.uniform(40, SIDE - 40, 2) for _ in range(int(rng.integers(1, 3)))]
+    spots = [(rng.uniform(40, SIDE - 40), rng.uniform(40, SIDE - 40)) for _ in range(rng.integer(1, 3))]
     gone = []
     for yarn in yarns:
-        ends = rng.normal(0, 1.8, 96).astype(np.float32)[yarn]
-        holes = [edge(blot(rng, float(x), float(y), rng.uniform(11, 17), 0.18) + ends) for x, y in spots]
+        ends = (1.8 * rng.normals(96)).astype(np.float32)[yarn]
+        holes = [edge(blot(rng, x, y, rng.uniform(11, 17), 0.18) + ends) for x, y in spots]
         gone.append(np.maximum.reduce(holes))
     return replace(layout, torn_warp=gone[0], torn_weft=gone[1])
 
 
-def misweave(layout: Cloth, rng: Rng) -> Cloth:
+def misweave(layout: Cloth, rng: Chance) -> Cloth:
     """Let the loom run the diagonal backwards over a block of yarns."""
     u, v = cloth_frame(layout)
-    wide, high = rng.uniform(6, 11, 2)
-    x, y = rng.uniform(50, SIDE - 50, 2)
+    wide, high = rng.uniform(6, 11), rng.uniform(6, 11)
+    x, y = rng.uniform(50, SIDE - 50), rng.uniform(50, SIDE - 50)
     i, j = np.floor(u), np.floor(v)
     at_i, at_j = float(u[int(y), int(x)]), float(v[int(y), int(x)])
     block = (np.abs(i - at_i) < wide / 2) & (np.abs(j - at_j) < high / 2)
     return replace(layout, miswoven=block.astype(np.float32))
 
 
-def broken(layout: Flange, rng: Rng) -> Flange:
+def broken(layout: Flange, rng: Chance) -> Flange:
     """Break one or two pieces out of the rim."""
     pieces = []
-    for way in rng.uniform(0, 2 * pi, int(rng.integers(1, 3))).tolist():
+    for way in rng.uniforms(0, 2 * pi, rng.integer(1, 3)).tolist():
         x, y = layout.pose.at(OUTER * cos(way), OUTER * sin(way))
         pieces.append(blot(rng, x, y, rng.uniform(10, 15), 0.25))
     return replace(layout, broken=tuple(pieces))
 
 
-def misdrilled(layout: Flange, rng: Rng) -> Flange:
+def misdrilled(layout: Flange, rng: Chance) -> Flange:
     """Drill one bolt hole twice, the first time beside its place."""
-    way, _ = layout.holes[int(rng.integers(6))]
-    side = float(rng.choice((-1, 1)))
-    wrong = (way + side * rng.uniform(0.40, 0.52), CIRCLE + float(rng.uniform(-3, 5)))
+    way, _ = rng.choice(layout.holes)
+    side = rng.choice((-1, 1))
+    wrong = (way + side * rng.uniform(0.40, 0.52), CIRCLE + rng.uniform(-3, 5))
     return replace(layout, holes=(*layout.holes, wrong))
 
 
-def without(layout: Board, rng: Rng) -> Board:
+def without(layout: Board, rng: Chance) -> Board:
     """Tear the driver or the can and one to three small components off the board, and its lacquer with them."""
-    gone = {int(rng.integers(1, 3)), *rng.choice(np.arange(4, len(layout.parts)), rng.integers(1, 4), replace=False)}
+    gone = {rng.integer(1, 3), *rng.sample(range(4, len(layout.parts)), rng.integer(1, 4))}
     kept = tuple(part for k, part in enumerate(layout.parts) if k not in gone)
     return replace(layout, parts=kept, torn=tuple(layout.parts[k] for k in sorted(gone)))
 
 
-def misplaced(layout: Board, rng: Rng) -> Board:
+def misplaced(layout: Board, rng: Chance) -> Board:
     """Put one or two components down crooked or beside their pads."""
     parts = list(layout.parts)
-    for k in rng.choice(len(parts), int(rng.integers(1, 3)), replace=False):
+    for k in rng.sample(range(len(parts)), rng.integer(1, 3)):
         part = parts[k]
-        side = float(rng.choice((-1, 1)))
+        side = rng.choice((-1, 1))
         if part.kind in ("chip", "driver", "socket", "can"):
             turn, shift = side * rng.uniform(0.25, 0.45), rng.uniform(2, 5)
         else:
@@ -85,31 +86,31 @@ def misplaced(layout: Board, rng: Rng) -> Board:
             part,
             x=part.x + shift * cos(way),
             y=part.y + shift * sin(way),
-            angle=part.angle + float(turn),
+            angle=part.angle + turn,
         )
     return replace(layout, parts=tuple(parts))
 
 
-def swapped(layout: Board, rng: Rng) -> Board:
+def swapped(layout: Board, rng: Chance) -> Board:
     """Fit one or two small components of the wrong kind."""
     parts = list(layout.parts)
     small = [k for k, part in enumerate(parts) if part.kind in SMALL]
-    for k in rng.choice(small, int(rng.integers(1, 3)), replace=False):
-        parts[k] = replace(parts[k], kind=STRAYS[int(rng.integers(2))])
+    for k in rng.sample(small, rng.integer(1, 3)):
+        parts[k] = replace(parts[k], kind=rng.choice(STRAYS))
     return replace(layout, parts=tuple(parts))
 
 
-def bite(layout: Biscuit, rng: Rng) -> Biscuit:
+def bite(layout: Biscuit, rng: Chance) -> Biscuit:
     """Break a corner or a piece of the rim off, sometimes both."""
     pieces = []
-    for _ in range(int(rng.integers(1, 3))):
-        side_u, side_v = rng.choice((-1.0, 1.0), 2)
-        if rng.random() < 0.5:
+    for _ in range(rng.integer(1, 3)):
+        side_u, side_v = rng.choice((-1, 1)), rng.choice((-1, 1))
+        if rng.uniform() < 0.5:
             u, v, size = side_u * WIDE * 0.5, side_v * HIGH * 0.5, rng.uniform(18, 30)
         else:
             u, v, size = rng.uniform(-0.35, 0.35) * WIDE, side_v * HIGH * 0.52, rng.uniform(11, 19)
-        x, y = layout.pose.at(float(u), float(v))
-        pieces.append(blot(rng, x, y, float(size), 0.20))
+        x, y = layout.pose.at(u, v)
+        pieces.append(blot(rng, x, y, size, 0.20))
     return replace(layout, bitten=tuple(pieces))
 
 

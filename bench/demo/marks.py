@@ -6,30 +6,31 @@ it is given, so that the same product without its mark can be drawn again.
 
 from __future__ import annotations
 
-from math import cos, pi, sin
+from math import pi
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from .optics import Colour, Field, Rng, Surface, blot, edge, fractal, noise, stroke
+from .exact import Chance, cos, power, sin
+from .optics import Colour, Field, Surface, blot, edge, fractal, noise, stroke
 from .textures import chip, inlay
 
 
-def spot_on(body: Field, rng: Rng, margin: int) -> tuple[float, float]:
+def spot_on(body: Field, rng: Chance, margin: int) -> tuple[float, float]:
     """Return a point of the product at least `margin` pixels away from its edge and from the picture's."""
     inner = ndimage.distance_transform_edt(np.pad(body > 0.5, 1))[1:-1, 1:-1] > margin
     rows, columns = np.nonzero(inner)
-    pick = int(rng.integers(len(rows)))
+    pick = rng.integer(0, len(rows))
     return float(columns[pick]), float(rows[pick])
 
 
 def scratch(
-    sheet: Surface, layout: Any, rng: Rng, colour: Colour, depth: float = 0.7, most: int = 3, wide: float = 1.0
+    sheet: Surface, layout: Any, rng: Chance, colour: Colour, depth: float = 0.7, most: int = 3, wide: float = 1.0
 ) -> None:
     """Drag something hard across: one to `most` slightly bent lines, thin at both ends."""
     heading = rng.uniform(0, pi)
-    for _ in range(int(rng.integers(1, most + 1))):
+    for _ in range(rng.integer(1, most + 1)):
         x, y = spot_on(sheet.body, rng, 20)
         length, bend = rng.uniform(55, 100), rng.normal(0, 0.06)
         turn = heading + rng.normal(0, 0.15)
@@ -37,13 +38,13 @@ def scratch(
         path = []
         for t in np.linspace(-0.5, 0.5, 12).tolist():
             at = turn + 4 * bend * t
-            path.append((x + length * t * cos(at), y + length * t * sin(at), max(width * (1 - (2 * t) ** 4), 0.7)))
+            path.append((x + length * t * cos(at), y + length * t * sin(at), max(width * (1 - power(2 * t, 4)), 0.7)))
         cover = stroke(path) * sheet.body
         sheet.paint(cover, colour, rng.uniform(0.7, 0.95))
         sheet.height -= np.float32(depth) * cover
 
 
-def crack(sheet: Surface, layout: Any, rng: Rng, colour: Colour, depth: float = 2.0, wide: float = 1.0) -> None:
+def crack(sheet: Surface, layout: Any, rng: Chance, colour: Colour, depth: float = 2.0, wide: float = 1.0) -> None:
     """Break the surface along a jagged line with a branch or two."""
     x, y = spot_on(sheet.body, rng, 30)
     heading = rng.uniform(0, 2 * pi)
@@ -57,27 +58,25 @@ def crack(sheet: Surface, layout: Any, rng: Rng, colour: Colour, depth: float = 
             x, y = x + 5 * cos(turn), y + 5 * sin(turn)
             path.append((x, y, max(width * (1 - k / steps), 0.8)))
             if width > 2 and k == 4:
-                starts.append((x, y, heading + float(rng.choice((-1, 1))) * 0.9, 1.6, 7))
+                starts.append((x, y, heading + rng.choice((-1, 1)) * 0.9, 1.6, 7))
         paths.append(path)
     cover = stroke(*([(x, y, wide * width) for x, y, width in path] for path in paths)) * sheet.body
     sheet.paint(cover, colour, 0.9)
     sheet.height -= np.float32(depth) * cover
 
 
-def stain(
-    sheet: Surface, layout: Any, rng: Rng, colour: Colour, radius: tuple[float, float], most: int = 3, rim: float = 0.25
-) -> None:
+def stain(sheet: Surface, layout: Any, rng: Chance, colour: Colour, radius: tuple[float, float], most: int = 3) -> None:
     """Spill something see-through: a few drops, each with a darker rim where it dried."""
-    for k in range(int(rng.integers(1, most + 1))):
+    for k in range(rng.integer(1, most + 1)):
         size = rng.uniform(*radius) * (1.0 if k == 0 else 0.55)
         x, y = spot_on(sheet.body, rng, int(size * 0.8))
         distance = blot(rng, x, y, size)
-        fill = edge(distance, 3.0) * (1 - np.float32(rim) + np.float32(rim) * edge(np.abs(distance + 2) - 1.5, 3.0))
+        fill = edge(distance, 3.0) * (np.float32(0.75) + np.float32(0.25) * edge(np.abs(distance + 2) - 1.5, 3.0))
         uneven = 1 - 0.22 * np.clip(fractal(rng, 24, 2) + 1, 0, 2)
         sheet.tint(fill * uneven * sheet.body, colour, rng.uniform(0.85, 1.1))
 
 
-def discolour(sheet: Surface, layout: Any, rng: Rng, colour: Colour, radius: tuple[float, float]) -> None:
+def discolour(sheet: Surface, layout: Any, rng: Chance, colour: Colour, radius: tuple[float, float]) -> None:
     """Change the colour of one large soft-edged area."""
     size = rng.uniform(*radius)
     x, y = spot_on(sheet.body, rng, int(size * 0.7))
@@ -86,10 +85,10 @@ def discolour(sheet: Surface, layout: Any, rng: Rng, colour: Colour, radius: tup
     sheet.tint(fill, colour, rng.uniform(0.75, 1.0))
 
 
-def grains(sheet: Surface, layout: Any, rng: Rng, colours: tuple[Colour, ...], radius: tuple[float, float]) -> None:
+def grains(sheet: Surface, layout: Any, rng: Chance, colours: tuple[Colour, ...], radius: tuple[float, float]) -> None:
     """Drop two to five foreign bodies that lie on top."""
-    colour = colours[int(rng.integers(len(colours)))]
-    for _ in range(int(rng.integers(2, 6))):
+    colour = rng.choice(colours)
+    for _ in range(rng.integer(2, 6)):
         size = rng.uniform(*radius)
         x, y = spot_on(sheet.body, rng, 8)
         distance = blot(rng, x, y, size, 0.2, rng.uniform(1, 1.6))
@@ -99,9 +98,9 @@ def grains(sheet: Surface, layout: Any, rng: Rng, colours: tuple[Colour, ...], r
         sheet.gloss = np.maximum(sheet.gloss, 0.15 * cover)
 
 
-def pits(sheet: Surface, layout: Any, rng: Rng, colour: Colour, radius: tuple[float, float], most: int) -> None:
+def pits(sheet: Surface, layout: Any, rng: Chance, colour: Colour, radius: tuple[float, float], most: int) -> None:
     """Break material out: dark hollows with a bright worn edge."""
-    for _ in range(int(rng.integers(1, most + 1))):
+    for _ in range(rng.integer(1, most + 1)):
         size = rng.uniform(*radius)
         x, y = spot_on(sheet.body, rng, int(size) + 4)
         distance = blot(rng, x, y, size, 0.18)
@@ -110,13 +109,13 @@ def pits(sheet: Surface, layout: Any, rng: Rng, colour: Colour, radius: tuple[fl
         sheet.height -= 4 * edge(distance, 2.0)
 
 
-def thread(sheet: Surface, layout: Any, rng: Rng, colours: tuple[Colour, ...]) -> None:
+def thread(sheet: Surface, layout: Any, rng: Chance, colours: tuple[Colour, ...]) -> None:
     """Leave a loose end of another yarn on the cloth."""
-    colour = colours[int(rng.integers(len(colours)))]
+    colour = rng.choice(colours)
     x, y = spot_on(sheet.body, rng, 40)
     heading, curl = rng.uniform(0, 2 * pi), rng.normal(0, 0.09)
     path = []
-    for _ in range(int(rng.integers(18, 34))):
+    for _ in range(rng.integer(18, 34)):
         path.append((x, y, 2.6))
         heading, curl = heading + curl, curl + rng.normal(0, 0.06)
         x, y = x + 4 * cos(heading), y + 4 * sin(heading)
@@ -125,9 +124,9 @@ def thread(sheet: Surface, layout: Any, rng: Rng, colours: tuple[Colour, ...]) -
     np.maximum(sheet.height, 4.5 * cover, out=sheet.height)
 
 
-def odd_chips(sheet: Surface, layout: Any, rng: Rng, colour: Colour) -> None:
+def odd_chips(sheet: Surface, layout: Any, rng: Chance, colour: Colour) -> None:
     """Press in one to three chips of something that is no marble."""
-    chips = [(chip(rng, *spot_on(sheet.body, rng, 16), rng.uniform(9, 14)), colour) for _ in range(rng.integers(1, 4))]
+    chips = [(chip(rng, *spot_on(sheet.body, rng, 16), rng.uniform(9, 14)), colour) for _ in range(rng.integer(1, 4))]
     cover, _ = inlay(chips)
     sheet.paint(cover, colour)
     np.maximum(sheet.gloss, 0.10 * cover, out=sheet.gloss)

@@ -6,12 +6,12 @@ As with the textures, a layout says what lies where and may be changed by a faul
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import cos, sin
+from math import pi
 
 import numpy as np
-from scipy import ndimage
 
-from .optics import SIDE, Colour, Field, Rng, Surface, box, edge, flat, fractal, local, noise
+from .exact import Chance, cos, exp, hypot, power, sin
+from .optics import SIDE, Colour, Field, Surface, blur, box, edge, flat, fractal, harmonic, local, noise
 
 _MIDDLE = SIDE / 2
 
@@ -30,10 +30,10 @@ class Pose:
         return self.x + u * c - v * s, self.y + u * s + v * c
 
 
-def pose(rng: Rng, shift: float, turn: float) -> Pose:
+def pose(rng: Chance, shift: float, turn: float) -> Pose:
     """Return a pose near the middle: `shift` pixels and `turn` radians at most."""
-    x, y = rng.uniform(-shift, shift, 2)
-    return Pose(float(_MIDDLE + x), float(_MIDDLE + y), float(rng.uniform(-turn, turn)))
+    x, y = rng.uniform(-shift, shift), rng.uniform(-shift, shift)
+    return Pose(_MIDDLE + x, _MIDDLE + y, rng.uniform(-turn, turn))
 
 
 # ------------------------------------------------------------------------------------------------------ flange
@@ -51,28 +51,28 @@ class Flange:
 OUTER, HUB, BORE, HOLE, CIRCLE = 80.0, 44.0, 27.0, 8.5, 62.0
 
 
-def flange(rng: Rng) -> Flange:
+def flange(rng: Chance) -> Flange:
     """Return a flange with its six holes, turned a little."""
-    holes = tuple((k * np.pi / 3, CIRCLE) for k in range(6))
+    holes = tuple((k * pi / 3, CIRCLE) for k in range(6))
     return Flange(pose(rng, 1.0, 0.015), holes, rng.normal(0.60, 0.006))
 
 
-def draw_flange(layout: Flange, rng: Rng) -> Surface:
+def draw_flange(layout: Flange, rng: Chance) -> Surface:
     """Turn it on the lathe: tool marks run in circles and give the bow-tie highlight."""
     mat = flat((0.13, 0.15, 0.18))
     mat.albedo *= (1 + 0.04 * noise(rng, 120) + 0.02 * noise(rng, 6))[..., None]
     u, v = local(layout.pose.x, layout.pose.y, layout.pose.angle)
-    radius, theta = np.hypot(u, v), np.arctan2(v, u)
-    groove = np.interp(radius, np.arange(120), rng.standard_normal(120)).astype(np.float32)
+    radius = hypot(u, v)
+    groove = _between(rng.normals(120).astype(np.float32), radius)
     solid = np.maximum(radius - OUTER, BORE - radius)
     holes = np.full_like(solid, 999)
     for at, circle in layout.holes:
-        holes = np.minimum(holes, np.hypot(u - circle * cos(at), v - circle * sin(at)) - HOLE)
+        holes = np.minimum(holes, hypot(u - circle * cos(at), v - circle * sin(at)) - HOLE)
     solid = np.maximum(solid, -holes)
     for piece in layout.broken:
         solid = np.maximum(solid, -piece)
-    bow = np.cos(2 * (theta + layout.pose.angle - 0.9)) * 0.5 + 0.5
-    metal = layout.tone * (0.82 + 0.34 * bow**3) + 0.008 * groove + 0.005 * noise(rng, 100)
+    bow = harmonic(u, v, 2, 2 * (layout.pose.angle - 0.9)) * 0.5 + 0.5
+    metal = layout.tone * (0.82 + 0.34 * power(bow, 3)) + 0.008 * groove + 0.005 * noise(rng, 100)
     hub = edge(radius - HUB, 4.0)
     metal = metal + 0.06 * hub * (0.5 + bow)
     bevel = edge(np.abs(radius - (OUTER - 2.0)) - 1.0, 1.5) + edge(np.abs(holes - 1.2) - 0.6, 1.2)
@@ -85,6 +85,14 @@ def draw_flange(layout: Flange, rng: Rng) -> Surface:
     mat.height = (7 * edge(solid, 2.0) + 3 * hub * cover).astype(np.float32)
     mat.body = cover
     return mat
+
+
+def _between(values: Field, place: Field) -> Field:
+    """Return the values at 0, 1, 2, ... joined by straight lines, and the last beyond them, at each place."""
+    left = np.minimum(np.floor(place), len(values) - 2)
+    start, end = values[left.astype(np.intp)], values[left.astype(np.intp) + 1]
+    share: Field = np.minimum(place - left, 1)
+    return start + (end - start) * share
 
 
 # ----------------------------------------------------------------------------------------------------- biscuit
@@ -101,31 +109,31 @@ class Biscuit:
 WIDE, HIGH = 148.0, 116.0
 
 
-def biscuit(rng: Rng) -> Biscuit:
+def biscuit(rng: Chance) -> Biscuit:
     """Return one biscuit of the day's batch."""
     bake = rng.normal(0, 0.01)
     return Biscuit(pose(rng, 1.5, 0.02), (0.86 - 0.6 * bake, 0.65 - bake, 0.36 - bake))
 
 
-def draw_biscuit(layout: Biscuit, rng: Rng) -> Surface:
+def draw_biscuit(layout: Biscuit, rng: Chance) -> Surface:
     """Cut, dock, emboss and bake."""
     tray = flat((0.36, 0.46, 0.56))
     tray.albedo *= (1 + 0.012 * noise(rng, 110) + 0.015 * noise(rng, 3))[..., None]
     u, v = local(layout.pose.x, layout.pose.y, layout.pose.angle)
     inner = box(u, v, WIDE, HIGH, 8)
     along = np.where(np.abs(u) * HIGH > np.abs(v) * WIDE, v, u)
-    rim = inner - np.float32(3.4) * np.sqrt(np.abs(np.cos(along * np.float32(np.pi / 10.6)))) + np.float32(1.5)
+    rim = inner - np.float32(3.4) * np.sqrt(np.abs(cos(along * np.float32(pi / 10.6)))) + np.float32(1.5)
     for piece in layout.bitten:
         rim = np.maximum(rim, -piece)
     cover = edge(rim)
     crumb = fractal(rng, 34, 3)
-    brown = np.exp(np.minimum(inner, 0) / np.float32(7)) * 0.55 + 0.04 * noise(rng, 4) + 0.03 * crumb
+    brown = exp(np.minimum(inner, 0) / np.float32(7)) * 0.55 + 0.04 * noise(rng, 4) + 0.03 * crumb
     brown = np.clip(brown, 0, 1)[..., None]
     tray.paint(cover, np.asarray(layout.gold) * (1 - brown) + np.array((0.60, 0.34, 0.13), np.float32) * brown)
     holes = np.full_like(u, 999)
-    for x in np.linspace(-48, 48, 5):
+    for x in (-48, -24, 0, 24, 48):
         for y in (-30, 0, 30):
-            holes = np.minimum(holes, np.hypot(u - np.float32(x), v - np.float32(y)))
+            holes = np.minimum(holes, hypot(u - np.float32(x), v - np.float32(y)))
     frame = edge(np.abs(box(u, v, WIDE - 22, HIGH - 22, 6)) - 1.2, 2.0)
     dome = 7 * edge(rim, 5.0) + 2 * np.clip(-inner / 30, 0, 1)
     relief = dome + 0.12 * crumb * cover - 1.3 * frame * cover - 2.6 * edge(holes - 2.6, 2.5) * cover
@@ -134,6 +142,6 @@ def draw_biscuit(layout: Biscuit, rng: Rng) -> Surface:
     for piece in layout.bitten:
         broken = edge(np.abs(piece - 1.5) - 1.5, 2.0) * cover
         tray.paint(broken, (0.80, 0.64, 0.40), 0.7)
-    tray.height = ndimage.gaussian_filter(relief, 0.6).astype(np.float32)
+    tray.height = blur(relief, 0.6)
     tray.body = cover
     return tray

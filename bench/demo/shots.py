@@ -1,4 +1,4 @@
-"""From (seed, class, split, defect, index) to one picture of the demo and its exact mask.
+"""From a seed and a picture's name to the picture and its exact mask.
 
 Every picture has its own random streams, so it does not depend on which others are made, in what order or where. The
 mask is what changed: the faulty product is photographed beside the same product without its fault, same lamp, same
@@ -7,7 +7,7 @@ noise, and the mask is where the two noise-free pictures differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
@@ -17,12 +17,14 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from .board import board, draw_board
+from .contents import SEED, Picture
 from .defects import FAULTS
+from .exact import Chance, seeds
 from .objects import biscuit, draw_biscuit, draw_flange, flange
-from .optics import Field, Light, Rng, Surface, develop, expose
+from .optics import Field, Light, Surface, develop, expose
 from .textures import cloth, draw_cloth, draw_plank, draw_stone, plank, stone
 
-PRODUCTS: dict[str, tuple[Callable[[Rng], Any], Callable[[Any, Rng], Surface]]] = {
+PRODUCTS: dict[str, tuple[Callable[[Chance], Any], Callable[[Any, Chance], Surface]]] = {
     "fabric": (cloth, draw_cloth),
     "wood": (plank, draw_plank),
     "terrazzo": (stone, draw_stone),
@@ -53,39 +55,34 @@ class Shot:
     mask: npt.NDArray[np.bool_]
 
 
-def names(cls: str, train: int, good: int, each: int) -> Iterator[tuple[str, str, int]]:
-    """Yield (split, defect, index) of a class's pictures: `each` is the number of each kind of defect."""
-    yield from (("train", "good", index) for index in range(train))
-    yield from (("test", "good", index) for index in range(good))
-    yield from (("test", defect, index) for defect in FAULTS[cls] for index in range(each))
-
-
-def shoot(seed: int, cls: str, split: str, defect: str, index: int) -> Shot:
-    """Make one picture; equal arguments give equal pixels."""
-    key = (seed, *(crc32(word.encode()) for word in (cls, split, defect)), index)
-    scene, paint, lamp, fault, sensor = np.random.SeedSequence(key).spawn(5)
+def shoot(picture: Picture, seed: int = SEED) -> Shot:
+    """Make one picture; equal arguments give equal pixels, on every machine."""
+    cls, defect = picture.cls, picture.defect
+    key = (seed, *(crc32(word.encode()) for word in (cls, picture.split, defect)), picture.index)
+    scene, paint, lamp, fault, sensor = seeds(key, 5)
     arrange, draw = PRODUCTS[cls]
-    layout = arrange(np.random.default_rng(scene))
-    light = Light.draw(np.random.default_rng(lamp))
-    surface = draw(layout, np.random.default_rng(paint))
+    layout = arrange(Chance(scene))
+    light = Light.draw(Chance(lamp))
+    surface = draw(layout, Chance(paint))
     before = expose(surface, light)
-    clean = develop(before, light, np.random.default_rng(sensor))
+    clean = develop(before, light, Chance(sensor))
     if defect == "good":
         return Shot(clean, clean, np.zeros(clean.shape[:2], np.bool_))
     edit, mark = FAULTS[cls][defect]
-    chance = np.random.default_rng(fault)
+    chance = Chance(fault)
     if edit is not None:
-        surface = draw(edit(layout, chance), np.random.default_rng(paint))
+        surface = draw(edit(layout, chance), Chance(paint))
     if mark is not None:
         mark(surface, layout, chance)
     after, mask = compare(before, expose(surface, light), GAPS.get((cls, defect), 2))
-    return Shot(develop(after, light, np.random.default_rng(sensor)), clean, mask)
+    return Shot(develop(after, light, Chance(sensor)), clean, mask)
 
 
 def compare(before: Field, after: Field, gap: int) -> tuple[Field, npt.NDArray[np.bool_]]:
     """Return the faulty picture, rid of invisible specks, and the mask of what visibly changed."""
     changed = np.abs(np.clip(after, 0, 1) - np.clip(before, 0, 1)).max(axis=2) > VISIBLE
-    disc = np.hypot(*np.mgrid[-gap : gap + 1, -gap : gap + 1]) <= gap + 0.3
+    y, x = np.mgrid[-gap : gap + 1, -gap : gap + 1]
+    disc = x * x + y * y <= (gap + 0.3) * (gap + 0.3)
     closed = ndimage.binary_closing(np.pad(changed, 2 * gap), disc)[2 * gap : -2 * gap, 2 * gap : -2 * gap]
     filled = ndimage.binary_fill_holes(closed)
     regions, count = ndimage.label(filled, np.ones((3, 3)))

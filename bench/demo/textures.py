@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import pi, sqrt
 from typing import TypeAlias
 
 import numpy as np
-from PIL import Image, ImageDraw
 
-from .optics import SIDE, Colour, Field, Rng, Surface, flat, fractal, local, noise, shrink
+from .exact import Chance, cos, hypot, power, sin
+from .optics import SIDE, Colour, Field, Surface, flat, fractal, local, noise, shares_of
+from .raster import FINE, fill
 
 Outline: TypeAlias = tuple[tuple[float, float], ...]
 
@@ -35,12 +37,12 @@ class Cloth:
     """1 where the diagonal runs the other way."""
 
 
-SQRT2 = 2**0.5
+SQRT2 = sqrt(2)
 YARN = 7.0
 """Distance between neighbouring yarns in pixels."""
 
 
-def cloth(rng: Rng) -> Cloth:
+def cloth(rng: Chance) -> Cloth:
     """Return a piece of denim-blue twill as it lies on the table."""
     shade = rng.normal(0, 0.012)
     return Cloth(
@@ -57,7 +59,7 @@ def cloth_frame(layout: Cloth) -> tuple[Field, Field]:
     return (u + np.float32(SIDE + layout.phase[0])) / YARN, (v + np.float32(SIDE + layout.phase[1])) / YARN
 
 
-def draw_cloth(layout: Cloth, rng: Rng) -> Surface:
+def draw_cloth(layout: Cloth, rng: Chance) -> Surface:
     """Weave it: two sets of round yarns, whichever lies higher is seen."""
     u, v = cloth_frame(layout)
     u = u + noise(rng, 3, 8) * np.float32(0.10)
@@ -65,14 +67,14 @@ def draw_cloth(layout: Cloth, rng: Rng) -> Surface:
     i, j = np.floor(u), np.floor(v)
     across, along = u - i - np.float32(0.5), v - j - np.float32(0.5)
     turn = np.where(layout.miswoven > 0.5, 1 - i, i)
-    rise = np.clip(SQRT2 * np.cos(np.pi / 2 * (v - 0.5 - turn) - np.pi / 4), -1, 1)
+    rise = np.clip(SQRT2 * cos(pi / 2 * (v - 0.5 - turn) - pi / 4), -1, 1)
     sway = np.where(layout.miswoven > 0.5, 1.5 - u, u - 0.5)
-    fall = -np.clip(SQRT2 * np.cos(np.pi / 2 * (j - sway) - np.pi / 4), -1, 1)
-    thick = 1 + 0.12 * rng.standard_normal((2, 96)).astype(np.float32)
-    tone = 1 + 0.06 * rng.standard_normal((2, 96)).astype(np.float32)
+    fall = -np.clip(SQRT2 * cos(pi / 2 * (j - sway) - pi / 4), -1, 1)
+    thick = 1 + 0.12 * rng.normals((2, 96)).astype(np.float32)
+    tone = 1 + 0.06 * rng.normals((2, 96)).astype(np.float32)
     warp_id, weft_id = i.astype(np.intp) % 96, j.astype(np.intp) % 96
-    round_warp = np.sqrt(np.maximum(1 - (1.9 * across / thick[0][warp_id]) ** 2, 0))
-    round_weft = np.sqrt(np.maximum(1 - (1.9 * along / thick[1][weft_id]) ** 2, 0))
+    round_warp = np.sqrt(np.maximum(1 - power(1.9 * across / thick[0][warp_id], 2), 0))
+    round_weft = np.sqrt(np.maximum(1 - power(1.9 * along / thick[1][weft_id], 2), 0))
     warp = np.where((round_warp > 0.25) & (layout.torn_warp < 0.5), 1.3 * round_warp + 0.7 * rise, -3)
     weft = np.where((round_weft > 0.25) & (layout.torn_weft < 0.5), 1.3 * round_weft + 0.7 * fall, -3)
     sheet = flat((0.10, 0.10, 0.11))
@@ -99,7 +101,7 @@ class Plank:
     dark: Colour
 
 
-def plank(rng: Rng) -> Plank:
+def plank(rng: Chance) -> Plank:
     """Return a piece of pale oak."""
     shade = rng.normal(0, 0.02)
     return Plank(
@@ -111,13 +113,13 @@ def plank(rng: Rng) -> Plank:
     )
 
 
-def draw_plank(layout: Plank, rng: Rng) -> Surface:
+def draw_plank(layout: Plank, rng: Chance) -> Surface:
     """Cut through the year rings: slow light wood, a sudden dark late line, short pores."""
     u, v = local(SIDE / 2, SIDE / 2, layout.angle)
     bend = noise(rng, 2, 3) * 5 + noise(rng, 5, 5) * np.float32(1.6)
-    ring = np.hypot(u + np.float32(layout.pith) + bend, v * np.float32(0.22)) / np.float32(layout.pitch)
+    ring = hypot(u + np.float32(layout.pith) + bend, v * np.float32(0.22)) / np.float32(layout.pitch)
     number = np.floor(ring)
-    late = (ring - number) ** 3 * (1 + 0.25 * np.sin(number * np.float32(12.9898)))
+    late = power(ring - number, 3) * (1 + 0.25 * sin(number * np.float32(12.9898)))
     fibre = noise(rng, 14, 150)
     pores = np.clip(noise(rng, 22, 130) - np.float32(1.15), 0, 1) * (0.35 + late)
     share = np.clip(0.85 * late + 0.10 * fibre + 0.12 * noise(rng, 2, 4) + 0.1, 0, 1)[..., None]
@@ -148,25 +150,26 @@ _SHARES = (0.36, 0.18, 0.12, 0.14, 0.20)
 _BASALT: Colour = (0.16, 0.16, 0.17)
 
 
-def chip(rng: Rng, x: float, y: float, radius: float) -> Outline:
+def chip(rng: Chance, x: float, y: float, radius: float) -> Outline:
     """Return the outline of one angular chip."""
-    corners = np.sort((np.arange(6) + rng.uniform(-0.35, 0.35, 6)) * np.pi / 3 + rng.uniform(0, 1))
-    reach = radius * rng.uniform(0.7, 1.15, 6)
-    return tuple((float(x + r * np.cos(a)), float(y + r * np.sin(a))) for a, r in zip(corners, reach, strict=True))
+    corners = np.sort((np.arange(6) + rng.uniforms(-0.35, 0.35, 6)) * pi / 3 + rng.uniform(0, 1))
+    reach = radius * rng.uniforms(0.7, 1.15, 6)
+    return tuple(zip((x + reach * cos(corners)).tolist(), (y + reach * sin(corners)).tolist(), strict=True))
 
 
-def stone(rng: Rng) -> Stone:
+def stone(rng: Chance) -> Stone:
     """Return a slab: large chips first, small ones in the gaps, none overlapping; a few black grains anywhere."""
     placed = np.full((600, 3), 1e4)
     chips: list[tuple[Outline, Colour]] = []
     for radius, tries in ((6.5, 110), (4.8, 200), (3.4, 260)):
-        for x, y, r in rng.uniform((-6, -6, 0.85 * radius), (SIDE + 6, SIDE + 6, 1.15 * radius), (tries, 3)):
-            if np.all((x - placed[:, 0]) ** 2 + (y - placed[:, 1]) ** 2 > (r + 1 + placed[:, 2]) ** 2):
+        tried = rng.uniforms((-6, -6, 0.85 * radius), (SIDE + 6, SIDE + 6, 1.15 * radius), (tries, 3))
+        for x, y, r in tried.tolist():
+            if np.all(power(x - placed[:, 0], 2) + power(y - placed[:, 1], 2) > power(r + 1 + placed[:, 2], 2)):
                 placed[len(chips)] = x, y, r
                 tone = rng.normal(1, 0.04)
-                base = _MARBLE[rng.choice(5, p=_SHARES)]
+                base = rng.choice(_MARBLE, _SHARES)
                 chips.append((chip(rng, x, y, r), (base[0] * tone, base[1] * tone, base[2] * tone)))
-    for x, y, r in rng.uniform((0, 0, 0.8), (SIDE, SIDE, 1.7), (45, 3)):
+    for x, y, r in rng.uniforms((0, 0, 0.8), (SIDE, SIDE, 1.7), (45, 3)).tolist():
         chips.append((chip(rng, x, y, r), _BASALT))
     shade = rng.normal(0, 0.012)
     return Stone((0.72 + shade, 0.70 + shade, 0.66 + shade), tuple(chips))
@@ -174,17 +177,14 @@ def stone(rng: Rng) -> Stone:
 
 def inlay(chips: Sequence[tuple[Outline, Colour]]) -> tuple[Field, Field]:
     """Return the chips' coverage and, [SIDE, SIDE, 3], their colours times coverage."""
-    sheet = Image.new("RGB", (SIDE * 4, SIDE * 4))
-    cover = Image.new("L", sheet.size)
-    paint, where = ImageDraw.Draw(sheet), ImageDraw.Draw(cover)
-    for outline, colour in chips:
-        corners = [(4 * x, 4 * y) for x, y in outline]
-        paint.polygon(corners, fill=(int(255 * colour[0]), int(255 * colour[1]), int(255 * colour[2])))
-        where.polygon(corners, fill=255)
-    return shrink(cover), shrink(sheet)
+    corners = [[(int(FINE * x), int(FINE * y)) for x, y in outline] for outline, _ in chips]
+    paints = [(0, 0, 0), *((int(255 * r), int(255 * g), int(255 * b)) for _, (r, g, b) in chips)]
+    owner = fill(np.array(corners), SIDE * FINE)
+    cover = np.where(owner > 0, np.uint8(255), np.uint8(0))
+    return shares_of(cover), shares_of(np.take(np.array(paints, np.uint8), owner, axis=0))
 
 
-def draw_stone(layout: Stone, rng: Rng) -> Surface:
+def draw_stone(layout: Stone, rng: Chance) -> Surface:
     """Pour it: cement with sand, chips with faint veins, polished to an even height."""
     cover, colours = inlay(layout.chips)
     slab = flat(layout.cement, gloss=0.04)

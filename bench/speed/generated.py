@@ -15,15 +15,14 @@ from bench.api import Card, Counts, Dataset, Sample
 from bench.encoders import catalog, weights
 from bench.loading.hashes import sha256
 from bench.run.task import Task
+from bench.speed.gratings import grating
 
 FILES = 16
 """Distinct image files; every image beyond them is decoded from one of these, and kept as an image of its own."""
-NOISE = 1.5
-"""Grey levels; makes a PNG of 900 x 900 pixels about a megabyte long, as MVTec AD's are."""
 
 
 class Generated(Dataset):
-    """Images without meaning: gratings under noise, bright squares for defects."""
+    """Images without meaning: gratings under noise; a square for a defect's mask."""
 
     card = Card(
         name="generated",
@@ -98,18 +97,16 @@ class Files:
 
 
 def files(folder: Path, side: int, suffix: str = ".png", count: int = FILES) -> Files:
-    """Write `count` images of `side` x `side` pixels, PNG or JPEG, and a mask; the same bytes every time."""
+    """Write `count` images of `side` x `side` pixels, PNG or JPEG, and a mask.
+
+    The pixels are the same on every machine; how long a file is, and what JPEG keeps of them, is the installed
+    encoder's. Files are compressed as real ones are, since their decoding is timed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     images = []
     for number in range(count):
-        rng = np.random.default_rng(number)
-        x, y = np.meshgrid(np.arange(side, dtype=np.float32), np.arange(side, dtype=np.float32))
-        wave = np.sin((x * (number % 5 + 1) + y * 2) / 17 + rng.uniform(0, 6))
-        tint = rng.uniform(60, 120, 3)
-        noise = rng.normal(0, NOISE, (side, side, 1)) + rng.normal(0, NOISE / 3, (side, side, 3))
-        pixels = tint + 40 * wave[..., None] + noise
         images.append(folder / f"{number:03}{suffix}")
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(images[-1], compress_level=3, quality=95)
+        Image.fromarray(grating(number, side)).save(images[-1], compress_level=3, quality=95)
     mask = np.zeros((side, side), np.uint8)
     mask[side // 4 : side // 2, side // 4 : side // 2] = 255
     path = folder / "mask.png"

@@ -12,7 +12,7 @@ from layouts import LAYOUTS
 from PIL import Image
 
 from bench.api import Dataset, Sample, by_class
-from bench.datasets.demo import generate
+from bench.demo.write import generate
 from bench.errors import DatasetError
 from bench.loading.images import peek_size
 from bench.registry import DATASETS
