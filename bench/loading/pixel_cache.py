@@ -11,6 +11,7 @@ little, while keeping Fashion-MNIST's 70,000 at 392 pixels would take 32 GB.
 from __future__ import annotations
 
 import hashlib
+import platform
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ from bench.loading.hashes import check_unchanged
 from bench.loading.images import to_pixels
 from bench.machine.threads import cores
 from bench.store.files import atomic
+from bench.store.provenance import decoders
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -59,8 +61,10 @@ class PixelCache:
         self._hashes = hashes
         self._resize = resize
         self.crop = crop
-        # decoders differ in the last bit between Pillow versions, so the version is part of the transform
-        transform = f"rgb-bilinear-r{resize}-c{crop}-pillow{PIL.__version__}"
+        # decoders and resizing differ in the last bit between versions and processors, and machines may share a folder
+        transform = "-".join(
+            [f"rgb-bilinear-r{resize}-c{crop}-pillow{PIL.__version__}", *decoders().values(), platform.machine()]
+        )
         reader = type(dataset)
         if reader.read_image is not Dataset.read_image:
             # a dataset with its own way of reading must not share pixels with one that reads the same files plainly

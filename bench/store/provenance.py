@@ -30,12 +30,23 @@ def commit() -> str | None:
         return None
 
 
+@cache
+def decoders() -> dict[str, str]:
+    """Return the versions of the libraries that decode lossy images; they depend on how Pillow was built."""
+    from PIL import features
+
+    names = {"libjpeg-turbo": "libjpeg_turbo", "libtiff": "libtiff", "libwebp": "webp"}
+    return {name: str(features.version(feature) or "none") for name, feature in names.items()}
+
+
 def environment(device: str, precision: str, threads: int) -> Environment:
     """Return the machine and software a cell runs on."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Environment(
         python=platform.python_version(),
-        packages={name: found for name in PACKAGES if (found := _version(name))} | {"bench": bench.__version__},
+        packages={name: found for name in PACKAGES if (found := _version(name))}
+        | decoders()
+        | {"bench": bench.__version__},
         commit=commit(),
         platform=f"{platform.system()} {platform.machine()}",
         cpu=_cpu(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from bench.encoders.embedded import CARD, NAME, WEIGHTS
+from bench.encoders.embedded.student import export
 
 MAX_BYTES = 12_000_000
 
@@ -58,6 +60,16 @@ def test_parameters_and_layout_are_as_the_card_says(card: dict[str, Any], traine
     for key in ("embed_dim", "depth", "num_heads", "patch_size", "img_size"):
         assert int(header[key]) == card[key]
     assert header["recipe"] == card["recipe_hash"]
+
+
+def test_an_exported_file_has_the_same_bytes_every_time(tmp_path: Path, trained: VisionTransformer) -> None:
+    # safetensors itself writes the metadata in an order of its own, another one each time
+    sums = {export(trained.state_dict(), tmp_path / "weights.safetensors", "recipe") for _ in range(6)}
+    assert sums == {hashlib.sha256((tmp_path / "weights.safetensors").read_bytes()).hexdigest()}
+    kept = load_file(tmp_path / "weights.safetensors")
+    assert all(torch.equal(kept[key], value.half()) for key, value in trained.state_dict().items())
+    with safe_open(tmp_path / "weights.safetensors", "pt") as file:
+        assert file.metadata()["recipe"] == "recipe" and file.metadata()["name"] == NAME
 
 
 def test_output_is_finite_and_the_same_every_time(trained: VisionTransformer) -> None:

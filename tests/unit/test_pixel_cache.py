@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import platform
 from collections.abc import Callable
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
@@ -17,6 +18,7 @@ from bench.loading import pixel_cache
 from bench.loading.hashes import content_hashes, sha256
 from bench.loading.images import read_rgb, to_pixels
 from bench.loading.pixel_cache import PixelCache
+from bench.store import provenance
 
 RESIZE, CROP = 20, 16
 
@@ -144,6 +146,22 @@ def test_equal_files_share_an_entry_and_other_transforms_do_not(pictures: Path, 
     assert len(entries(tmp_path)) == 5
     other = cache_of(Pictures(pictures), samples, tmp_path, size=28)
     assert np.array_equal(other.read(samples[0]), expected(samples[0], 28))
+
+
+@pytest.mark.parametrize("name", ["libjpeg-turbo", "libtiff", "libwebp", "processor"])
+def test_another_machine_with_another_decoder_shares_no_pixels(
+    name: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decodes: list[str]
+) -> None:
+    samples = samples_of(pictures)
+    cache_of(Pictures(pictures), samples, tmp_path).decode(samples)
+    assert provenance.decoders().keys() == {"libjpeg-turbo", "libtiff", "libwebp"}
+    if name == "processor":
+        monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    else:
+        monkeypatch.setattr(pixel_cache, "decoders", lambda: {**provenance.decoders(), name: "0.0.1"})
+    before = len(decodes)
+    cache_of(Pictures(pictures), samples, tmp_path).decode(samples)
+    assert len(decodes) == 2 * before
 
 
 def test_a_changed_file_gives_its_new_pixels(pictures: Path, tmp_path: Path) -> None:

@@ -96,11 +96,11 @@ def test_the_environment_names_software_and_machine() -> None:
     assert (found.device, found.precision, found.threads) == ("cuda:1", "bf16", 3)
     assert found.python == ".".join(map(str, sys.version_info[:3]))
     assert found.packages["torch"] == version("torch") and found.packages["bench"] == bench.__version__
-    assert set(found.packages) == {*provenance.PACKAGES, "bench"}
+    assert set(found.packages) == {*provenance.PACKAGES, *provenance.decoders(), "bench"}
     assert found.cpu and found.platform.startswith("Linux" if sys.platform == "linux" else "")
     assert 1 <= found.cores <= (os.cpu_count() or 1) and 0.1 < found.memory_gib < 1e5
 
 
 def test_a_package_that_is_missing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "PACKAGES", ("torch", "no-such-package-at-all"))
-    assert set(environment("cpu", "fp32", 1).packages) == {"torch", "bench"}
+    assert set(environment("cpu", "fp32", 1).packages) == {"torch", *provenance.decoders(), "bench"}

@@ -271,5 +271,9 @@ def test_methods_of_an_earlier_run_stay_when_machine_and_workload_are_the_same()
     old, new = speed(methods=("dinomaly", "knn")), speed(methods=("knn", "vitad"))
     both = record.merged(old, new)
     assert set(both.methods) == {"dinomaly", "knn", "vitad"} and both.methods["knn"] is new.methods["knn"]
+    longer: SpeedRecord = old.model_copy(
+        update={"workload": old.workload.model_copy(update={"mean_file_bytes": old.workload.mean_file_bytes + 1})}
+    )
+    assert set(record.merged(longer, new).methods) == set(both.methods), "another zlib is no other workload"
     other: SpeedRecord = old.model_copy(update={"environment": old.environment.model_copy(update={"threads": 99})})
     assert record.merged(other, new) is new and record.merged(None, new) is new

@@ -160,8 +160,8 @@ def main() -> None:
     parser.add_argument("--anomaly", type=Path, help="rows of category, network, i_auroc, p_auroc and a note")
     args = parser.parse_args()
     card = facts(args.work, args.training, args.figures, args.anomaly)
-    CARD.write_text(toml(card) + "\n")
-    CARD.with_name("CARD.md").write_text(markdown(card))
+    CARD.write_text(toml(card) + "\n", encoding="utf-8")
+    CARD.with_name("CARD.md").write_text(markdown(card), encoding="utf-8")
     print(f"{CARD} and CARD.md: {card['params']} parameters, {card['bytes']} bytes")
 
 

@@ -50,6 +50,9 @@ class Settings:
 
 def recipe_hash(recipe: Recipe, work: Path) -> str:
     """Names the recipe and the images, not the machine or the length; 16 hex digits."""
-    table = [(row["name"], row["version"], row["crops"]) for row in json.loads((work / "sources.json").read_text())]
+    table = [
+        (row["name"], row["version"], row["crops"])
+        for row in json.loads((work / "sources.json").read_text(encoding="utf-8"))
+    ]
     text = json.dumps({"recipe": asdict(recipe), "sources": table}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

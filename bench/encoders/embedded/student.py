@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,17 @@ def export(state: Mapping[str, Tensor], path: Path, recipe_hash: str) -> str:
         "licence": "Apache-2.0; see CARD.md for the images and teachers it was trained with",
         "recipe": recipe_hash,
     }
-    data = save(half, metadata)
+    data = _in_order(save(half, metadata))
     partial = path.with_suffix(".partial")
     partial.write_bytes(data)
     partial.replace(path)
     return hashlib.sha256(data).hexdigest()
+
+
+def _in_order(data: bytes) -> bytes:
+    """Return a safetensors file with the keys of its header sorted: the writer puts the metadata in any order."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    # padded with spaces, so that the tensors begin at a multiple of eight bytes
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
