@@ -208,6 +208,8 @@ def encoders(folder: Path | None, *, online: bool) -> Iterator[Finding]:
         used = f"for {', '.join(methods)}"
         try:
             path = weights.at_hand(encoder, folder)
+            if path is not None:
+                weights.look(path, encoder)
         except BenchError as error:
             yield Finding(encoder, "problem", str(error), "bench doctor --weights DIR")
             continue

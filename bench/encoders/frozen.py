@@ -88,7 +88,7 @@ def build(request: EncoderRequest, path: Path) -> FrozenEncoder:
     info = _info(request)
     with torch.device("meta"):
         native = catalog.create(request.name)
-    state = weights.fit(weights.read(path), native, path)
+    state = weights.read(path, native)
     with torch.random.fork_rng(devices=[]):
         # the throw-away initialisation must not move the generator that seeds the method
         backbone = _laid_out(request, info)

@@ -15,12 +15,11 @@ from typing import Any
 import timm
 import torch
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from bench import regular
-from bench.encoders import catalog
+from bench.encoders import catalog, header
 from bench.errors import WeightsError
 from bench.home import expanded
 
@@ -72,24 +71,44 @@ def fingerprint(path: Path) -> str:
         raise WeightsError(f"cannot read weights {path}: {error.strerror}. Expected a safetensors file") from error
 
 
-def read(path: Path) -> dict[str, torch.Tensor]:
-    """Return the file's tensors, floating ones as float32. Raises WeightsError for anything but safetensors."""
+def look(path: Path, name: str) -> None:
+    """Make sure that a file holds an encoder's tensors, by its header alone.
+
+    Raises:
+        UsageError: unknown name.
+        WeightsError: the file is something else, was cut off, or does not fit the encoder's network.
+    """
+    with torch.device("meta"):
+        module = catalog.create(name)
+    fit(header.read(path), module, path)
+
+
+def read(path: Path, module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors that a network holds, floating ones as float32; no others are read.
+
+    Args:
+        path: safetensors file.
+        module: the network in its native layout, also on the meta device.
+
+    Raises:
+        WeightsError: the file is something else, was cut off, or does not fit the network.
+    """
+    state = fit(header.read(path), module, path)
     try:
         regular.check(path)
-        state = load_file(path)
+        with safe_open(path, "pt") as file:
+            # what is not on the meta device is no tensor of the file
+            found = {key: file.get_tensor(key) if value.is_meta else value for key, value in state.items()}
     except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"cannot read weights {path}: {error}. Expected a safetensors file; pickled checkpoints (.pth, .bin) are "
-            f"never loaded, convert them with safetensors.torch.save_file"
-        ) from error
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+        raise WeightsError(f"cannot read weights {path}: {error}. Expected a safetensors file") from error
+    return {key: value.float() if value.is_floating_point() else value for key, value in found.items()}
 
 
 def fit(state: dict[str, torch.Tensor], module: nn.Module, path: Path) -> dict[str, torch.Tensor]:
     """Return `state` without classifier tensors, after making sure that the rest is exactly what `module` holds.
 
     Args:
-        state: tensors of a weights file.
+        state: tensors of a weights file, also on the meta device.
         module: the network in its native layout, also on the meta device.
         path: the file, for the message.
 

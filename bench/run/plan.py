@@ -152,6 +152,8 @@ def expand(request: Request, progress: Progress) -> list[Cell]:
     for wanted in encoders.values():
         catalog.describe(wanted.name, wanted.input_size, wanted.blocks)
     files = {name: weights.locate(name, request.weights) for name in {wanted.name for wanted in encoders.values()}}
+    for name, path in files.items():
+        weights.look(path, name)
     hashes = {name: weights.fingerprint(path) for name, path in files.items()}
 
     cells = []

@@ -20,7 +20,7 @@ from bench.api import Download
 from bench.checks import speed as checks_speed
 from bench.datasets.folder import Folder
 from bench.datasets.realiad import RealIAD
-from bench.encoders import weights
+from bench.encoders import header, weights
 from bench.errors import BenchError
 from bench.loading import archives, download, hashes, idx, images, masks, pickles, submission
 from bench.loading.verify import verify
@@ -92,7 +92,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "speed record": ("x.json", speed_record.read),
     "baseline of speed": ("x.json", checks_speed.read),
     "checkpoint": ("x.ckpt", checkpoint.read),
-    "weights": ("x.safetensors", weights.read),
+    "weights": ("x.safetensors", header.read),
     "weights' hash": ("x.safetensors", weights.fingerprint),
     "plug-in": ("x.py", plugins.load),
 }

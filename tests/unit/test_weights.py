@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pickle
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -11,7 +13,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import timm
@@ -20,7 +22,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from bench.api import EncoderRequest
-from bench.encoders import catalog, frozen, weights
+from bench.encoders import catalog, frozen, header, weights
 from bench.errors import UsageError, WeightsError
 
 NAME = "test_vit.r160_in1k"
@@ -284,7 +286,7 @@ def test_pickles_are_refused_unread(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="safetensors"):
         frozen.build(EncoderRequest(NAME, (1,), 160), path)
     torch.save(state(), path)
-    with pytest.raises(WeightsError, match=r"never loaded, convert"):
+    with pytest.raises(WeightsError, match=r"a PyTorch checkpoint. Make a safetensors file .*: bench weights convert"):
         frozen.build(EncoderRequest(NAME, (1,), 160), path)
     assert not (tmp_path / "exploded").exists()
 
@@ -293,8 +295,109 @@ def test_truncated_file(tmp_path: Path) -> None:
     save_file(state(), tmp_path / "file.safetensors")
     whole = (tmp_path / "file.safetensors").read_bytes()
     (tmp_path / "file.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(WeightsError, match="cannot read weights"):
-        weights.read(tmp_path / "file.safetensors")
+    with pytest.raises(WeightsError, match=r"was cut off: its tensors take .* are there. Download or copy it again"):
+        header.read(tmp_path / "file.safetensors")
+
+
+def with_header(path: Path, text: bytes, body: bytes = b"") -> Path:
+    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
+    return path
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 88000000\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (POINTER, "a git-LFS pointer, not the file it stands for. Fetch that with: git lfs pull"),
+        (b"\n<!DOCTYPE html>\n<html>" + b" " * 500, "an HTML page"),
+        (b"<html><body>404</body></html>", "an HTML page"),
+        (b"PK\x03\x04" + bytes(600), "a PyTorch checkpoint.*bench weights convert"),
+        (pickle.dumps({"x": 1}), "a PyTorch checkpoint.*bench weights convert"),
+        (b"", "empty"),
+        (b"{}", "no safetensors file: its header cannot be found in 2 bytes"),
+        (bytes(1000), "no safetensors file: its header cannot be found in 1,000 bytes"),
+        (b"\xff" * 1000, "no safetensors file"),
+    ],
+)
+def test_what_lies_there_instead_of_weights_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / f"{NAME}.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=message):
+        weights.look(path, NAME)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            {"dtype": "F4", "shape": [8], "data_offsets": [0, 4]},
+            "tensor x: numbers of type F4. Expected one of F64",
+        ),
+        (
+            {"dtype": "F32", "shape": [8], "data_offsets": [0, 4]},
+            r"tensor x: 4 bytes for shape \[8\] of F32",
+        ),
+        (
+            {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+            "was cut off: its tensors take 8 bytes and 4",
+        ),
+        ({"dtype": "U8", "shape": [2], "data_offsets": [2, 4]}, "names bytes 2 after 0"),
+        ({"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}, "2 bytes behind its tensors"),
+        ({"dtype": "U8", "shape": [-2, -2], "data_offsets": [0, 4]}, "expected dtype, shape and data_offsets"),
+        ({"dtype": "U8", "shape": [True], "data_offsets": [0, 1]}, "expected dtype, shape and data_offsets"),
+        ({"dtype": "U8", "shape": [2**47] * 2, "data_offsets": [0, 4]}, "4 bytes for shape"),
+        ({"dtype": ["U8"], "shape": [4], "data_offsets": [0, 4]}, "expected dtype, shape and data_offsets"),
+        (None, "expected dtype, shape and data_offsets"),
+    ],
+)
+def test_a_header_that_says_what_cannot_be_is_refused(tmp_path: Path, entry: Any, message: str) -> None:
+    path = with_header(tmp_path / "x.safetensors", json.dumps({"x": entry}).encode(), bytes(4))
+    with pytest.raises(WeightsError, match=message):
+        header.read(path)
+
+
+@pytest.mark.parametrize("text", [b"{nonsense}", b"{" + b"[" * 200_000, b'{"\xff": 1}'])
+def test_a_header_that_is_no_json_is_refused(tmp_path: Path, text: bytes) -> None:
+    with pytest.raises(WeightsError, match="its header is no JSON"):
+        header.read(with_header(tmp_path / "x.safetensors", text))
+
+
+def test_a_look_reads_no_tensor_and_says_what_does_not_fit(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(weights, "safe_open", None)
+    tensors = state()
+    save_file(tensors, tmp_path / "whole.safetensors")
+    weights.look(tmp_path / "whole.safetensors", NAME)
+    save_file({**tensors, "cls_token": torch.zeros(1, 1, 32)}, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match=r"cls_token \[1, 1, 32\] \(expected \[1, 1, 64\]\)"):
+        weights.look(tmp_path / "other.safetensors", NAME)
+
+
+def test_tensors_that_the_network_does_not_have_are_not_read(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    class Counting:
+        read: ClassVar[list[str]] = []
+
+        def __init__(self, *given: Any) -> None:
+            self.file = safe_open(*given)
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *given: object) -> None:
+            pass
+
+        def get_tensor(self, name: str) -> torch.Tensor:
+            self.read.append(name)
+            return self.file.get_tensor(name)
+
+    save_file({**state(), "head.junk": torch.zeros(10)}, tmp_path / "file.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "safe_open", Counting)
+        frozen.build(EncoderRequest(NAME, (1,), 160), tmp_path / "file.safetensors")
+    assert sorted(Counting.read) == sorted(state(num_classes=0))
 
 
 def test_old_cnn_files_without_batch_counters(tmp_path: Path) -> None:
