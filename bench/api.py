@@ -329,10 +329,18 @@ class Finding:
 
     cls: str
     kind: str
-    """Short stable name: `layout`, `count`, `unreadable`, `empty-mask`, `mask-size`, `missing-mask`, `orphan-mask`,
-    `duplicate`, `duplicate-id`, `name`."""
+    """Short stable name.
+
+    The files' layout: `layout`, `name`, `count`, `missing-mask`, `orphan-mask`, `duplicate-id`, and `unread` (images
+    that are left out). A file that cannot be used: `unreadable`, `mask-size`, and `mask-alpha` (colours and
+    transparency contradict each other). What is read, though perhaps not as it looks: `orientation`, `frames`,
+    `transparent`, `low-bits` (16-bit images that use the lower bits alone), `lossy-mask`, `soft-mask`, `empty-mask`,
+    `wide-mask` (marks most of its image), `normal-mask` (marks a normal image). The same pixels twice: `duplicate`.
+    """
     where: str
     text: str
+    stops: bool = True
+    """Whether a run is refused until it is mended; others it says, and goes on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ leaves nothing behind. Owners, permissions and times in the archive are ignored.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import shutil
@@ -28,6 +29,10 @@ MAX_FILES = 1_000_000
 _ROOM = 2**20
 """Bytes that may come out of even the smallest archive."""
 _CHUNK = 2**20
+_FAULTS_OF_NAMES = frozenset(
+    (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ELOOP)
+)
+"""What the system answers where a name is the trouble, not the disk."""
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
 
 _Member = tuple[str, str, IO[bytes] | None]
@@ -67,23 +72,45 @@ def _write(members: Iterator[_Member], draft: Path, archive: Path, limit: int) -
     for name, strange, content in members:
         if strange:
             raise DatasetError(_refused(archive, name, f"is {strange}. Expected files and folders only"))
-        target = draft / _inside(archive, name)
+        place = _inside(archive, name)
         count += content is not None
         if count > MAX_FILES:
             raise DatasetError(_refused(archive, name, f"is one of more than {MAX_FILES:,} files"))
+        if content is not None and not place.parts:
+            raise DatasetError(_refused(archive, name, "is a file without a name"))
+        target = _made(draft / place, archive, name, is_file=content is not None)
         if content is None:
-            target.mkdir(parents=True, exist_ok=True)
             continue
-        if target.exists():
-            raise DatasetError(_refused(archive, name, "comes twice"))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with content, target.open("xb") as file:
+        with content, target.open("wb") as file:
             while chunk := content.read(_CHUNK):
                 written += len(chunk)
                 if written > limit:
                     raise DatasetError(_too_large(archive, limit))
                 file.write(chunk)
     return count
+
+
+def _made(target: Path, archive: Path, name: str, is_file: bool) -> Path:
+    """Make an empty file, or a folder, and the folders above it.
+
+    Raises:
+        DatasetError: the name is the fault: it comes twice, lies below a file, or is none that a file can have.
+        OSError: the disk is.
+    """
+    folder = target.parent if is_file else target
+    why = "lies below a file, or takes its place"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        why = "comes twice"
+        if is_file:
+            target.touch(exist_ok=False)
+    except OSError as error:
+        if error.errno not in _FAULTS_OF_NAMES:
+            raise
+        what = why if error.errno in (errno.EEXIST, errno.ENOTDIR) else f"cannot be made ({error.strerror})"
+        advice = "Expected names that a file can have, each once"
+        raise DatasetError(_refused(archive, name, f"{what}. {advice}")) from error
+    return target
 
 
 def _inside(archive: Path, name: str) -> PurePosixPath:
@@ -164,7 +191,9 @@ def _reported(archive: Path) -> Iterator[None]:
     except RuntimeError as error:  # zipfile's way to say that a member is encrypted
         raise DatasetError(f"{archive}: cannot be unpacked ({error})") from error
     except OSError as error:
-        raise DatasetError(f"{archive}: unpacking failed ({error.strerror or error}). Is the disk full?") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DatasetError(f"{archive}: no space left to unpack it. Free some, then run it again") from error
+        raise DatasetError(f"{archive}: unpacking failed ({error.strerror or error})") from error
 
 
 def _refused(archive: Path, name: str, why: str) -> str:

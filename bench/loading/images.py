@@ -1,63 +1,89 @@
-"""From an image file to pixels: decoding, and the papers' resize and centre crop.
+"""From an image file to pixels: RGB, and the papers' resize and centre crop.
 
-How modes become RGB (the rule is fixed per mode, never per image, so that two images stay comparable):
-
-- `L`, `1`: the grey value in all three channels. `P`: the palette's colours.
-- `RGBA`, `LA`, transparent palettes: alpha is dropped, colours are kept, as `convert("RGB")` in the papers' code.
-- 16-bit grey (`I;16`, and `I` within 0..65535): the high byte, `value >> 8`; 16-bit colour PNGs are decoded so by PIL.
-- `F` and 32-bit values beyond 65535 have no agreed range and are refused.
-
-EXIF orientation is not applied (nor is it in the papers' code), so that masks keep lying on the stored pixels.
-Of a file with several frames the first is read.
+How other modes become RGB stands in `bench.loading.modes`. What of a file is not in these pixels, such as an
+orientation that viewers apply, are its `Traits`: they never change what is read, but whoever looks at it should know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from bench import regular
 from bench.errors import DatasetError
+from bench.loading import modes
+from bench.loading.decoding import MAX_PIXELS, Picture, decode, peek_size
 
-MAX_PIXELS = 89_478_485
-"""Larger images are refused before they are decoded; PIL's own warning limit (256 MiB as RGB)."""
-
-FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
-"""What is decoded, whatever a file is called. PIL knows forty more, among them EPS, which an interpreter executes."""
-
-_NAMED = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-_CHECK = "List every such file with: bench data verify NAME --root DIR"
+__all__ = ["MAX_PIXELS", "PLAIN", "Traits", "peek_size", "read_rgb", "to_pixels", "traits"]
 
 
-def read_rgb(path: Path) -> Image.Image:
-    """Return the image in mode RGB at its native size, fully decoded (modes: see the module's docstring).
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What of an image file is not in the pixels that are read."""
+
+    orientation: int = 1
+    """EXIF orientation that viewers apply and bench does not."""
+    frames: int = 1
+    """Pictures in the file, of which the first is read; 2 stands for any more."""
+    transparent: float = 0.0
+    """Share of the pixels that are not opaque, whose colours are read as if they were."""
+    peak: int | None = None
+    """Greatest value of an image of more than 8 bits, of which the high byte of 16 is read; None for others."""
+
+
+PLAIN = Traits()
+"""Of nearly all images: what is read is what is seen."""
+
+_KEY = "bench.traits"
+"""Entry of PIL's dictionary of facts about an image, which goes along when the image is turned, cut or resized."""
+
+
+def read_rgb(path: Path, sums: bool = False) -> Image.Image:
+    """Return the image in mode RGB at its native size, fully decoded; `traits` says what its pixels do not show.
+
+    Args:
+        path: the file.
+        sums: check a PNG's checksums as well.
 
     Raises:
-        DatasetError: the file is missing, empty, truncated, corrupt, no image, of a mode without an agreed range, or
-            larger than `MAX_PIXELS`.
+        DatasetError: the file is missing, no regular file, empty, truncated, corrupt, no image, of a mode without an
+            agreed range, or larger than `MAX_PIXELS`.
     """
-    with opened(path) as image:
-        image.load()
-        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            return Image.merge("RGB", [_high_byte(image, path)] * 3)
-        if image.mode == "P" and "transparency" in image.info:
-            return image.convert("RGBA").convert("RGB")
-        return image.convert("RGB")
+    picture = decode(path, sums)
+    try:
+        image = modes.to_rgb(picture.image)
+    except ValueError as error:
+        raise DatasetError(
+            f"{path}: {error}. Expected 8-bit images, or 16-bit grey ones; convert the files to 8 bit first."
+        ) from error
+    image.info[_KEY] = _traits(picture, image)
+    return image
 
 
-def peek_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) in pixels from the file's header; no pixel is decoded.
+def traits(image: Image.Image) -> Traits:
+    """Return what the pixels of an image from `read_rgb`, or made of one, do not show; `PLAIN` for any other image."""
+    found = image.info.get(_KEY)
+    return found if isinstance(found, Traits) else PLAIN
 
-    Raises:
-        DatasetError: the file is missing, empty, no image, or larger than `MAX_PIXELS`.
-    """
-    with opened(path) as image:
-        return image.size
+
+def _traits(picture: Picture, rgb: Image.Image) -> Traits:
+    alpha = modes.alpha(picture.image)
+    return Traits(
+        orientation=picture.orientation,
+        frames=picture.frames,
+        transparent=round(float((alpha < 255).mean()), 4) if alpha is not None else 0.0,
+        peak=_peak(picture, rgb) if picture.deep else None,
+    )
+
+
+def _peak(picture: Picture, rgb: Image.Image) -> int:
+    if modes.is_wide(picture.image):
+        return int(np.asarray(picture.image).max())
+    # of 16-bit colour PIL gives the high bytes alone
+    return max(int(most) for _, most in rgb.getextrema()) << 8 | 255  # type: ignore[misc]
 
 
 def to_pixels(image: Image.Image, resize: int, crop: int) -> npt.NDArray[np.uint8]:
@@ -85,43 +111,3 @@ def to_pixels(image: Image.Image, resize: int, crop: int) -> npt.NDArray[np.uint
         raise ValueError(f"crop {crop} is larger than the resized image of {resize} pixels")
     resized = functional.resize(image, [resize, resize], interpolation=InterpolationMode.BILINEAR, antialias=True)
     return np.array(functional.center_crop(resized, [crop, crop]), dtype=np.uint8)
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image file, turning whatever goes wrong inside the block into a DatasetError that names the file."""
-    try:
-        with regular.opened(path) as file, Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DatasetError(_too_large(path, f"{image.width}x{image.height}"))
-            yield image
-    except DatasetError:
-        raise
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: no such file. Expected an image. {_CHECK}") from None
-    except Image.DecompressionBombError:
-        raise DatasetError(_too_large(path, "too many")) from None
-    except UnidentifiedImageError:
-        what = "not an image that bench reads" if path.stat().st_size else "an empty file (0 bytes)"
-        raise DatasetError(f"{path}: {what}. Expected a complete {_NAMED} file. {_CHECK}") from None
-    except Exception as error:  # PIL's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on bad bytes
-        message = f"{path}: cannot be read ({error or type(error).__name__}). Expected a complete image file. {_CHECK}"
-        raise DatasetError(message) from error
-
-
-def _high_byte(image: Image.Image, path: Path) -> Image.Image:
-    values = np.asarray(image)
-    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
-        span = f"{values.min():g}..{values.max():g}"
-        raise DatasetError(
-            f"{path}: mode {image.mode} with values {span} has no agreed brightness range. Expected 8-bit images, or "
-            "16-bit grey ones; convert the files to 8 bit first."
-        )
-    return Image.fromarray((values >> 8).astype(np.uint8), "L")
-
-
-def _too_large(path: Path, size: str) -> str:
-    return (
-        f"{path}: {size} pixels, refused before decoding. Expected at most {MAX_PIXELS:,} pixels an image; "
-        "shrink it or leave it out."
-    )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,17 +13,46 @@ from PIL import Image
 
 from bench.api import Sample
 from bench.errors import DatasetError
-from bench.loading.images import opened, peek_size
+from bench.loading import modes
+from bench.loading.decoding import decode, peek_size
 from bench.protocol import Protocol
 
 Mask = npt.NDArray[np.bool_]
+FRAMED = 0.95
+"""Share of a mask's outermost pixels from which on its border is called marked all round."""
 
 
-def read_union(sample: Sample) -> Mask:
+@dataclass(frozen=True, slots=True)
+class MaskTraits:
+    """What of a mask file may surprise whoever drew it."""
+
+    share: float
+    """Share of the picture that is marked."""
+    framed: bool
+    """Whether the picture's border is marked all round, as it is where a mask marks what is normal."""
+    marked: int
+    """Pixels that are not black."""
+    upper: int
+    """Pixels above half of the greatest value: what a threshold there would mark."""
+    levels: int
+    """Different values above zero; a drawn mask has one, or one a kind of defect."""
+    lossy: bool
+    """Whether its format changes values."""
+    orientation: int
+    """EXIF orientation that viewers apply and bench does not."""
+    frames: int
+    """Pictures in the file, of which the first is read; 2 stands for any more."""
+
+
+def read_union(sample: Sample, seen: Callable[[Path, MaskTraits], None] = lambda path, traits: None) -> Mask:
     """Return the anomalous area of a sample at native size: the union of its mask files.
 
     A normal sample's mask is all False at the size of its image. Every non-zero value counts, since some datasets
     store class indices 1..9 instead of 255 (VisA).
+
+    Args:
+        sample: gives the files.
+        seen: told of each mask file's traits.
 
     Returns:
         bool [H, W], True = anomalous.
@@ -37,7 +69,8 @@ def read_union(sample: Sample) -> Mask:
     width, height = peek_size(sample.image)
     union = np.zeros((height, width), dtype=np.bool_)
     for path in sample.masks:
-        mask = read_mask_file(path)
+        mask, traits = look(path)
+        seen(path, traits)
         if mask.shape != union.shape:
             raise DatasetError(
                 f"{path}: mask of {mask.shape[1]}x{mask.shape[0]} pixels, but its image {sample.image} has "
@@ -47,25 +80,85 @@ def read_union(sample: Sample) -> Mask:
     return union
 
 
-def read_mask_file(path: Path) -> Mask:
-    """Return bool [H, W]: where any colour channel of the file is non-zero. Alpha is no colour and is ignored.
+class AlphaError(DatasetError):
+    """A mask's transparency and its colours show different areas."""
 
-    Palette files count by their colours, so a palette that puts black last reads the same.
+
+def read_mask_file(path: Path) -> Mask:
+    """Return bool [H, W]: where the file's colour is not black; raises as `look`."""
+    return look(path)[0]
+
+
+def look(path: Path, sums: bool = False) -> tuple[Mask, MaskTraits]:
+    """Read a mask, bool [H, W]: every pixel counts whose colour is not black, whatever the file's mode.
+
+    Palette files count by their colours, so a palette that puts black last reads the same. CMYK and the like are
+    converted first. Alpha is no colour; where it shows another area than the colours do the mask is refused.
+
+    Args:
+        path: the file.
+        sums: check a PNG's checksums as well.
 
     Raises:
-        DatasetError: the file cannot be read as an image.
+        AlphaError: colours and alpha contradict each other.
+        DatasetError: the file cannot be read as an image, or holds a value that is no number.
     """
-    with opened(path) as image:
-        image.load()
-        if image.mode in ("P", "PA", "RGBA", "RGBa"):
-            image = image.convert("RGBA").convert("RGB")
-        elif image.mode in ("LA", "La"):
-            image = image.getchannel("L")
-        values = np.asarray(image)
-    nonzero: Mask = values != 0
-    if nonzero.ndim == 3:
-        nonzero = np.any(nonzero, axis=2, keepdims=False)
-    return nonzero
+    picture = decode(path, sums)
+    values = _values(picture.image, path)
+    mask: Mask = values != 0
+    _check_alpha(mask, modes.alpha(picture.image), path)
+    levels, upper = _levels(values)
+    border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    return mask, MaskTraits(
+        share=float(mask.mean()),
+        framed=float(border.mean()) >= FRAMED,
+        marked=int(mask.sum()),
+        upper=upper,
+        levels=levels,
+        lossy=picture.lossy,
+        orientation=picture.orientation,
+        frames=picture.frames,
+    )
+
+
+def _values(image: Image.Image, path: Path) -> npt.NDArray[Any]:
+    """Return numbers [H, W] that are zero where the picture is black: the greatest of its colour channels."""
+    if image.mode == "LAB":  # what has no lightness is black; converted, rounding would make it nearly black
+        return np.asarray(image.getchannel("L"))
+    if image.mode == "LA":
+        return np.asarray(image.getchannel("L"))
+    if image.mode not in ("1", "L") and not modes.is_wide(image):
+        greatest: npt.NDArray[np.uint8] = np.asarray(modes.to_rgb(image)).max(axis=2)
+        return greatest
+    values = np.asarray(image)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise DatasetError(f"{path}: a value that is no finite number. Expected a mask, 0 where there is no defect")
+    return values
+
+
+def _check_alpha(marked: Mask, alpha: npt.NDArray[np.uint8] | None, path: Path) -> None:
+    if alpha is None or (alpha == alpha[0, 0]).all():
+        return
+    advice = "Expected the defect in the colours, not black, on black; flatten the mask onto black"
+    clear = float((alpha == 0).mean())
+    if marked.all() or not marked.any():
+        what = "all" if marked.all() else "nothing"
+        shape = f"its shape is in the alpha channel alone ({clear:.1%} transparent)"
+        raise AlphaError(f"{path}: its colours mark {what}; {shape}. {advice}")
+    if (marked & (alpha == 0)).any():
+        hidden = "part of which is transparent and looks empty"
+        raise AlphaError(f"{path}: its colours mark {marked.mean():.1%} of it, {hidden}. {advice}")
+
+
+def _levels(values: npt.NDArray[Any]) -> tuple[int, int]:
+    if values.dtype == np.bool_:
+        marked = int(values.sum())
+        return min(marked, 1), marked
+    greatest = values.max()
+    if values.dtype == np.uint8:
+        counts = np.bincount(values.ravel(), minlength=256)
+        return int((counts[1:] > 0).sum()), int(counts[int(greatest) // 2 + 1 :].sum())
+    return int((np.unique(values) != 0).sum()), int((values > greatest / 2).sum())
 
 
 def to_evaluation(mask: Mask, protocol: Protocol, input_size: int) -> Mask:

@@ -2,7 +2,8 @@
 
 One file an image, named by the SHA-256 of the source file's bytes under a folder named by the transform, so that a
 changed file or another size is another entry and nothing can be stale. Files are moved into place whole, so that any
-number of processes may fill the same cache. Each carries a checksum; a damaged one is decoded again.
+number of processes may fill the same cache. Each carries a checksum; a damaged one is decoded again. What the pixels do
+not show of an image (`Traits`, of few images any) is kept behind them, so that a run that decodes nothing knows it too.
 
 Small images that lie many to a file are not kept: their dataset holds them in memory, and enlarging one again costs
 little, while keeping Fashion-MNIST's 70,000 at 392 pixels would take 32 GB.
@@ -22,18 +23,25 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 
 from bench import regular
 from bench.api import Dataset, Sample
 from bench.errors import StoreError
 from bench.loading import cache_dir
 from bench.loading.hashes import check_unchanged
-from bench.loading.images import to_pixels
+from bench.loading.images import PLAIN, Traits, to_pixels, traits
 from bench.machine.threads import cores
 from bench.store.files import atomic
 from bench.store.provenance import decoders
 
 Pixels = npt.NDArray[np.uint8]
+_READING = 2
+"""Raised when files are read otherwise than before, or with more care, so that older entries are not used."""
+_MOST_TRAITS = 256
+"""Bytes that an image's traits may take behind its pixels."""
+
+_TRAITS = TypeAdapter(Traits)
 
 
 class PixelCache:
@@ -46,6 +54,7 @@ class PixelCache:
         crop: side of the centre crop, in pixels; the side of what comes out.
         folder: where to keep pixels; None for the user's cache folder.
         say: told of entries that are damaged, and when pixels cannot be kept; from any thread.
+        seen: told of the traits of each image that has any, when it is decoded or found; from one thread.
     """
 
     def __init__(
@@ -56,6 +65,7 @@ class PixelCache:
         crop: int,
         folder: Path | None = None,
         say: Callable[[str], None] = lambda text: None,
+        seen: Callable[[Sample, Traits], None] = lambda sample, traits: None,
     ) -> None:
         self._dataset = dataset
         self._hashes = hashes
@@ -63,7 +73,11 @@ class PixelCache:
         self.crop = crop
         # decoders and resizing differ in the last bit between versions and processors, and machines may share a folder
         transform = "-".join(
-            [f"rgb-bilinear-r{resize}-c{crop}-pillow{PIL.__version__}", *decoders().values(), platform.machine()]
+            [
+                f"rgb{_READING}-bilinear-r{resize}-c{crop}-pillow{PIL.__version__}",
+                *decoders().values(),
+                platform.machine(),
+            ]
         )
         reader = type(dataset)
         if reader.read_image is not Dataset.read_image:
@@ -71,6 +85,7 @@ class PixelCache:
             transform += f"-{reader.__module__}.{reader.__qualname__}"
         self._folder = (folder or cache_dir()) / "pixels" / transform
         self._say = say
+        self._seen = seen
         self._writable = True
         self._unchanged: set[Path] = set()
         self._threads = ThreadPoolExecutor(max_workers=cores())
@@ -84,7 +99,9 @@ class PixelCache:
         with ThreadPoolExecutor(max_workers=cores()) as pool:
             pending = pool.map(self._ensure, samples)
             try:
-                for _ in pending:
+                for sample, found in zip(samples, pending, strict=True):
+                    if found != PLAIN:
+                        self._seen(sample, found)
                     advance(1)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -106,24 +123,28 @@ class PixelCache:
         path = self._path(sample)
         cached = self._load(path)
         if cached is not None:
-            return cached
+            return cached[0]
         image = self._decoded(sample)
         pixels = to_pixels(image, self._resize, self.crop)
         if self._is_kept(sample, image):
-            self._save(path, pixels)
+            self._save(path, pixels, traits(image))
         return pixels
 
-    def _ensure(self, sample: Sample) -> None:
+    def _ensure(self, sample: Sample) -> Traits:
         path = self._path(sample)
         # a whole read of every cached file would cost as much as using it; a wrong length is caught here, a wrong
         # byte when the pixels are used
         with suppress(OSError):
-            if path.stat().st_size == self._length():
-                return
+            size = path.stat().st_size
+            if size == self._length():
+                return PLAIN
+            if self._length() < size <= self._length() + _MOST_TRAITS and (found := self._load(path)) is not None:
+                return found[1]
             self._say_damaged(path)
         image = self._decoded(sample)
         if self._is_kept(sample, image):
-            self._save(path, to_pixels(image, self._resize, self.crop))
+            self._save(path, to_pixels(image, self._resize, self.crop), traits(image))
+        return traits(image)
 
     def _decoded(self, sample: Sample) -> Image.Image:
         image = self._dataset.read_image(sample)
@@ -141,6 +162,7 @@ class PixelCache:
         self._unchanged.add(file)
 
     def _length(self) -> int:
+        """Return the bytes of an entry of an image without traits: pixels and checksum."""
         return 3 * self.crop * self.crop + 4
 
     def _path(self, sample: Sample) -> Path:
@@ -149,23 +171,28 @@ class PixelCache:
             digest = hashlib.sha256(f"{digest}/{sample.member}".encode()).hexdigest()
         return self._folder / digest[:2] / digest
 
-    def _load(self, path: Path) -> Pixels | None:
+    def _load(self, path: Path) -> tuple[Pixels, Traits] | None:
         try:
             with regular.opened(path) as file:
                 # one byte more than there should be shows a longer file without reading it
-                data = file.read(self._length() + 1)
+                data = file.read(self._length() + _MOST_TRAITS + 1)
         except OSError:
             return None
-        body = data[:-4]
-        if len(data) != self._length() or zlib.crc32(body) != int.from_bytes(data[-4:], "little"):
+        pixels = self._length() - 4
+        if len(data) < self._length() or zlib.crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "little"):
             self._say_damaged(path)
             return None
-        return np.frombuffer(body, np.uint8).reshape(self.crop, self.crop, 3)
+        try:
+            kept = _TRAITS.validate_json(data[pixels:-4]) if len(data) > self._length() else PLAIN
+        except ValidationError:
+            self._say_damaged(path)
+            return None
+        return np.frombuffer(data, np.uint8, pixels).reshape(self.crop, self.crop, 3), kept
 
-    def _save(self, path: Path, pixels: Pixels) -> None:
+    def _save(self, path: Path, pixels: Pixels, kept: Traits) -> None:
         if not self._writable:
             return
-        body = pixels.tobytes()
+        body = pixels.tobytes() + (b"" if kept == PLAIN else _TRAITS.dump_json(kept))
         try:
             with atomic(path, durable=False) as file:
                 file.write(body)

@@ -27,8 +27,8 @@ from PIL import Image
 from bench import regular
 from bench.api import Sample
 from bench.errors import UsageError
+from bench.loading.decoding import MAX_PIXELS, decode
 from bench.loading.hashes import sha256
-from bench.loading.images import MAX_PIXELS, opened
 
 T = TypeVar("T")
 
@@ -80,8 +80,8 @@ class MapFile:
 
     def _values(self) -> npt.NDArray[Any]:
         if self.path.suffix.lower() in PICTURES:
-            with opened(self.path) as image:
-                mode, values = image.mode, np.asarray(image)
+            image = decode(self.path).image
+            mode, values = image.mode, np.asarray(image)
             if mode not in _MODES:
                 raise UsageError(
                     f"{self.title}: a picture of mode {mode}. Expected one channel of raw scores; a colour map has "

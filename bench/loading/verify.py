@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from bench.api import Counts, Dataset, Finding, Report, Sample, by_class
 from bench.errors import DatasetError
-from bench.loading.images import opened
-from bench.loading.masks import read_mask_file
+from bench.loading import images, masks
+from bench.loading.images import PLAIN, Traits
+from bench.loading.masks import AlphaError, Mask, MaskTraits
+from bench.loading.surprises import Surprises
 from bench.machine.threads import cores
 
 
@@ -30,6 +32,14 @@ class Inspectable(Protocol):
         ...
 
 
+@runtime_checkable
+class WithNormalMasks(Protocol):
+    """A dataset that has masks of normal images, which a run does not read."""
+
+    normal_masks: Mapping[str, tuple[Path, ...]]
+    """Sample id -> mask files; filled by `inspect`."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Look:
     """What decoding one sample gave."""
@@ -37,6 +47,10 @@ class _Look:
     digest: str
     """SHA-256 over the decoded pixels; empty where the image cannot be read."""
     findings: tuple[Finding, ...]
+    traits: Traits = PLAIN
+    masks: tuple[tuple[Path, MaskTraits], ...] = ()
+    empty: bool = False
+    """Whether the sample is anomalous and its masks, all of them read, mark nothing."""
 
 
 def verify(
@@ -44,9 +58,8 @@ def verify(
 ) -> Report:
     """Decode every image and mask and report every defect.
 
-    Findings are of kind `layout`, `name`, `count`, `unreadable`, `missing-mask`, `orphan-mask`, `empty-mask`,
-    `mask-size`, `duplicate-id` and `duplicate` (the same pixels in two splits, or under two labels; in a semantic set,
-    where a class is what is told apart, in two classes, too).
+    Kinds of findings: see `bench.api.Finding`. A `duplicate` is the same pixels in two splits, or under two labels; in
+    a semantic set, where a class is what is told apart, in two classes, too.
 
     Args:
         dataset: located, not necessarily intact.
@@ -60,16 +73,27 @@ def verify(
     expected = list(dict.fromkeys([*dataset.card.classes, *(sample.cls for sample in samples)]))
     seen = {cls: _count(found) for cls, found in by_class(samples).items()}
     findings += _check_counts(dataset, seen)
+    normal_masks = dataset.normal_masks if isinstance(dataset, WithNormalMasks) else {}
+    surprises = Surprises(dataset.root)
     looks: list[_Look] = []
     pool = ThreadPoolExecutor(workers or min(8, cores()))
     try:
-        for look in pool.map(lambda sample: _look(dataset, sample), samples):
-            looks.append(look)
+        # each file is read once: what decoding shows is passed on from here, in the samples' order
+        for sample, look in zip(
+            samples, pool.map(lambda one: _look(dataset, one, normal_masks.get(one.id, ())), samples), strict=True
+        ):
+            surprises.image(sample, look.traits)
+            for path, traits in look.masks:
+                surprises.mask(sample, path, traits)
+            if look.empty:
+                surprises.empty(sample)
+            looks.append(replace(look, masks=()))
             progress(len(looks), len(samples))
     finally:
         pool.shutdown(cancel_futures=True)
     # what is wrong with a file of many images is told once
     findings += dict.fromkeys(finding for look in looks for finding in look.findings)
+    findings += surprises.findings()
     findings += _duplicates(dataset, zip(samples, looks, strict=True))
     order = {cls: rank for rank, cls in enumerate(expected)}
     findings.sort(key=lambda finding: (order.get(finding.cls, -1), finding.where, finding.kind))
@@ -108,7 +132,8 @@ def _check_counts(dataset: Dataset, seen: dict[str, Counts]) -> list[Finding]:
             ("validation images", found.val, expected.val),
         ):
             if have != want:
-                findings.append(Finding(cls, "count", cls, f"{cls}: {have} {what}. Expected {want}, as published"))
+                text = f"{cls}: {have} {what}. Expected {want}, as published"
+                findings.append(Finding(cls, "count", cls, text, stops=False))
     return findings
 
 
@@ -117,45 +142,66 @@ def _sum(counts: Iterable[Counts]) -> Counts:
     return Counts(*(sum(column) for column in columns))
 
 
-def _look(dataset: Dataset, sample: Sample) -> _Look:
-    findings: list[Finding] = []
-
-    def find(kind: str, path: Path, text: str) -> None:
-        findings.append(Finding(sample.cls, kind, _relative(path, dataset.root), text))
-
+def _look(dataset: Dataset, sample: Sample, normal_masks: Sequence[Path]) -> _Look:
     try:
-        image = dataset.read_image(sample)
-        if not sample.member:
-            _check_sums(sample.image)
+        own = type(dataset).read_image is not Dataset.read_image
+        image = dataset.read_image(sample) if own else images.read_rgb(sample.image, sums=True)
     except DatasetError as error:
-        find("unreadable", sample.image, _short(error))
-        return _Look("", tuple(findings))
+        return _Look("", (_finding(dataset, sample, sample.image, "unreadable", _short(error)),))
+    digest = hashlib.sha256(f"{image.size}".encode())
+    digest.update(image.tobytes())
+    findings: list[Finding] = []
+    drawn: list[tuple[Path, MaskTraits]] = []
+    # what an unreadable mask holds is unknown, so it is not called empty as well
     marked = False
-    for path in sample.masks:
-        try:
-            _check_sums(path)
-            mask = read_mask_file(path)
-        except DatasetError as error:
-            find("unreadable", path, _short(error))
-            marked = True  # what an unreadable mask holds is unknown, so it is not called empty as well
+    for path, found in _masks(dataset, sample):
+        if isinstance(found, DatasetError):
+            kind = "mask-alpha" if isinstance(found, AlphaError) else "unreadable"
+            findings.append(_finding(dataset, sample, path, kind, _short(found)))
+            marked = True
             continue
+        mask, of_mask = found
+        marked = marked or bool(mask.any())
         if mask.shape != (image.height, image.width):
             height, width = mask.shape
             text = f"{path}: {width}x{height} pixels. Expected {image.width}x{image.height}, as {sample.image}"
-            find("mask-size", path, text)
-        marked = marked or bool(mask.any())
-    if sample.label and sample.masks and not marked:
-        find("empty-mask", sample.masks[0], f"{sample.masks[0]}: all zero. Expected the defect of {sample.image} in it")
-    digest = hashlib.sha256(f"{image.size}".encode())
-    digest.update(image.tobytes())
-    return _Look(digest.hexdigest(), tuple(findings))
+            findings.append(_finding(dataset, sample, path, "mask-size", text))
+        elif of_mask is not None:
+            drawn.append((path, of_mask))
+    findings += _marks_of_normal(dataset, sample, normal_masks)
+    empty = bool(sample.label and sample.masks and not marked)
+    return _Look(digest.hexdigest(), tuple(findings), images.traits(image), tuple(drawn), empty)
 
 
-def _check_sums(path: Path) -> None:
-    """Check a PNG's chunk checksums, which decoding skips, so that a flipped bit shows. Other formats have none."""
-    with opened(path) as image:
-        if image.format == "PNG":
-            image.verify()
+def _masks(dataset: Dataset, sample: Sample) -> Iterator[tuple[Path, tuple[Mask, MaskTraits | None] | DatasetError]]:
+    """Yield what each mask file of a sample holds, or why it cannot be read."""
+    if type(dataset).read_mask is Dataset.read_mask:
+        for path in sample.masks:
+            try:
+                yield path, masks.look(path, sums=True)
+            except DatasetError as error:
+                yield path, error
+    elif sample.masks:  # a dataset with a reader of its own, of which only the result can be looked at
+        try:
+            yield sample.masks[0], (dataset.read_mask(sample), None)
+        except DatasetError as error:
+            yield sample.masks[0], error
+
+
+def _marks_of_normal(dataset: Dataset, sample: Sample, files: Sequence[Path]) -> Iterator[Finding]:
+    for path in files:
+        try:
+            share = masks.look(path)[1].share
+        except DatasetError:
+            continue  # nobody reads it
+        if share:
+            text = f"{path}: it marks {share:.1%} of {sample.image}, which is normal by its folder or list"
+            text += ". Expected all zero, or the image among the anomalous ones"
+            yield _finding(dataset, sample, path, "normal-mask", text, stops=False)
+
+
+def _finding(dataset: Dataset, sample: Sample, path: Path, kind: str, text: str, stops: bool = True) -> Finding:
+    return Finding(sample.cls, kind, _relative(path, dataset.root), text, stops)
 
 
 def _duplicates(dataset: Dataset, looked: Iterable[tuple[Sample, _Look]]) -> list[Finding]:
@@ -178,7 +224,7 @@ def _duplicates(dataset: Dataset, looked: Iterable[tuple[Sample, _Look]]) -> lis
             else:
                 continue
             text = f"{sample.id} shows the same pixels as {twin.id}: {why}. Expected different images"
-            findings.append(Finding(sample.cls, "duplicate", _relative(sample.image, dataset.root), text))
+            findings.append(Finding(sample.cls, "duplicate", _relative(sample.image, dataset.root), text, stops=False))
             break
         twins.setdefault((sample.split, sample.label, sample.cls), sample)
     return findings

@@ -14,6 +14,7 @@ from bench.api import Method
 from bench.encoders import frozen
 from bench.errors import TrainingError, UnwritableError
 from bench.loading.pixel_cache import PixelCache
+from bench.loading.surprises import Surprises
 from bench.machine import crowding
 from bench.run import allocator, feature_store, recording, scoring, timing
 from bench.run.extractor import Extractor
@@ -88,11 +89,14 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
 
     # every pixel and mask is read before the training starts: a broken file must not cost hours
     size = cell.encoder.input_size
-    pixels = PixelCache(task.dataset, task.hashes, cell.protocol.resize_for(size), size, say=progress.say)
+    surprises = Surprises(task.dataset.root)
+    resize = cell.protocol.resize_for(size)
+    pixels = PixelCache(task.dataset, task.hashes, resize, size, say=progress.say, seen=surprises.image)
     images = (*task.train, *task.test)
     with watch.phase("decode"), progress.phase("decode", len(images)) as advance:
-        masks = scoring.read_masks(task, cell.protocol, size)
+        masks = scoring.read_masks(task, cell.protocol, size, surprises)
         pixels.decode(images, lambda done: advance(done, ""))
+    surprises.tell(progress.say, f"bench data verify {task.name} --root {task.dataset.root}")
 
     encoder = frozen.build(cell.encoder, cell.weights).to(device)
     extract = Extractor(method, encoder, pixels, device, progress.say)
@@ -147,7 +151,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     records.write_predictions(predictions, scored.rows)
     return Record(
         status="done",
-        **recording.facts(cell, device, options.command, scoring.vanished(task, masks)),
+        **recording.facts(cell, device, options.command, scoring.vanished(task, masks), surprises),
         **recording.scores(scored, cell.protocol.metrics),
         training=recording.training(cell, log, store.place if store else "none"),
         reduced=recording.reduced(configured, log, extract.reductions.found),

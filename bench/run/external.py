@@ -22,6 +22,7 @@ from bench.config import fingerprint
 from bench.errors import UsageError
 from bench.loading.images import peek_size
 from bench.loading.submission import MapFile, content, find_maps, match, read_scores, to_size
+from bench.loading.surprises import Surprises
 from bench.metrics import IMAGE_SCORES, METRIC_VERSION
 from bench.protocol import COMMON, Protocol
 from bench.registry import DATASETS, METHODS
@@ -195,7 +196,9 @@ def _record(output: Output, progress: Progress) -> Record:
     request, task, protocol = output.request, output.task, output.protocol
     side = protocol.eval_size
     progress.say(f"scoring {request.method} on {request.dataset} {task.part}".rstrip())
-    masks = scoring.read_masks(task, protocol, side)
+    surprises = Surprises(task.dataset.root)
+    masks = scoring.read_masks(task, protocol, side, surprises)
+    surprises.tell(progress.say, f"bench data verify {task.name} --root {task.dataset.root}")
     digest = output.digest()
     watch = Stopwatch()
     scored = scoring.score(task, protocol, output.predict, masks, watch, progress, keep_maps=None)
@@ -234,7 +237,7 @@ def _record(output: Output, progress: Progress) -> Record:
         metric_version=METRIC_VERSION,
         config=dict(request.facts),
         changed=(),
-        dataset=recording.dataset(task, scoring.vanished(task, masks), protocol),
+        dataset=recording.dataset(task, scoring.vanished(task, masks), protocol, surprises),
         encoder=EncoderFacts(name=request.encoder, weights_sha256="", blocks=(), position="", grid=(side, side)),
         input_size=side,
         **recording.scores(scored, protocol.metrics),

@@ -15,6 +15,7 @@ import torch
 from bench.api import Sample
 from bench.encoders import catalog
 from bench.errors import BenchError, StoreError
+from bench.loading.surprises import Surprises
 from bench.metrics import METRIC_VERSION, parse
 from bench.protocol import Protocol
 from bench.run import timing
@@ -38,7 +39,13 @@ from bench.store.record import (
 from bench.store.rows import mean
 
 
-def facts(cell: Cell, device: torch.device, command: Sequence[str], vanished: Mapping[str, int]) -> dict[str, Any]:
+def facts(
+    cell: Cell,
+    device: torch.device,
+    command: Sequence[str],
+    vanished: Mapping[str, int],
+    surprises: Surprises | None = None,
+) -> dict[str, Any]:
     """Return the fields that a done and a failed record share."""
     info = catalog.requested(cell.encoder)
     return {
@@ -50,7 +57,7 @@ def facts(cell: Cell, device: torch.device, command: Sequence[str], vanished: Ma
         "variant_versions": {m: parse(m).version for m in cell.protocol.metrics if parse(m).variant},
         "config": cell.method.config.model_dump(mode="json"),
         "changed": cell.changed,
-        "dataset": dataset(cell.task, vanished, cell.protocol),
+        "dataset": dataset(cell.task, vanished, cell.protocol, surprises),
         "encoder": EncoderFacts(
             name=cell.encoder.name,
             weights_sha256=cell.weights_sha256,
@@ -72,8 +79,18 @@ def protocol(used: Protocol) -> ProtocolFacts:
     )
 
 
-def dataset(task: Task, vanished: Mapping[str, int], protocol: Protocol) -> DatasetFacts:
-    """Return which images were used; `vanished`: masks that are empty at the evaluation size, by class."""
+def dataset(
+    task: Task, vanished: Mapping[str, int], protocol: Protocol, surprises: Surprises | None = None
+) -> DatasetFacts:
+    """Return which images were used.
+
+    Args:
+        task: gives them.
+        vanished: masks that are empty at the evaluation size, by class.
+        protocol: says whether such images are relabelled.
+        surprises: what was read otherwise than it looks; masks that were empty before are told there.
+    """
+    empty = surprises.empties if surprises is not None else {}
     lost = {cls: count for cls, count in vanished.items() if count}
     return DatasetFacts(
         fingerprint=task.fingerprint,
@@ -85,8 +102,9 @@ def dataset(task: Task, vanished: Mapping[str, int], protocol: Protocol) -> Data
         train=_count(task.train, task.classes),
         test_good=_count([sample for sample in task.test if sample.label == 0], task.classes),
         test_bad=_count([sample for sample in task.test if sample.label == 1], task.classes),
-        masks_vanished=lost,
+        masks_vanished={cls: count - empty.get(cls, 0) for cls, count in lost.items() if count > empty.get(cls, 0)},
         relabelled=lost if protocol.label_rule == "mask" else {},
+        notes=surprises.notes() if surprises is not None else (),
     )
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench.api import Prediction, Sample, by_class
+from bench.api import Dataset, Prediction, Sample, by_class
 from bench.loading.hashes import check_unchanged
-from bench.loading.masks import to_evaluation
+from bench.loading.masks import Mask, read_union, to_evaluation
+from bench.loading.surprises import Surprises
 from bench.metrics import Scores, evaluate_class
 from bench.protocol import Protocol
 from bench.run.ahead import one_behind
@@ -62,11 +63,17 @@ class _Class:
     scores: npt.NDArray[np.float64]
 
 
-def read_masks(task: Task, protocol: Protocol, input_size: int) -> PackedMasks:
+def read_masks(task: Task, protocol: Protocol, input_size: int, surprises: Surprises | None = None) -> PackedMasks:
     """Read and reduce every test mask; classes without masks are left out.
 
     They are read before the training, so that a broken mask costs no training, and kept as bits: Real-IAD's 114,585
     test masks take 0.9 GiB so, and 7 GiB as bytes.
+
+    Args:
+        task: gives the test images.
+        protocol: how masks are reduced.
+        input_size: side of the network's input in pixels.
+        surprises: told of what is read.
 
     Raises:
         DatasetError: a mask is unreadable, of another size than its image, or changed after it was hashed.
@@ -80,12 +87,22 @@ def read_masks(task: Task, protocol: Protocol, input_size: int) -> PackedMasks:
         rows = np.zeros((len(samples), (size * size + 7) // 8), dtype=np.uint8)
         for row, sample in zip(rows, samples, strict=True):
             if sample.label:
-                mask = task.dataset.read_mask(sample)
+                mask = _read_mask(task.dataset, sample, surprises)
                 for file in sample.masks:
                     check_unchanged(file, task.hashes[file])
                 row[:] = np.packbits(to_evaluation(mask, protocol, input_size))
         packed[cls] = rows
     return packed
+
+
+def _read_mask(dataset: Dataset, sample: Sample, surprises: Surprises | None) -> Mask:
+    if surprises is None or type(dataset).read_mask is not Dataset.read_mask:
+        mask = dataset.read_mask(sample)
+    else:
+        mask = read_union(sample, lambda path, traits: surprises.mask(sample, path, traits))
+    if surprises is not None and sample.masks and not mask.any():
+        surprises.empty(sample)
+    return mask
 
 
 def vanished(task: Task, masks: PackedMasks) -> dict[str, int]:

@@ -120,7 +120,7 @@ class DatasetFacts(_Part):
     test_good: dict[str, int]
     test_bad: dict[str, int]
     masks_vanished: dict[str, int] = {}
-    """Anomalous images whose mask is empty at the evaluation size, by class (non-zero counts only)."""
+    """Anomalous images whose mask is empty at the evaluation size, though not at its own, by class (non-zero only)."""
     relabelled: dict[str, int] = {}
     """Test images that the protocol's label rule gave another label than the dataset does, by class (non-zero only)."""
     notes: tuple[Text, ...] = ()

@@ -92,6 +92,12 @@ HOSTILE: dict[str, tuple[tuple[tarfile.TarInfo, bytes], str]] = {
     "pipe": ((plain("set/p", type=tarfile.FIFOTYPE), b""), "a device or pipe"),
     "twice": ((plain("set/a.png"), b"other"), "comes twice"),
     "folder of the name": ((plain("set"), b"x"), "comes twice"),
+    "below a file": ((plain("set/a.png/b.png"), b"x"), "lies below a file"),
+    "folder below a file": ((plain("set/a.png/b", type=tarfile.DIRTYPE), b""), "lies below a file"),
+    "folder in a file's place": ((plain("set/a.png", type=tarfile.DIRTYPE), b""), "takes its place"),
+    "long name": ((plain("set/" + "x" * 300), b"x"), r"cannot be made \(File name too long\)"),
+    "long path": ((plain("set/" + "x/" * 3000 + "y"), b"x"), r"cannot be made \(File name too long\)"),
+    "no name": ((plain("."), b"x"), "is a file without a name"),
     "not UTF-8": ((plain("set/caf\udce9"), b"x"), r"caf\\udce9' has a name that is not UTF-8"),
 }
 
@@ -128,6 +134,8 @@ def test_a_link_cannot_lead_later_members_outside(tmp_path: Path, folder: Path) 
         ("set/l", stat.S_IFLNK | 0o777, "is a symbolic link"),
         ("set/d", stat.S_IFBLK, "a device or pipe"),
         ("set/a.png", 0, "comes twice"),
+        ("set/a.png/b.png", 0, "lies below a file"),
+        ("x" * 300, 0, r"cannot be made \(File name too long\)"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -9,15 +9,30 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin
 from torchvision import transforms
 
 from bench.errors import DatasetError
-from bench.loading.images import MAX_PIXELS, peek_size, read_rgb, to_pixels
+from bench.loading.images import MAX_PIXELS, PLAIN, peek_size, read_rgb, to_pixels, traits
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def png16(path: Path, values: np.ndarray) -> None:
+    """Write a PNG of 16 bits a channel, which PIL does not write in colour."""
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    path.write_bytes(png_of(width, height, zlib.compress(rows), depth=16))
+
+
+def png_of(width: int, height: int, data: bytes, depth: int = 8, colour: int = 2, interlace: int = 0) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def test_rgb_is_read_as_stored(tmp_path: Path) -> None:
@@ -49,6 +64,59 @@ def test_alpha_is_dropped_and_not_blended(tmp_path: Path) -> None:
     pixels = np.dstack([noise(4, 4), np.zeros((4, 4), np.uint8)])
     Image.fromarray(pixels).save(tmp_path / "a.png")
     assert np.array_equal(np.asarray(read_rgb(tmp_path / "a.png")), pixels[..., :3])
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [("CMYK", "tif"), ("YCbCr", "tif"), ("LAB", "tif"), ("RGBA", "png"), ("P", "png"), ("PA", "tif")],
+)
+def test_colours_are_the_same_in_every_mode(tmp_path: Path, mode: str, suffix: str) -> None:
+    flat = Image.new("RGB", (4, 3), (200, 100, 50))
+    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    if mode == "LAB":
+        made = ImageCms.profileToProfile(flat, *profiles, outputMode="LAB") or flat
+    else:
+        made = flat.quantize(2).convert(mode) if mode in ("P", "PA") else flat.convert(mode)
+    made.save(tmp_path / f"a.{suffix}")
+    found = np.asarray(read_rgb(tmp_path / f"a.{suffix}")).astype(int)
+    assert np.abs(found - (200, 100, 50)).max() <= 2
+    assert traits(read_rgb(tmp_path / f"a.{suffix}")) == PLAIN
+
+
+def test_traits_say_what_the_pixels_do_not_show(tmp_path: Path) -> None:
+    picture = Image.fromarray(noise(6, 4))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for name in ("turned.jpg", "turned.png", "turned.webp", "turned.tif"):
+        picture.save(tmp_path / name, exif=turned)
+    picture.save(tmp_path / "frames.tif", save_all=True, append_images=[picture, picture])
+    picture.save(tmp_path / "frames.png", save_all=True, append_images=[Image.fromarray(noise(6, 4, 1))])
+    holed = picture.convert("RGBA")
+    holed.putpixel((1, 1), (9, 9, 9, 0))
+    holed.save(tmp_path / "holed.png")
+    picture.convert("RGBA").save(tmp_path / "opaque.png")
+    Image.fromarray(np.array([[0, 2700]], np.uint16)).save(tmp_path / "twelve.png")
+    Image.fromarray(np.array([[0, 200]], np.int32)).save(tmp_path / "eight.tif")
+    png16(tmp_path / "colour.png", np.full((2, 2, 3), 3000, np.uint16))
+    found = {path.name: traits(read_rgb(path)) for path in tmp_path.iterdir()}
+    # a TIFF is turned by its decoder
+    assert {name for name, own in found.items() if own.orientation == 6} == {"turned.jpg", "turned.png", "turned.webp"}
+    assert read_rgb(tmp_path / "turned.tif").size == (6, 4) and read_rgb(tmp_path / "turned.png").size == (4, 6)
+    assert {name for name, own in found.items() if own.frames > 1} == {"frames.tif", "frames.png"}
+    assert {name: own.transparent for name, own in found.items() if own.transparent} == {"holed.png": round(1 / 24, 4)}
+    peaks = {name: own.peak for name, own in found.items() if own.peak is not None}
+    assert peaks == {"twelve.png": 2700, "eight.tif": 200, "colour.png": (3000 >> 8 << 8) + 255}
+    assert found["opaque.png"] == PLAIN
+    assert traits(read_rgb(tmp_path / "holed.png").crop((0, 0, 2, 2))) == found["holed.png"], "they go along"
+
+
+def test_a_files_own_words_are_no_traits(tmp_path: Path) -> None:
+    words = PngImagePlugin.PngInfo()
+    words.add_text("bench.traits", "orientation")
+    Image.fromarray(noise(4, 4)).save(tmp_path / "a.png", pnginfo=words)
+    assert traits(read_rgb(tmp_path / "a.png")) == PLAIN == traits(Image.new("RGB", (2, 2)))
+    with Image.open(tmp_path / "a.png") as image:
+        assert traits(image) == PLAIN
 
 
 def test_sixteen_bit_grey_keeps_the_high_byte(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms, ImageFilter, ImageOps
 from torchvision import transforms
 
 from bench.api import Sample
 from bench.errors import DatasetError
-from bench.loading.masks import nearest_index, read_mask_file, read_union, to_evaluation
+from bench.loading.masks import AlphaError, look, nearest_index, read_mask_file, read_union, to_evaluation
 from bench.protocol import COMMON
 
 DINOMALY = replace(COMMON, name="paper:dinomaly", crop=392 / 448, mask_rule="dinomaly")
@@ -61,12 +61,112 @@ def test_size_mismatch_names_both_files_and_sizes(tmp_path: Path) -> None:
         assert part in str(caught.value)
 
 
-def test_alpha_is_no_anomaly(tmp_path: Path) -> None:
-    for mode, opaque, marked in (("RGBA", (0, 0, 0, 255), (0, 9, 0, 0)), ("LA", (0, 255), (9, 0))):
-        image = Image.new(mode, (3, 2), opaque)
-        image.putpixel((2, 1), marked)
-        image.save(tmp_path / "m.png")
-        assert np.argwhere(read_mask_file(tmp_path / "m.png")).tolist() == [[1, 2]]
+def drawn(mode: str, background: object, defect: object) -> Image.Image:
+    """A mask of 8 x 6 pixels with a defect of 3 x 2 at (2, 3)."""
+    image = Image.new(mode, (8, 6), background)  # type: ignore[arg-type]
+    image.paste(defect, (2, 3, 5, 5))  # type: ignore[arg-type]
+    return image
+
+
+AREA = np.zeros((6, 8), bool)
+AREA[3:5, 2:5] = True
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [
+        *(("CMYK", "tif"), ("CMYK", "jpg"), ("YCbCr", "tif"), ("LAB", "tif"), ("RGBX", "tif")),
+        *(("RGB", "png"), ("RGB", "webp"), ("L", "bmp"), ("1", "png"), ("P", "png"), ("P", "tif")),
+        *(("I", "tif"), ("I;16", "png"), ("F", "tif"), ("LA", "png"), ("LA", "tif"), ("RGBA", "png"), ("RGBA", "tif")),
+    ],
+)
+@pytest.mark.parametrize("shade", [(255, 255, 255), (255, 0, 0), (90, 90, 90)])
+def test_a_mask_reads_the_same_in_every_mode(
+    tmp_path: Path, mode: str, suffix: str, shade: tuple[int, int, int]
+) -> None:
+    # the threshold of bilevel pictures is at half
+    image = drawn("RGB", (0, 0, 0), shade if mode != "1" else (255, 255, 255))
+    if suffix == "jpg":  # edges on those of the blocks, so that compression leaves the background as it is
+        image = image.resize((8 * 16, 6 * 16), Image.Resampling.NEAREST)
+    if mode == "LAB":
+        profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        image = ImageCms.profileToProfile(image, *profiles, outputMode="LAB") or image
+    elif mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    else:
+        image = image.convert(mode, dither=Image.Dither.NONE) if mode == "1" else image.convert(mode)
+    image.save(tmp_path / f"m.{suffix}", **({"quality": 100} if suffix == "jpg" else {}), **LOSSLESS.get(suffix, {}))
+    mask = read_mask_file(tmp_path / f"m.{suffix}")
+    assert np.array_equal(mask[::16, ::16] if suffix == "jpg" else mask, AREA)
+
+
+LOSSLESS = {"webp": {"lossless": True}}
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_that_says_nothing_else_is_passed_over(tmp_path: Path, mode: str) -> None:
+    black, white = ((0, 0, 0), (255, 255, 255)) if mode == "RGBA" else ((0,), (255,))
+    for name, clear, opaque in (("a", 255, 255), ("b", 0, 255), ("c", 128, 128), ("d", 0, 200), ("e", 0, 0)):
+        drawn(mode, (*black, clear), (*white, opaque)).save(tmp_path / f"{name}.png")
+        assert np.array_equal(read_mask_file(tmp_path / f"{name}.png"), AREA), name
+
+
+@pytest.mark.parametrize(
+    ("mode", "background", "defect", "told"),
+    [
+        ("RGBA", (0, 0, 0, 0), (0, 0, 0, 255), "colours mark nothing; its shape is in the alpha channel alone"),
+        ("RGBA", (0, 0, 0, 255), (0, 0, 0, 0), "colours mark nothing; its shape is in the alpha channel alone"),
+        ("RGBA", (255, 255, 255, 0), (255, 255, 255, 255), "colours mark all; its shape is in the alpha channel"),
+        ("RGBA", (255, 255, 255, 0), (255, 0, 0, 255), "colours mark all; its shape is in the alpha channel"),
+        ("RGBA", (0, 0, 0, 255), (0, 9, 0, 0), "colours mark 12.5% of it, part of which is transparent"),
+        ("LA", (0, 255), (9, 0), "colours mark 12.5% of it, part of which is transparent"),
+        ("LA", (0, 0), (0, 255), "colours mark nothing"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+def test_alpha_that_shows_another_area_is_refused(
+    tmp_path: Path, mode: str, background: object, defect: object, told: str, suffix: str
+) -> None:
+    drawn(mode, background, defect).save(tmp_path / f"m.{suffix}", **({"lossless": True, "exact": True}))
+    with pytest.raises(AlphaError, match=rf"m\.{suffix}: its {told}.*Expected the defect in the colours"):
+        read_mask_file(tmp_path / f"m.{suffix}")
+
+
+def test_a_transparent_colour_of_a_palette_or_of_grey_is_alpha_too(tmp_path: Path) -> None:
+    palette = drawn("P", 0, 1)
+    palette.putpalette([255, 255, 255, 255, 255, 255])
+    palette.save(tmp_path / "p.png", transparency=0)
+    drawn("L", 0, 255).save(tmp_path / "hidden.png", transparency=255)
+    drawn("RGB", (0, 0, 0), (9, 9, 9)).save(tmp_path / "hidden-rgb.png", transparency=(9, 9, 9))
+    for name in ("p", "hidden", "hidden-rgb"):
+        with pytest.raises(AlphaError, match="transparent"):
+            read_mask_file(tmp_path / f"{name}.png")
+    drawn("L", 0, 255).save(tmp_path / "shown.png", transparency=0)
+    assert np.array_equal(read_mask_file(tmp_path / "shown.png"), AREA)
+
+
+def test_a_value_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    values = np.zeros((4, 6), np.float32)
+    values[1, 1] = np.nan
+    Image.fromarray(values).save(tmp_path / "m.tif")
+    with pytest.raises(DatasetError, match=r"m\.tif: a value that is no finite number"):
+        read_mask_file(tmp_path / "m.tif")
+
+
+def test_traits_of_a_mask_say_what_its_pixels_do_not(tmp_path: Path) -> None:
+    hard = Image.fromarray(AREA).resize((64, 48), Image.Resampling.NEAREST).convert("L")
+    soft = hard.filter(ImageFilter.GaussianBlur(2))
+    for name, image in (("hard.png", hard), ("soft.png", soft), ("lossy.jpg", hard), ("lossy.webp", hard)):
+        image.save(tmp_path / name)
+    hard.save(tmp_path / "lossless.webp", lossless=True)
+    hard.save(tmp_path / "jpeg.tif", compression="jpeg")
+    ImageOps.invert(hard).save(tmp_path / "inverted.png")
+    found = {path.name: look(path)[1] for path in tmp_path.iterdir()}
+    assert {name for name, traits in found.items() if traits.lossy} == {"lossy.jpg", "lossy.webp", "jpeg.tif"}
+    assert {name for name, traits in found.items() if traits.framed} == {"inverted.png"}
+    assert found["hard.png"].levels == 1 and found["hard.png"].marked == found["hard.png"].upper == 6 * 64
+    assert found["soft.png"].levels > 8 and found["soft.png"].marked > 1.3 * found["soft.png"].upper
+    assert found["inverted.png"].share == 1 - found["hard.png"].share == 0.875
 
 
 def test_palette_counts_by_colour_not_by_index(tmp_path: Path) -> None:
