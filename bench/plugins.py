@@ -1,4 +1,4 @@
-"""Methods and datasets from one file, for as long as the process runs: `bench --plugin my_method.py run ...`.
+"""Methods, datasets and metrics from one file, for as long as the process runs: `bench --plugin my_method.py run ...`.
 
 Nothing is looked for: only a file that the user names is executed. A package that is to be found without being named
 registers entry points instead, see `bench.registry`; those too are imported only when their name is asked for.
@@ -17,7 +17,7 @@ from typing import Any
 from bench import regular
 from bench.errors import UsageError
 from bench.home import expanded
-from bench.registry import DATASETS, METHODS, Registry
+from bench.registry import DATASETS, METHODS, METRICS, Registry
 
 OPTION = "--plugin"
 _PREFIX = "bench_plugin_"
@@ -47,7 +47,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
 
 
 def load(path: Path) -> tuple[str, ...]:
-    """Execute a Python file and register every method and dataset that it defines; return their names.
+    """Execute a Python file and register every method, dataset and metric that it defines; return their names.
 
     Raises:
         UsageError: no such file, it cannot be executed, it defines nothing, or a name is taken.
@@ -63,6 +63,7 @@ def load(path: Path) -> tuple[str, ...]:
 
 def _register(module: ModuleType, path: Path) -> tuple[str, ...]:
     from bench.api import Dataset, Method
+    from bench.metrics.metric import Metric
 
     names = []
     for attribute, found in vars(module).items():
@@ -74,17 +75,20 @@ def _register(module: ModuleType, path: Path) -> tuple[str, ...]:
             name, registry = getattr(found, "name", None), METHODS
         elif issubclass(found, Dataset):
             name, registry = getattr(getattr(found, "card", None), "name", None), DATASETS
+        elif issubclass(found, Metric):
+            name, registry = getattr(found, "id", None), METRICS
         else:
             continue
         if not isinstance(name, str) or not name:
             raise UsageError(
-                f"{OPTION} {path}: class {attribute} has no name. Expected name = '...', or a card with one"
+                f"{OPTION} {path}: class {attribute} has no name. Expected name = '...', a card with one, or id = '...'"
             )
         registry.add(name, f"{module.__name__}:{attribute}")
         names.append(name)
     if not names:
         raise UsageError(
-            f"{OPTION} {path}: no subclass of bench.api.Method or bench.api.Dataset in it. See docs/plugins.md"
+            f"{OPTION} {path}: no subclass of bench.api.Method, bench.api.Dataset or bench.metrics.Metric in it. "
+            "See docs/plugins.md"
         )
     return tuple(names)
 

@@ -1,7 +1,8 @@
 """One lazy registry: names to `module:attribute` strings and entry points, resolved on first use.
 
-Listing imports nothing: the one-line summaries are read from the modules' source. A third party adds a method or a
-dataset with an entry point in the group `bench.methods` or `bench.datasets`, or from one file, see `bench.plugins`.
+Listing imports nothing: the one-line summaries are read from the modules' source. A third party adds a method, a
+dataset or a metric with an entry point in the group `bench.methods`, `bench.datasets` or `bench.metrics`, or from one
+file, see `bench.plugins`.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import importlib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import entry_points
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from bench.api import Dataset, Method
+    from bench.metrics.metric import Metric
 
 T = TypeVar("T")
 
@@ -38,9 +40,11 @@ class Registry(Generic[T]):
 
     kind: str
     base: str
-    """Name of the class in `bench.api` that every entry must derive from; resolved with the first entry."""
+    """`module:class` that every entry must derive from; resolved with the first entry."""
     builtin: dict[str, str]
     group: str
+    told_by: Literal["module", "class"] = "module"
+    """Whose docstring's first line is an entry's summary."""
     _loaded: dict[str, type[T]] = field(default_factory=dict)
 
     @cached_property
@@ -92,29 +96,37 @@ class Registry(Generic[T]):
             loaded: Any = attrgetter(attribute)(found)
         except AttributeError as error:
             raise UsageError(f"{self.kind} '{name}' points to {self.targets[name]}, which does not exist") from error
-        base = getattr(importlib.import_module("bench.api"), self.base)
+        where, _, kind = self.base.partition(":")
+        base = getattr(importlib.import_module(where), kind)
         if not (isinstance(loaded, type) and issubclass(loaded, base)):
-            raise UsageError(f"{self.kind} '{name}': {self.targets[name]} is no bench.api.{self.base}")
+            raise UsageError(f"{self.kind} '{name}': {self.targets[name]} is no {where}.{kind}")
         self._loaded[name] = loaded
         return loaded
 
     def summary(self, name: str) -> str:
-        """Return the first line of the module's docstring, as `docstring` does."""
+        """Return the first line of the docstring, as `docstring` does."""
         return self.docstring(name).partition("\n")[0]
 
     def docstring(self, name: str) -> str:
-        """Return the module's docstring, importing neither the module nor the package around it."""
-        module, _ = self._target(name)
+        """Return the docstring, importing neither the module nor the package around it."""
+        module, attribute = self._target(name)
         try:
-            source = Path(_origin(module)).read_text(encoding="utf-8")
-            return ast.get_docstring(ast.parse(source)) or ""
-        except (ImportError, OSError, SyntaxError, ValueError):
+            tree: ast.AST = _parsed(Path(_origin(module)))
+            if self.told_by == "class":
+                tree = next(node for node in ast.walk(tree) if getattr(node, "name", "") == attribute)
+            return ast.get_docstring(tree) or ""  # type: ignore[arg-type]
+        except (ImportError, OSError, SyntaxError, ValueError, StopIteration, TypeError):
             return f"(not importable: {module})"
 
     def _target(self, name: str) -> tuple[str, str]:
         """Return module and attribute; an entry point may ask for extras in brackets behind them."""
         module, _, attribute = self.targets[name].partition("[")[0].partition(":")
         return module.strip(), attribute.strip()
+
+
+@cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def _origin(module: str) -> str:
@@ -138,7 +150,7 @@ def _origin(module: str) -> str:
 
 METHODS: Registry[Method] = Registry(
     kind="method",
-    base="Method",
+    base="bench.api:Method",
     builtin={
         "dinomaly": "bench.methods.dinomaly:Dinomaly",
         "dual_student": "bench.methods.dual_student:DualStudent",
@@ -152,7 +164,7 @@ METHODS: Registry[Method] = Registry(
 
 DATASETS: Registry[Dataset] = Registry(
     kind="dataset",
-    base="Dataset",
+    base="bench.api:Dataset",
     builtin={
         "mvtec": "bench.datasets.mvtec:MVTec",
         "mvtec_loco": "bench.datasets.mvtec_loco:MVTecLoco",
@@ -169,3 +181,49 @@ DATASETS: Registry[Dataset] = Registry(
     },
     group="bench.datasets",
 )
+
+METRICS: Registry[Metric] = Registry(
+    kind="metric",
+    base="bench.metrics.metric:Metric",
+    builtin={
+        "image/auroc": "bench.metrics.exact:ImageAuroc",
+        "image/ap": "bench.metrics.exact:ImageAp",
+        "image/f1max": "bench.metrics.exact:ImageF1Max",
+        "pixel/auroc": "bench.metrics.exact:PixelAuroc",
+        "pixel/ap": "bench.metrics.exact:PixelAp",
+        "pixel/f1max": "bench.metrics.exact:PixelF1Max",
+        "pixel/aupro": "bench.metrics.exact:Aupro",
+        "mad": "bench.metrics.exact:Mad",
+        "sample/auroc": "bench.metrics.exact:SampleAuroc",
+        "sample/ap": "bench.metrics.exact:SampleAp",
+        "sample/f1max": "bench.metrics.exact:SampleF1Max",
+        "pixel/auspro": "bench.metrics.exact:Auspro",
+        "image/fpr": "bench.metrics.exact:ImageFpr",
+        "pixel/fpr": "bench.metrics.exact:PixelFpr",
+        "sample/fpr": "bench.metrics.exact:SampleFpr",
+        "pixel/ioumax": "bench.metrics.exact:PixelIouMax",
+        "image/mad": "bench.metrics.exact:ImageMad",
+        "pixel/mad": "bench.metrics.exact:PixelMad",
+        "pixel/aupro:grid200": "bench.metrics.named:AuproGrid200",
+        "pixel/aupro:grid100": "bench.metrics.named:AuproGrid100",
+        "pixel/aupro:image200": "bench.metrics.named:AuproImage200",
+        "pixel/aupro:ranks100": "bench.metrics.named:AuproRanks100",
+        "pixel/auroc:adeval": "bench.metrics.named:AurocAdeval",
+        "pixel/ap:adeval": "bench.metrics.named:ApAdeval",
+        "pixel/aupro:adeval": "bench.metrics.named:AuproAdeval",
+        "pixel/auroc:adeval200": "bench.metrics.named:AurocAdeval200",
+        "pixel/ap:adeval200": "bench.metrics.named:ApAdeval200",
+        "pixel/aupro:adeval200": "bench.metrics.named:AuproAdeval200",
+        "pixel/auroc:adeval50": "bench.metrics.named:AurocAdeval50",
+        "pixel/ap:adeval50": "bench.metrics.named:ApAdeval50",
+        "pixel/aupro:adeval50": "bench.metrics.named:AuproAdeval50",
+        "pixel/f1max:grid21": "bench.metrics.named:F1MaxGrid21",
+        "pixel/ioumax:grid21": "bench.metrics.named:IouMaxGrid21",
+        "pixel/f1:grid7": "bench.metrics.named:F1Grid7",
+        "pixel/acc:grid7": "bench.metrics.named:AccGrid7",
+        "pixel/iou:grid7": "bench.metrics.named:IouGrid7",
+    },
+    group="bench.metrics",
+    told_by="class",
+)
+"""By id without its parameter: pixel/aupro stands for pixel/aupro@0.3 and every other limit."""

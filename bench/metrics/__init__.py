@@ -4,11 +4,11 @@
     >>> scores = evaluate_class(maps, masks, image_scores, labels)
     >>> scores["pixel/aupro@0.3"], scores.reasons
 
-Reading order: ids (what is measured), inputs (what is refused), ranks (the idea), regions (AUPRO), variants (other
-people's numbers: grids, histogram), evaluate, accumulate (maps that come in chunks). How it is fast: pieces, buckets,
-kernels, workers. What else falls out of the ranks: curves, hardest, spro, bootstrap. `reference` holds the slow
-definitions that the tests compare with. One Accumulator that is fed several classes gives their pooled,
-class-agnostic scores.
+Reading order: metric (what a metric is), exact and named (those that there are), ids (how they are called), inputs
+(what is refused), ranks (the idea), regions (AUPRO), evaluate, accumulate (maps that come in chunks). How it is fast:
+pieces, buckets, kernels, workers. Other people's numbers: grids, histogram. What else falls out of the ranks: curves,
+hardest, spro, bootstrap. `reference` and `rules` hold the slow definitions that the tests compare with. One Accumulator
+that is fed several classes gives their pooled, class-agnostic scores.
 
     >>> ranks, regions = rank(maps.ravel(), masks.ravel(), "pixel"), find_regions(masks)
     >>> pro_curve(ranks, regions), hardest_regions(masks, ranks, regions, count=12)
@@ -23,8 +23,9 @@ from bench.metrics.bootstrap import Bootstrap, Interval, bootstrap_class
 from bench.metrics.curves import BestF1, Curve, best_f1, pr_curve, pro_curve, roc_curve
 from bench.metrics.evaluate import Scores, evaluate_class, mad
 from bench.metrics.hardest import RegionScore, hardest_regions, image_aupro
-from bench.metrics.ids import METRIC_VERSION, VARIANTS, MetricId, Variant, parse
+from bench.metrics.ids import parse
 from bench.metrics.image_scores import IMAGE_SCORES
+from bench.metrics.metric import METRIC_VERSION, Evidence, Metric, Parameter, Whole
 from bench.metrics.ranks import Ranks, Undefined, rank
 from bench.metrics.regions import Regions, find_regions
 from bench.metrics.spro import Defect, auspro, defect_auspro, saturation_area
@@ -34,21 +35,22 @@ __all__ = [
     "IMAGE_SCORES",
     "METRIC_VERSION",
     "SEVEN",
-    "VARIANTS",
     "Accumulator",
     "BestF1",
     "Bootstrap",
     "Curve",
     "Defect",
+    "Evidence",
     "Interval",
-    "MetricId",
+    "Metric",
+    "Parameter",
     "Ranks",
     "RegionScore",
     "Regions",
     "ScoreError",
     "Scores",
     "Undefined",
-    "Variant",
+    "Whole",
     "auspro",
     "best_f1",
     "bootstrap_class",

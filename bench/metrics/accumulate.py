@@ -17,19 +17,24 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import StoreError, UsageError
-from bench.metrics.evaluate import ImageEvidence, Scores, collect
-from bench.metrics.ids import parse_all
+from bench.metrics.evaluate import Scores, collect, sides
+from bench.metrics.ids import parse, parse_all
 from bench.metrics.inputs import ClassInputs, check, refuse_nan
+from bench.metrics.metric import Metric, Whole, expanded
 from bench.metrics.pieces import PIECE
 from bench.metrics.ranks import Ranks, Undefined, rank_pieces
 from bench.metrics.regions import Regions, find_marked, gather
-from bench.metrics.variants import Variants
 from bench.metrics.workers import spans
 
 Array = npt.NDArray[Any]
 
 BUFFER = 128 << 20
 """Bytes of scores kept in memory by default: 512 float32 maps of 256 x 256."""
+
+
+def streams(metric: Metric) -> bool:
+    """Return whether a metric can be had of maps that never are in memory together."""
+    return all(part.level != "pixel" or part.needs == "ranks" for part in expanded([metric], parse))
 
 
 class Accumulator:
@@ -50,16 +55,16 @@ class Accumulator:
         """Start with nothing.
 
         Args:
-            metrics: as in `evaluate_class`, but exact ones only.
+            metrics: as in `evaluate_class`, but of pixels only those that are computed from ranks.
             buffer: bytes of scores kept in memory; 0 puts all of them into the file.
 
         Raises:
-            UsageError: an unknown metric, or one with a variant: those need all maps at once.
+            UsageError: an unknown metric, or one that needs all maps at once, as variants do.
         """
         self._wanted = parse_all(metrics)
-        if variants := [str(metric) for metric in self._wanted if metric.variant is not None]:
+        if others := [str(metric) for metric in expanded(self._wanted, parse) if not streams(metric)]:
             raise UsageError(
-                f"found {', '.join(variants)}, expected exact metrics: a variant's thresholds depend on all maps, "
+                f"found {', '.join(others)}, expected exact metrics: a variant's thresholds depend on all maps, "
                 "so use evaluate_class for it"
             )
         self._given: dict[str, np.dtype[Any]] = {}
@@ -112,7 +117,7 @@ class Accumulator:
         self._pixels.missing = next((f"no {name} given" for name in ("maps", "masks") if name not in self._given), None)
         scores = np.concatenate(self._image_scores) if self._image_scores else None
         labels = np.concatenate(self._labels) if self._labels else None
-        return collect(self._wanted, ImageEvidence(scores, labels), self._pixels)
+        return collect(self._wanted, sides(ClassInputs(None, None, scores, labels, self._marks), None, self._pixels))
 
     def _agree(self, chunk: ClassInputs) -> None:
         """Refuse a chunk that is not of the first one's kind: scores of two dtypes have no common order."""
@@ -162,8 +167,8 @@ class _StoredPixels:
         return Regions(np.concatenate(self._index), np.concatenate(self._areas))
 
     @property
-    def variants(self) -> Variants:
-        raise AssertionError("the accumulator refuses variants")
+    def whole(self) -> Whole:
+        raise AssertionError("the accumulator refuses what needs all maps at once")
 
 
 class _StoredPieces:

@@ -9,8 +9,9 @@ matrix times the multiplicities, summed from the highest score down. All counts 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -21,9 +22,12 @@ from scipy import sparse
 from bench.errors import UsageError
 from bench.metrics.evaluate import Scores, evaluate_class
 from bench.metrics.hardest import image_of_region
-from bench.metrics.ids import MetricId, parse_all
+from bench.metrics.ids import parse, parse_all
 from bench.metrics.inputs import check
+from bench.metrics.metric import expanded
 from bench.metrics.regions import find_regions
+from bench.metrics.spro import Defect
+from bench.metrics.summed import Block, Summed, Totals
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
@@ -80,42 +84,49 @@ def bootstrap_class(
     labels: npt.ArrayLike | None = None,
     *,
     metrics: Iterable[str] | None = None,
+    objects: Sequence[Hashable] | None = None,
+    defects: Sequence[Defect] | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Bootstrap:
     """Return the metrics of one class and of `resamples` stratified bootstrap samples of its images.
 
-    Each resampled value is that of `evaluate_class` on the drawn images, to rounding. Memory: up to about 24 bytes a
-    normal pixel that scores above the lowest anomalous one.
+    Each resampled value is that of `evaluate_class` on the drawn images, to rounding. The field's seven, and AUPRO at
+    any limit, are summed for all resamples at once; any other metric is computed for one after another, which on pixels
+    takes as long as evaluating the class as many times. Memory: up to about 24 bytes a normal pixel that scores above
+    the lowest anomalous one.
 
     Args:
         maps: as in `evaluate_class`.
         masks: as in `evaluate_class`.
         image_scores: as in `evaluate_class`.
         labels: as in `evaluate_class`; they are the strata.
-        metrics: exact metrics, without a variant; None stands for the field's seven.
+        metrics: as in `evaluate_class`.
+        objects: as in `evaluate_class`; images are drawn all the same, since the strata are theirs.
+        defects: as in `evaluate_class`.
         resamples: how many samples are drawn.
         seed: the same seed draws the same images (under one version of NumPy).
 
     Raises:
-        UsageError: as in `evaluate_class`; a metric with a variant; no labels and no masks; `resamples` below 1.
+        UsageError: as in `evaluate_class`; no labels and no masks; `resamples` below 1.
         ScoreError: a score is NaN.
     """
     wanted = parse_all(metrics)
-    approximate = [str(metric) for metric in wanted if metric.variant is not None]
-    if approximate:
-        raise UsageError(f"only exact metrics can be resampled, found {', '.join(approximate)}: drop the variant")
     if resamples < 1:
         raise UsageError(f"resamples is {resamples}, expected at least 1")
-    scores = evaluate_class(maps, masks, image_scores, labels, metrics=[str(metric) for metric in wanted])
+    single = expanded(wanted, parse)
+    asked = dict.fromkeys(str(metric) for metric in (*wanted, *single))
+    extra = {"objects": objects, "defects": defects}
+    found = evaluate_class(maps, masks, image_scores, labels, metrics=asked, objects=objects, defects=defects)
     given = check(maps, masks, image_scores, labels)
     if given.labels is None:
         raise UsageError("found neither labels nor masks, expected labels: they say which images are drawn together")
     drawn = multiplicities(given.labels, resamples, seed)
-    samples = {str(metric): np.full(resamples, np.nan) for metric in wanted}
+    samples = {str(metric): np.full(resamples, np.nan) for metric in single}
+    defined = [metric for metric in single if found[str(metric)] is not None]
     for level in ("image", "pixel"):
-        defined = [metric for metric in wanted if metric.level == level and scores[str(metric)] is not None]
-        if not defined:
+        summed = [metric for metric in defined if isinstance(metric, Summed) and metric.level == level]
+        if not summed:
             continue
         if level == "image":
             assert given.image_scores is not None
@@ -125,9 +136,21 @@ def bootstrap_class(
             counts = _count(given.maps, given.masks)
         for start in range(0, resamples, _COLUMNS):
             part = slice(start, start + _COLUMNS)
-            for metric, values in _resampled(counts, drawn[:, part], defined).items():
+            for metric, values in _resampled(counts, drawn[:, part], summed).items():
                 samples[metric][part] = values
-    return Bootstrap(scores, samples)
+    slow = [metric for metric in defined if not isinstance(metric, Summed) or metric.level == "sample"]
+    for pixels in (False, True):
+        # image metrics do not wait for maps
+        some = [str(metric) for metric in slow if (metric.level == "pixel") == pixels]
+        arrays = {"image_scores": given.image_scores, "labels": given.labels}
+        if some:
+            whole = arrays | ({"maps": given.maps, "masks": given.masks} if pixels else {"maps": None, "masks": None})
+            samples |= _one_by_one(whole, drawn, some, extra)
+    for average in (metric for metric in wanted if metric.parts):
+        samples[str(average)] = np.mean([samples[part] for part in average.parts], axis=0)
+    names = [str(metric) for metric in wanted]
+    scores = Scores({name: found[name] for name in names}, {k: v for k, v in found.reasons.items() if k in names})
+    return Bootstrap(scores, {name: samples[name] for name in names})
 
 
 def multiplicities(labels: Bools, resamples: int, seed: int) -> Floats:
@@ -230,51 +253,67 @@ def _by_image(rows: list[Array], shape: tuple[int, int]) -> Any:
     return columns.tocsr()
 
 
-def _resampled(counts: _Counts, drawn: Floats, metrics: Iterable[MetricId]) -> dict[str, Floats]:
+def _resampled(counts: _Counts, drawn: Floats, metrics: Sequence[Summed]) -> dict[str, Floats]:
     """Return each metric's value in each resample: metric id -> float64 [R], NaN where it is undefined.
 
     Args:
         counts: of the images as given.
         drawn: multiplicity of each image in each resample, [N, R].
-        metrics: exact metrics of one level.
+        metrics: of one level.
     """
-    positives, negatives = counts.positives_of @ drawn, counts.negatives_of @ drawn
-    regions = counts.regions_of @ drawn
+    totals = Totals(counts.positives_of @ drawn, counts.negatives_of @ drawn, counts.regions_of @ drawn)
     sums = {metric: np.zeros(drawn.shape[1]) for metric in metrics}
     hits, at_least = np.zeros(drawn.shape[1]), np.zeros(drawn.shape[1])
     rows = max(1, _CELLS // drawn.shape[1])
-    total = counts.positives.shape[0]
-    for start in range(0, total, rows):
-        block = slice(start, min(start + rows, total))
-        new = counts.positives[block] @ drawn
-        tp = _sum_down(new.copy(), hits)
-        fp = _sum_down(counts.negatives[block] @ drawn, at_least)
-        tied = counts.ties[block] @ drawn
-        hits, at_least = tp[-1], fp[-1]
-        predicted = np.maximum(tp + fp, 1)
+    count = counts.positives.shape[0]
+    for start in range(0, count, rows):
+        part = slice(start, min(start + rows, count))
+        new = counts.positives[part] @ drawn
+        block = Block(
+            new=new,
+            hits=_sum_down(new.copy(), hits),
+            at_least=_sum_down(counts.negatives[part] @ drawn, at_least),
+            tied=counts.ties[part] @ drawn,
+            covered=partial(_product, counts.covered[part], drawn),
+            totals=totals,
+        )
+        hits, at_least = block.hits[-1], block.at_least[-1]
         for metric, value in sums.items():
-            match metric.metric:
-                case "auroc":
-                    # pairs in the wrong order, twice, to be taken from all pairs
-                    value -= 2 * np.einsum("tr,tr->r", new, fp) - np.einsum("tr,tr->r", new, tied)
-                case "ap":
-                    value += np.einsum("tr,tr->r", new, tp / predicted)
-                case "f1max":
-                    np.maximum(value, 2 * np.max(tp / (predicted + positives), axis=0), out=value)
-                case "aupro":
-                    assert metric.limit is not None
-                    cut = metric.limit * negatives
-                    if np.any(fp[0] - tied[0] < cut):
-                        value += np.einsum("tr,tr->r", counts.covered[block] @ drawn, _ramps(fp, tied, cut))
-    values = {}
-    for metric, value in sums.items():
-        pairs = 2 * positives * negatives
-        divisor = {"auroc": pairs, "ap": positives, "f1max": np.ones_like(positives), "aupro": regions}[metric.metric]
-        missing = (pairs if metric.metric in ("auroc", "aupro") else positives) == 0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            whole = (value + pairs if metric.metric == "auroc" else value) / divisor
-        values[str(metric)] = np.where(missing, np.nan, whole)
-    return values
+            metric.add(value, block)
+    return {str(metric): metric.total(value, totals) for metric, value in sums.items()}
+
+
+def _product(matrix: Any, drawn: Floats) -> Floats:
+    return np.asarray(matrix @ drawn)
+
+
+def _one_by_one(
+    arrays: Mapping[str, Array | None], drawn: Floats, metrics: Sequence[str], extra: Mapping[str, Any]
+) -> dict[str, Floats]:
+    """Return each metric's value in each resample by evaluating the drawn images, as often as each was drawn.
+
+    Args:
+        arrays: arguments of `evaluate_class` with a row an image.
+        drawn: multiplicity of each image in each resample, [N, R].
+        metrics: ids.
+        extra: `objects` and `defects` of `evaluate_class`.
+    """
+    found = {metric: np.full(drawn.shape[1], np.nan) for metric in metrics}
+    for column in range(drawn.shape[1]):
+        picks = np.repeat(np.arange(len(drawn)), drawn[:, column].astype(np.int64))
+        own: dict[str, Any] = {name: None if array is None else array[picks] for name, array in arrays.items()}
+        if (objects := extra.get("objects")) is not None:
+            own["objects"] = [objects[place] for place in picks]
+        if (defects := extra.get("defects")) is not None:
+            of_image: dict[int, list[Defect]] = {}
+            for defect in defects:
+                of_image.setdefault(defect.image, []).append(defect)
+            own["defects"] = [
+                replace(one, image=place) for place, pick in enumerate(picks) for one in of_image.get(int(pick), ())
+            ]
+        for metric, value in evaluate_class(metrics=metrics, **own).items():
+            found[metric][column] = np.nan if value is None else value
+    return found
 
 
 def _sum_down(rows: Floats, before: Floats) -> Floats:
@@ -283,15 +322,3 @@ def _sum_down(rows: Floats, before: Floats) -> Floats:
     for upper, lower in pairwise(rows):
         lower += upper
     return rows
-
-
-def _ramps(at_least: Floats, tied: Floats, cut: Floats) -> Floats:
-    """Return the share of the area left of the cut that each positive's ramp from G to E leaves under it, [T, R]."""
-    above = at_least - tied
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = 1 - (at_least - tied / 2) / cut
-        inside = at_least > cut
-        if inside.any():
-            room = np.maximum(cut - above, 0)
-            share = np.where(inside, room / cut * (room / (2 * np.maximum(tied, 1))), share)
-    return share

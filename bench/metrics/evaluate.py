@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.metrics.ids import MetricId, parse_all
+from bench.metrics.ids import parse, parse_all
 from bench.metrics.inputs import ClassInputs, check, refuse_nan
+from bench.metrics.metric import Evidence, Metric, Whole, expanded
+from bench.metrics.objects import grouped
 from bench.metrics.pieces import ArrayPieces
-from bench.metrics.ranks import (
-    NanScore,
-    Ranks,
-    Undefined,
-    auroc,
-    average_precision,
-    f1_max,
-    rank,
-    rank_pieces,
-)
-from bench.metrics.regions import Regions, aupro, find_marked, find_regions, gather
-from bench.metrics.variants import Variants
-from bench.protocol import SEVEN
+from bench.metrics.ranks import NanScore, Ranks, Undefined, Unit, rank, rank_pieces
+from bench.metrics.regions import Regions, find_marked, find_regions, gather
+from bench.metrics.spro import Defect
 
 Array = npt.NDArray[Any]
 
@@ -58,6 +49,8 @@ def evaluate_class(
     labels: npt.ArrayLike | None = None,
     *,
     metrics: Iterable[str] | None = None,
+    objects: Sequence[Hashable] | None = None,
+    defects: Sequence[Defect] | None = None,
 ) -> Scores:
     """Return the metrics of one class, pooled over its test images, good images included. Exact unless named otherwise.
 
@@ -72,6 +65,8 @@ def evaluate_class(
         image_scores: as `maps`, but [N], one score an image; None without them.
         labels: as `masks`, but [N]; None takes "the mask has an anomalous pixel".
         metrics: metric ids (see bench.metrics.ids); None stands for the field's seven.
+        objects: which object each image shows, [N]; for sample metrics. None where images are objects.
+        defects: each annotated defect of the class with its saturation area; for pixel/auspro@LIMIT.
 
     Returns:
         A value for each metric asked for. Undefined ones are None with a reason, never 0: AUROC and AUPRO without
@@ -86,100 +81,101 @@ def evaluate_class(
     from bench.metrics.tensors import evaluate_tensors, on_accelerator  # made of what is below
 
     if any(map(on_accelerator, (maps, masks, image_scores, labels))):
-        return evaluate_tensors(maps, masks, image_scores, labels, metrics=metrics)
+        return evaluate_tensors(maps, masks, image_scores, labels, metrics=metrics, objects=objects, defects=defects)
     wanted = parse_all(metrics)
     given = check(maps, masks, image_scores, labels)
-    if not any(metric.level == "pixel" and metric.variant is None for metric in wanted) or given.masks is None:
+    if given.masks is None or not any(
+        metric.level == "pixel" and metric.needs == "ranks" for metric in expanded(wanted, parse)
+    ):
         refuse_nan("the map", given.maps)  # nothing below looks at every pixel, or not for NaN
-    return collect(wanted, ImageEvidence(given.image_scores, given.labels), _Pixels(given))
+    return collect(wanted, sides(given, objects, _Pixels(given, defects)))
 
 
 def mad(scores: Mapping[str, float | None]) -> float | None:
     """Return mAD, the unweighted mean of the field's seven metrics; None unless all seven have a value."""
-    values = [scores.get(metric) for metric in SEVEN]
-    numbers = [value for value in values if value is not None]
-    return math.fsum(numbers) / len(SEVEN) if len(numbers) == len(SEVEN) else None
+    return parse("mad").mean(scores)
 
 
-class Evidence(Protocol):
-    """What the metrics of one level are computed from; each part may raise Undefined, with the reason."""
+def sides(given: ClassInputs, objects: Sequence[Hashable] | None, pixel: Evidence) -> dict[str, Evidence]:
+    """Return the evidence of each level of a class.
 
-    @property
-    def ranks(self) -> Ranks:
-        """Of the positives of that level."""
-        ...
+    Args:
+        given: checked inputs.
+        objects: which object each image shows, [N]; None where that is not known.
+        pixel: evidence of the pixels.
 
-    @property
-    def regions(self) -> Regions:
-        """Of the masks."""
-        ...
+    Raises:
+        UsageError: `objects` are not one an image.
+    """
+    of_objects = grouped(given.image_scores, given.labels, objects)
+    return {
+        "image": ImageEvidence(given.image_scores, given.labels),
+        "pixel": pixel,
+        "sample": ImageEvidence(*of_objects, unit="object", lacking="no objects shown by several images"),
+    }
 
-    @property
-    def variants(self) -> Variants:
-        """Computes metrics that are named after somebody's code."""
-        ...
 
-
-def collect(wanted: Iterable[MetricId], image: Evidence, pixel: Evidence) -> Scores:
-    """Return the metrics of one class from the evidence of its two levels."""
+def collect(wanted: Sequence[Metric], evidence: Mapping[str, Evidence]) -> Scores:
+    """Return the metrics of one class from the evidence of its levels."""
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
-    # exact metrics first: their pass over the pixels finds NaN, which variants take as absent
-    for metric in sorted(wanted, key=lambda metric: metric.variant is not None):
+    # ranks first: their pass over the pixels finds NaN, which other metrics take as absent
+    for metric in sorted(expanded(wanted, parse), key=lambda metric: metric.needs != "ranks"):
         try:
-            values[str(metric)] = _value(metric, image if metric.level == "image" else pixel)
+            values[str(metric)] = metric.compute(evidence[metric.level])
         except Undefined as why:
             values[str(metric)] = None
             reasons[str(metric)] = str(why)
+    for metric in (metric for metric in wanted if metric.parts):
+        values[str(metric)] = metric.mean(values)
+        if values[str(metric)] is None:
+            lacking = [part for part in metric.parts if values[part] is None]
+            reasons[str(metric)] = f"no value of {', '.join(lacking)}: {reasons[lacking[0]]}"
     asked = [str(metric) for metric in wanted]
     return Scores({name: values[name] for name in asked}, {name: reasons[name] for name in asked if name in reasons})
 
 
-def _value(metric: MetricId, evidence: Evidence) -> float:
-    match metric.metric, metric.variant:
-        case "auroc", None:
-            return auroc(evidence.ranks)
-        case "ap", None:
-            return average_precision(evidence.ranks)
-        case "f1max", None:
-            return f1_max(evidence.ranks)
-        case "aupro", None if metric.limit is not None:
-            return aupro(evidence.ranks, evidence.regions, metric.limit)
-        case _, str():
-            return evidence.variants.value(metric)
-    raise AssertionError(f"{metric} is parsed but not computed")
-
-
 class ImageEvidence:
-    """The image side of a class, ranked when the first metric asks."""
+    """The image side of a class, or its objects, ranked when the first metric asks."""
 
-    def __init__(self, scores: Array | None, labels: npt.NDArray[np.bool_] | None) -> None:
-        """Take checked image scores and labels, [N]; None where there are none."""
-        self._scores, self._labels = scores, labels
+    def __init__(
+        self,
+        scores: Array | None,
+        labels: npt.NDArray[np.bool_] | None,
+        unit: Unit = "image",
+        lacking: str = "no image scores given",
+    ) -> None:
+        """Take checked scores and labels, [N]; None where there are none, for the reason `lacking`."""
+        self._scores, self._labels, self._unit, self._lacking = scores, labels, unit, lacking
 
     @cached_property
     def ranks(self) -> Ranks:
         """Of the anomalous images."""
-        if self._scores is None or self._labels is None:
-            raise Undefined("no image scores given")
-        return rank(self._scores, self._labels, "image")
+        return rank(*self._both, self._unit)
 
     @property
     def regions(self) -> Regions:
         """Images have none."""
-        raise AssertionError("no image metric asks for regions")
+        raise Undefined("images have no regions")
+
+    @cached_property
+    def whole(self) -> Whole:
+        """Their scores and labels."""
+        scores, labels = self._both
+        return Whole(scores, labels, labels)
 
     @property
-    def variants(self) -> Variants:
-        """Images have none."""
-        raise AssertionError("no image metric has a variant")
+    def _both(self) -> tuple[Array, npt.NDArray[np.bool_]]:
+        if self._scores is None or self._labels is None:
+            raise Undefined(self._lacking)
+        return self._scores, self._labels
 
 
 class _Pixels:
     """The pixel side of a class whose maps are in memory."""
 
-    def __init__(self, given: ClassInputs) -> None:
-        self._given = given
+    def __init__(self, given: ClassInputs, defects: Sequence[Defect] | None) -> None:
+        self._given, self._defects = given, defects
         self._regions: Regions | None = None
 
     @cached_property
@@ -202,10 +198,10 @@ class _Pixels:
         return self._regions
 
     @cached_property
-    def variants(self) -> Variants:
+    def whole(self) -> Whole:
         maps, masks = self._both
         assert self._given.labels is not None
-        return Variants(maps, masks, self._given.labels, self.regions)
+        return Whole(maps, masks, self._given.labels, self._defects)
 
     @property
     def _both(self) -> tuple[Array, npt.NDArray[np.bool_]]:

@@ -7,6 +7,7 @@ raises or returns NaN.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 _CHUNK = 1 << 14  # sorted within the first-level cache
+_EPSILON = 1e-8
 
 
 def uniform_thresholds(scores: Array, steps: int) -> Floats:
@@ -139,34 +141,55 @@ def aupro_equal_ranks(
     return area_up_to(fpr, overlap, limit) / limit
 
 
-def f1_grid(scores: Array, positive: Bools, *, points: int = 21) -> float:
-    """Return ADer's F1-max: the best of `points` thresholds 0, ..., 1 on scores scaled to [0, 1] over the class.
+@dataclass(frozen=True, slots=True)
+class ScaledCounts:
+    """What exceeds each of ADer's thresholds on scores scaled to [0, 1]; arrays are int64 [T]."""
 
-    Precision, recall and F1 each carry 1e-8 in the denominator. Thresholds are compared in the scores' own float type,
-    as NumPy before 2.0 does, which ADer was written for.
+    hits: npt.NDArray[np.int64]
+    """Anomalous pixels."""
+    predicted: npt.NDArray[np.int64]
+    """All pixels."""
+    positives: int
+
+    def f1(self) -> Floats:
+        """Return F1 at each threshold; precision, recall and F1 each carry 1e-8 in the denominator."""
+        precision, recall = self.hits / (self.predicted + _EPSILON), self.accuracy()
+        return 2 * precision * recall / (precision + recall + _EPSILON)
+
+    def accuracy(self) -> Floats:
+        """Return what ADer calls `Acc`: the share of the anomalous pixels that exceed the threshold."""
+        return self.hits / (self.positives + _EPSILON)
+
+    def iou(self) -> Floats:
+        """Return intersection over union at each threshold."""
+        return self.hits / (self.predicted + self.positives - self.hits + _EPSILON)
+
+
+def scaled_counts(scores: Array, positive: Bools, low: float, high: float, step: float) -> ScaledCounts:
+    """Return what exceeds the thresholds `low`, `low + step`, ..., `high` of the scores scaled over the class.
+
+    Thresholds are compared in the scores' own float type, as NumPy before 2.0 does, which ADer was written for.
 
     Args:
         scores: real [M], pixels of all images.
         positive: bool [M].
-        points: number of thresholds.
+        low: first threshold, in [0, 1].
+        high: last threshold.
+        step: between thresholds.
 
     Raises:
         Undefined: no anomalous pixel, or scores whose range is 0 or not finite.
     """
-    epsilon = 1e-8
     chosen = scores[positive]
     require(len(chosen), None, "pixel")
-    low, high, width = _span(scores)
+    first, last, width = _span(scores)
     if not np.isfinite(width) or width <= 0:
-        raise Undefined(f"scores between {low} and {high} cannot be scaled to [0, 1]")
-    spacing = 1.0 / (points - 1)
-    thresholds = np.arange(0.0, 1.0 + 1e-3, spacing).astype(width.dtype)
+        raise Undefined(f"scores between {first} and {last} cannot be scaled to [0, 1]")
+    thresholds = np.arange(low, high + 1e-3, step).astype(width.dtype)
     predicted = np.zeros(len(thresholds), dtype=np.int64)
     for start in range(0, len(scores), _CHUNK):
-        predicted += _count_above((scores[start : start + _CHUNK] - low) / width, thresholds)
-    hits = _count_above((chosen - low) / width, thresholds)
-    precision, recall = hits / (predicted + epsilon), hits / (len(chosen) + epsilon)
-    return float(np.max(2 * precision * recall / (precision + recall + epsilon)))
+        predicted += _count_above((scores[start : start + _CHUNK] - first) / width, thresholds)
+    return ScaledCounts(_count_above((chosen - first) / width, thresholds), predicted, len(chosen))
 
 
 def mean_overlap(chosen: Array, regions: Regions, thresholds: Floats) -> Floats:

@@ -8,7 +8,9 @@ positives are a few percent of the pixels, and nothing else has to be looked at 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +22,7 @@ from bench.metrics.pieces import ArrayPieces, Pieces
 from bench.metrics.workers import each, spans, thread_count
 
 Array = npt.NDArray[Any]
-Unit = Literal["image", "pixel"]
+Unit = Literal["image", "pixel", "object"]
 
 _BATCH = 1 << 20
 BLOCK = 1 << 16
@@ -185,6 +187,24 @@ def f1_max(ranks: Ranks) -> float:
         return float(np.max(2 * hits / (hits + ranks.at_least[part] + ranks.positives)))
 
     return max(each(best, _blocks(ranks)))
+
+
+def fpr_at_recall(ranks: Ranks, recall: float) -> float:
+    """Return the false-positive rate at the highest threshold that reaches `recall`, in [0, 1]; no interpolation.
+
+    Args:
+        ranks: of the positives.
+        recall: share of the positives in (0, 1] that must score at least the threshold.
+
+    Raises:
+        Undefined: no positive or no negative.
+    """
+    require(ranks.positives, ranks.negatives, ranks.unit)
+    # as written, not as stored in binary: 0.95 of 20 are 19
+    needed = math.ceil(Fraction(repr(float(recall))) * ranks.positives)
+    # by ascending score hits fall, so the last that suffices has the highest threshold
+    place = int(np.searchsorted(-ranks.hits, -needed, side="right")) - 1
+    return int(ranks.at_least[place]) / ranks.negatives
 
 
 def _blocks(ranks: Ranks) -> list[slice]:

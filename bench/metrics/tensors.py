@@ -8,19 +8,20 @@ found on the host, for which the masks travel as one byte a pixel. torch is impo
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.errors import ScoreError, UsageError
-from bench.metrics.evaluate import ImageEvidence, Scores, collect, evaluate_class
+from bench.metrics.evaluate import Scores, collect, evaluate_class, sides
 from bench.metrics.ids import parse_all
 from bench.metrics.inputs import ClassInputs, check, numbers, refuse_masked
+from bench.metrics.metric import Whole
 from bench.metrics.ranks import Ranks, Undefined, Unit
 from bench.metrics.regions import Regions, find_regions
-from bench.metrics.variants import Variants
+from bench.metrics.spro import Defect
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +43,8 @@ def evaluate_tensors(
     labels: Any = None,
     *,
     metrics: Iterable[str] | None = None,
+    objects: Sequence[Hashable] | None = None,
+    defects: Sequence[Defect] | None = None,
 ) -> Scores:
     """Return what `evaluate_class` returns for the same numbers, with `maps` ranked on their own device.
 
@@ -54,6 +57,8 @@ def evaluate_tensors(
         image_scores: [N].
         labels: [N].
         metrics: as in `evaluate_class`.
+        objects: as in `evaluate_class`.
+        defects: as in `evaluate_class`.
 
     Raises:
         UsageError: as in `evaluate_class`, or maps that carry a gradient.
@@ -61,21 +66,21 @@ def evaluate_tensors(
     """
     masks, image_scores, labels = _host(masks), _host(image_scores), _host(labels)
     if not hasattr(maps, "detach"):
-        return evaluate_class(maps, masks, image_scores, labels, metrics=metrics)
+        return evaluate_class(maps, masks, image_scores, labels, metrics=metrics, objects=objects, defects=defects)
     wanted = parse_all(metrics)
     refuse_masked("maps", maps)
     # of the maps only the shape is checked here, by the rules for arrays
     stand_in = np.broadcast_to(np.uint8(0), tuple(maps.shape))
     given = check(stand_in, masks, image_scores, labels)
     _refuse_nan(maps)
-    return collect(wanted, ImageEvidence(given.image_scores, given.labels), _DevicePixels(maps, given))
+    return collect(wanted, sides(given, objects, _DevicePixels(maps, given, defects)))
 
 
 class _DevicePixels:
     """The pixel side of a class whose maps lie on a device."""
 
-    def __init__(self, maps: Tensor, given: ClassInputs) -> None:
-        self._maps, self._given = maps, given
+    def __init__(self, maps: Tensor, given: ClassInputs, defects: Sequence[Defect] | None) -> None:
+        self._maps, self._given, self._defects = maps, given, defects
 
     @cached_property
     def ranks(self) -> Ranks:
@@ -89,11 +94,11 @@ class _DevicePixels:
         return find_regions(self._masks)
 
     @cached_property
-    def variants(self) -> Variants:
+    def whole(self) -> Whole:
         masks = self._masks
         assert self._given.labels is not None
         maps = numbers("maps", _host(self._maps), 3, "[N, H, W]")
-        return Variants(maps, masks, self._given.labels, self.regions)
+        return Whole(maps, masks, self._given.labels, self._defects)
 
     @property
     def _masks(self) -> Any:

@@ -201,11 +201,12 @@ def variants(metrics: Iterable[str]) -> list[str]:
     found = []
     for metric in metrics:
         if ":" in metric:
-            from bench.metrics.ids import VARIANTS
+            from bench.registry import METRICS
 
             name, _, rule = metric.partition(":")
-            known = VARIANTS.get(f"{name.partition('@')[0]}:{rule}")
-            found.append(f"{heading(name)} by the rule {rule}" + (f": {known.summary}" if known else ""))
+            key = f"{name.partition('@')[0]}:{rule}"
+            known = f": {METRICS.load(key).definition}" if key in METRICS.targets else ""
+            found.append(f"{heading(name)} by the rule {rule}{known}")
     return found
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bench.errors import StoreError
 from bench.metrics import Scores, evaluate_class, parse
-from bench.metrics.accumulate import Accumulator
+from bench.metrics.accumulate import Accumulator, streams
 
 MOST_BYTES = 8 << 30
 """Most that the maps of all classes may take, in memory and past the accumulator's buffer in a temporary file. MVTec AD
@@ -24,16 +24,16 @@ class Pool:
     """Takes one class after another; keeps image scores, and maps as long as pixel scores can be had.
 
     Args:
-        metrics: the protocol's metric ids. Variants are left out: their thresholds depend on all maps at once.
+        metrics: ids of what is measured. Left out are objects, and what needs all maps or single defects at once.
         classes: how many there are, and how many of them have masks; pixels are pooled only where all have.
         images: number of test images of all classes.
         size: side of the maps.
     """
 
     def __init__(self, metrics: Sequence[str], *, classes: int, with_masks: int, images: int, size: int) -> None:
-        exact = [metric for metric in metrics if parse(metric).variant is None]
-        self._image_metrics = [metric for metric in exact if metric.startswith("image/")]
-        self._pixel_metrics = [metric for metric in exact if metric.startswith("pixel/")]
+        wanted = [parse(metric) for metric in metrics]
+        self._image_metrics = [str(metric) for metric in wanted if metric.level == "image"]
+        self._pixel_metrics = [str(metric) for metric in wanted if metric.level == "pixel" and streams(metric)]
         self._scores: list[npt.NDArray[np.float64]] = []
         self._labels: list[int] = []
         self._pixels: Accumulator | None = Accumulator(self._pixel_metrics)

@@ -54,7 +54,8 @@ def facts(
         "cell": cell.key,
         "protocol": protocol(cell.protocol),
         "metric_version": METRIC_VERSION,
-        "variant_versions": {m: parse(m).version for m in cell.protocol.metrics if parse(m).variant},
+        "variant_versions": versions(cell.protocol.metrics),
+        "units": {str(metric): metric.unit for metric in map(parse, cell.protocol.metrics) if metric.unit},
         "config": cell.method.config.model_dump(mode="json"),
         "changed": cell.changed,
         "dataset": dataset(cell.task, vanished, cell.protocol, surprises),
@@ -70,6 +71,12 @@ def facts(
         "input_size": cell.encoder.input_size,
         "environment": environment(timing.describe(device), cell.precision, torch.get_num_threads()),
     }
+
+
+def versions(metrics: Sequence[str]) -> dict[str, int]:
+    """Return the version of each metric that METRIC_VERSION does not cover: variants, and those of plug-ins."""
+    found = {metric: parse(metric).version for metric in metrics}
+    return {metric: version for metric, version in found.items() if version is not None}
 
 
 def protocol(used: Protocol) -> ProtocolFacts:

@@ -271,7 +271,7 @@ class Record(_Part):
     protocol: ProtocolFacts
     metric_version: int
     variant_versions: dict[str, int] = {}
-    """Version of each metric variant among the scores (see `bench.metrics.ids.VARIANTS`); exact metrics have none."""
+    """Version of each metric among the scores that has one of its own, as variants have; see `bench.metrics.Metric`."""
     config: Facts
     """The method's whole configuration."""
     changed: tuple[str, ...]

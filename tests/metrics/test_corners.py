@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from slow_scores import slow_scores
 
-from bench.metrics import SEVEN, evaluate_class, reference
+from bench.metrics import SEVEN, evaluate_class
 
 Maps = npt.NDArray[Any]
 SHAPE = (5, 9, 11)
@@ -124,7 +125,7 @@ MASKS: dict[str, Callable[[], npt.NDArray[np.bool_]]] = {
 def assert_equals_reference(maps: Maps, masks: npt.NDArray[np.bool_]) -> None:
     images, labels = maps.max(axis=(1, 2)), masks.any(axis=(1, 2))
     found = evaluate_class(maps, masks, images, metrics=METRICS)
-    expected = reference.evaluate(maps, masks, images, labels)
+    expected = slow_scores(maps, masks, images, labels, METRICS)
     for metric in METRICS:
         value = expected[metric]
         assert found[metric] == (None if value is None else pytest.approx(value, rel=0, abs=1e-12)), metric

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UsageError
-from bench.metrics import METRIC_VERSION, SEVEN, MetricId, parse
-from bench.metrics.ids import parse_all
+from bench.metrics import METRIC_VERSION, SEVEN, parse
+from bench.metrics.ids import column, parse_all
+from bench.registry import METRICS
 
 
 @pytest.mark.parametrize("text", [*SEVEN, "pixel/aupro@1", "pixel/aupro@0.05", "pixel/aupro@0.3:grid200"])
@@ -15,14 +16,41 @@ def test_an_id_is_read_and_written_back(text: str) -> None:
 
 
 def test_parts() -> None:
-    assert parse("image/f1max") == MetricId("image", "f1max")
-    assert parse("pixel/aupro@0.3:grid200") == MetricId("pixel", "aupro", 0.3, "grid200")
+    assert (parse("image/f1max").level, parse("image/f1max").id, parse("image/f1max").at) == (
+        "image",
+        "image/f1max",
+        None,
+    )
+    found = parse("pixel/aupro@0.3:grid200")
+    assert (found.level, found.id, found.at) == ("pixel", "pixel/aupro:grid200", 0.3)
+    assert parse("image/fpr@recall0.95").at == 0.95 and parse("mad").level == ""
 
 
 @given(st.floats(0, 1, exclude_min=True))
 def test_every_limit_has_an_id(limit: float) -> None:
-    text = str(MetricId("pixel", "aupro", limit))
-    assert parse(text).limit == limit
+    text = str(METRICS.load("pixel/aupro")(limit))
+    assert parse(text).at == limit
+
+
+@pytest.mark.parametrize(
+    ("text", "heading", "group", "better"),
+    [
+        ("pixel/aupro@0.3", "AUPRO", "Pixel level", True),
+        ("pixel/aupro@0.05", "AUPRO@0.05", "Pixel level", True),
+        ("pixel/aupro@0.3:grid200", "AUPRO:grid200", "Pixel level", True),
+        ("image/fpr@recall0.95", "I-FPR@recall0.95", "Image level", False),
+        ("image/auroc:logical", "I-AUROC logical", "Image level", True),
+        ("image/auroc:mean", "I-AUROC mean of families", "Image level", True),
+        ("sample/ap", "S-AP", "Object level", True),
+        ("mad", "mAD", "", True),
+        ("pixel/of-a-plug-in", "pixel/of-a-plug-in", "Pixel level", None),
+        ("anything", "anything", "", None),
+    ],
+)
+def test_what_a_record_holds_has_a_column(text: str, heading: str, group: str, better: bool | None) -> None:
+    found = column(text)
+    assert (found.heading, found.group, found.higher_is_better, found.unit) == (heading, group, better, "")
+    assert column("pixel/of-a-plug-in", "px").unit == "px"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +81,11 @@ def test_every_limit_has_an_id(limit: float) -> None:
         ("pixel/auroc:", "Did you mean 'pixel/auroc'"),
         ("pixel/auroc@0.3", "takes no limit. Did you mean 'pixel/auroc'"),
         ("image/aupro@0.3", "no such metric"),
+        ("image/fpr", "needs its recall. Did you mean 'image/fpr@recall0.95'"),
+        ("image/fpr@0.95", "does not begin with 'recall'. Did you mean 'image/fpr@recall0.95'"),
+        ("image/fpr@recall2", r"outside \(0, 1\]"),
+        ("pixel/iou", "Did you mean 'pixel/iou"),
+        ("pixel/f1:grid8", "Did you mean 'pixel/f1:grid7'"),
         ("region/ap", "no such metric"),
         ("", "no such metric"),
     ],
