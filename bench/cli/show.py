@@ -83,7 +83,8 @@ def _lengths(kind: type[Method], given: Mapping[str, Any]) -> dict[str, int]:
     """Return the training iterations of one model for all classes, by dataset; without those of unknown size."""
     from bench.config import configure
 
-    cards = [DATASETS.load(name).card for name in DATASETS.names()]
+    # those of bench itself: a plug-in that nobody named is not imported
+    cards = [DATASETS.load(name).card for name in DATASETS.builtin]
     images = {card.name: card.totals.train if card.totals else _train(card) for card in cards if not card.splits}
     return {name: kind(configure(kind, name, given, None)).steps(count) for name, count in images.items() if count}
 

@@ -269,11 +269,13 @@ def _resampled(counts: _Counts, drawn: Floats, metrics: Sequence[Summed]) -> dic
     for start in range(0, count, rows):
         part = slice(start, min(start + rows, count))
         new = counts.positives[part] @ drawn
+        hits_here, at_least_here = _sum_down(new.copy(), hits), _sum_down(counts.negatives[part] @ drawn, at_least)
         block = Block(
             new=new,
-            hits=_sum_down(new.copy(), hits),
-            at_least=_sum_down(counts.negatives[part] @ drawn, at_least),
+            hits=hits_here,
+            at_least=at_least_here,
             tied=counts.ties[part] @ drawn,
+            predicted=np.maximum(hits_here + at_least_here, 1),
             covered=partial(_product, counts.covered[part], drawn),
             totals=totals,
         )

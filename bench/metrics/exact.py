@@ -49,8 +49,7 @@ class _Ap(Summed):
         return reference.average_precision(data.scores, data.truth)
 
     def add(self, value: Floats, block: Block) -> None:
-        predicted = np.maximum(block.hits + block.at_least, 1)
-        value += np.einsum("tr,tr->r", block.new, block.hits / predicted)
+        value += np.einsum("tr,tr->r", block.new, block.hits / block.predicted)
 
     def total(self, value: Floats, totals: Totals) -> Floats:
         return over(value, totals.positives)
@@ -68,8 +67,8 @@ class _F1Max(Summed):
         return reference.f1_max(data.scores, data.truth)
 
     def add(self, value: Floats, block: Block) -> None:
-        predicted = np.maximum(block.hits + block.at_least, 1)
-        np.maximum(value, 2 * np.max(block.hits / (predicted + block.totals.positives), axis=0), out=value)
+        best = np.max(block.hits / (block.predicted + block.totals.positives), axis=0)
+        np.maximum(value, 2 * best, out=value)
 
     def total(self, value: Floats, totals: Totals) -> Floats:
         return np.where(totals.positives > 0, value, np.nan)

@@ -39,6 +39,8 @@ class Block:
     """Negatives with at least this score."""
     tied: Floats
     """Negatives with exactly this score."""
+    predicted: Floats
+    """Hits and negatives with at least this score, and 1 where there are none: a divisor."""
     covered: Any
     """Call for the positives with exactly this score, each worth 1 / area of its region."""
     totals: Totals

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.metrics import evaluate
+from bench.metrics import ranks
 from bench.protocol import COMMON
 from bench.registry import METHODS
 from bench.run import plan
@@ -40,8 +40,8 @@ def test_code_that_was_not_touched_gives_the_same_scores(checked: Callable) -> N
 
 
 def test_a_metric_that_is_off_by_a_thousandth_is_named(checked: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = evaluate.average_precision
-    monkeypatch.setattr(evaluate, "average_precision", lambda ranks: real(ranks) - 1e-3)
+    real = ranks.average_precision
+    monkeypatch.setattr(ranks, "average_precision", lambda found: real(found) - 1e-3)
     done = checked()
     assert done.returncode == 1 and "FAILED" in done.stdout
     lines = ("dots", "lines", "mean")
