@@ -23,6 +23,7 @@ Examples:
   bench report
   bench report --suite dinomaly-table1 --format latex,markdown
   bench report --methods dinomaly,vitad --datasets mvtec --out paper/tables
+  bench report --datasets mvtec --classes bottle,screw
   bench report --results results/baselines --no-published --format csv
 
 Nothing is run: what has no record is a dash. Best is bold and second best underlined among comparable rows alone.
@@ -62,6 +63,7 @@ def _uncollected() -> Iterator[None]:
 @data_root_option("Folder of images for the gallery; name=DIR for one.")
 @click.option("--methods", metavar="M,..", help="Only these methods, published ones included.")
 @click.option("--datasets", metavar="D,..", help="Only these datasets.")
+@click.option("--classes", metavar="C,..", help="Means over these classes alone, published ones recomputed.")
 @click.option("--published/--no-published", default=True, show_default=True, help="Rows that papers print.")
 @click.option(
     "--decimals",
@@ -78,6 +80,7 @@ def report(
     data_roots: tuple[str, ...],
     methods: str | None,
     datasets: str | None,
+    classes: str | None,
     published: bool,
     decimals: int | None,
 ) -> None:
@@ -103,7 +106,14 @@ def report(
             where = ", ".join(map(str, folders))
             raise UsageError(f"no finished record to report in {where}. Make some with: bench run --suite demo")
         places = 1 if decimals is None else decimals
-        tables = build.tables(records, methods=only_methods, published=published, decimals=places, say=_say)
+        tables = build.tables(
+            records,
+            methods=only_methods,
+            classes=names(classes),
+            published=published,
+            decimals=places,
+            say=_say,
+        )
         tables += speeds
     else:
         tables = suite.tables(
@@ -111,6 +121,7 @@ def report(
             chosen,
             records,
             methods=only_methods,
+            classes=names(classes),
             published=published,
             decimals=decimals,
             say=_say,

@@ -223,6 +223,11 @@ class Paper:
     tables: dict[str, Table]
 
     @property
+    def name(self) -> str:
+        """Return a short name: `Dinomaly, CVPR 2025`."""
+        return f"{method_names()[self.method]}, {self.venue}"
+
+    @property
     def url(self) -> str:
         """Return the address of the preprint."""
         return f"https://arxiv.org/abs/{self.arxiv}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from bench.registry import DATASETS, METHODS
-from bench.report import layouts, ours, theirs
+from bench.report import layouts, ours, subset, theirs
 from bench.report.line import Line
 from bench.report.names import dataset_title
 from bench.report.table import Table
@@ -17,6 +17,7 @@ def tables(
     records: Iterable[Record],
     *,
     methods: Collection[str] = (),
+    classes: Sequence[str] = (),
     published: bool = True,
     decimals: int = 1,
     say: Callable[[str], None] = lambda text: None,
@@ -26,38 +27,45 @@ def tables(
     Args:
         records: done ones, in any order.
         methods: of which published rows may be shown; empty for all methods that bench has.
+        classes: that means are over; empty for all, or for those that all of ours have where none has all.
         published: whether they are shown at all.
         decimals: of percentages.
         say: told of records that another of the same configuration replaces.
     """
+    records = tuple(records)
     entries = ours.group(records)
+    wanted = subset.asked(classes, records) if classes else None
     made: list[Table] = []
     for setting, shots in dict.fromkeys((entry.head.cell.setting, entry.head.cell.shots) for entry in entries):
         chosen = [entry for entry in entries if (entry.head.cell.setting, entry.head.cell.shots) == (setting, shots)]
-        mine = ours.lines(chosen, say)
+        scopes = subset.common(chosen) if wanted is None else wanted
+        chosen = [found for entry in chosen if (found := subset.restricted(entry, scopes))]
+        mine = ours.lines([entry for entry in chosen if wanted is None or entry.head.cell.dataset in wanted], say)
         datasets = in_order(DATASETS.names(), (name for line in mine for name in line.datasets))
         named = in_order(METHODS.names(), sorted({*(line.method for line in mine), *(methods or METHODS.names())}))
         # papers' few-shot numbers are of images that are not known
-        printed = theirs.beside(named, datasets, setting) if published and shots is None else []
+        printed = theirs.beside(named, datasets, setting, scopes) if published and shots is None else []
         both: list[Line] = [line for name in named for line in (*printed, *mine) if line.method == name]
         where = f"{setting}-{shots}" if shots else setting
         title = SETTINGS[setting].title(shots) if setting in SETTINGS else setting
         halves = {record.cell.dataset for line in mine for record in line.heads if _by_halves(record)}
         semantic = [name for name in datasets if name in halves]
+        own: list[Table] = []
         if rest := [name for name in datasets if name not in halves]:
-            made.append(layouts.overview(f"overview-{where}", f"Overview, {title}", both, rest, decimals=decimals))
+            own.append(layouts.overview(f"overview-{where}", f"Overview, {title}", both, rest, decimals=decimals))
         if semantic:
-            made.append(
+            own.append(
                 layouts.overview(f"semantic-{where}", f"Semantic sets, {title}", both, semantic, decimals=decimals)
             )
             known = [line for line in both if set(line.datasets) & halves]
-            made.append(layouts.splits(f"splits-{where}", f"Half-splits, {title}", known, semantic, decimals=decimals))
+            own.append(layouts.splits(f"splits-{where}", f"Half-splits, {title}", known, semantic, decimals=decimals))
         for name in datasets:
             by_class = f"{dataset_title(name)} by {'half-split' if name in halves else 'class'}, {title}"
-            made.append(layouts.classes(f"classes-{name}-{where}", by_class, both, name, decimals))
-        made.append(layouts.seeds(f"seeds-{where}", f"Seeds, {title}", mine, decimals + 1))
+            own.append(layouts.classes(f"classes-{name}-{where}", by_class, both, name, decimals))
+        own.append(layouts.seeds(f"seeds-{where}", f"Seeds, {title}", mine, decimals + 1))
+        made += [subset.labelled(table, scopes) for table in own]
         made.append(layouts.efficiency(f"efficiency-{where}", f"Cost, {title}", both, datasets))
-    return [table for table in made if table.columns]
+    return [table for table in made if any(cell.value is not None for row in table.rows for cell in row.cells)]
 
 
 def in_order(order: Sequence[str], names: Iterable[str]) -> list[str]:

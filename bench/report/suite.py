@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.config import Suite, Variant
 from bench.published import papers
-from bench.report import layouts, ours, theirs
+from bench.report import layouts, ours, subset, theirs
 from bench.report.build import tables as all_tables
 from bench.report.entry import Entry
 from bench.report.line import Line, Usual
@@ -58,6 +58,7 @@ def tables(
     records: Iterable[Record],
     *,
     methods: Collection[str] = (),
+    classes: Sequence[str] = (),
     published: bool = True,
     decimals: int | None = None,
     say: Callable[[str], None] = lambda text: None,
@@ -69,23 +70,29 @@ def tables(
         suite: as read.
         records: those that are of the suite, see `belongs`.
         methods: only these; empty for all.
+        classes: that means are over, as `bench.report.build.tables` takes them.
         published: whether the paper's rows are shown.
         decimals: of percentages; None for as many as the paper prints.
         say: told of records that another of the same configuration replaces.
     """
     if not (suite.published or suite.variants):
         decimals = 1 if decimals is None else decimals
-        made = all_tables(
-            records, methods=methods or suite.every_method, published=published, decimals=decimals, say=say
-        )
+        only = methods or suite.every_method
+        made = all_tables(records, methods=only, classes=classes, published=published, decimals=decimals, say=say)
         return [replace(table, name=f"{name}-{table.name}") for table in made]
-    printed = theirs.of_tables(suite.published)
+    records = tuple(records)
+    entries = ours.group(records)
+    scopes = subset.asked(classes, records, suite.datasets) if classes else subset.common(entries)
+    if classes:
+        suite = suite.model_copy(update={"datasets": tuple(name for name in suite.datasets if name in scopes)})
+    entries = [found for entry in entries if (found := subset.restricted(entry, scopes))]
+    printed = theirs.of_tables(suite.published, scopes)
     if decimals is None:
         digits = [
             score.value.partition(".")[2] for line in printed for score in line.scores.values() if not score.is_cost
         ]
         decimals = max(map(len, digits), default=1)
-    lines = _together(suite, printed, ours.group(records), say)
+    lines = _together(suite, printed, entries, say)
     metrics = theirs.metrics_of(printed) or COLUMNS
     lines = [line for line in lines if (published or line.source == "ours") and (not methods or line.method in methods)]
     if suite.layout == "classes":
@@ -99,7 +106,7 @@ def tables(
         matrix = layouts.splits if suite.layout == "splits" else layouts.by_dataset
         made = [matrix(name, suite.title, lines, suite.datasets, metrics[0], decimals)]
     sources = (_sources(suite.published),) if suite.published and published else ()
-    return [replace(table, notes=(*sources, *table.notes)) for table in made]
+    return [subset.labelled(replace(table, notes=(*sources, *table.notes)), scopes) for table in made]
 
 
 def belongs(record: Record, suite: Suite) -> bool:

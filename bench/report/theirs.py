@@ -13,6 +13,7 @@ from bench.published import MEAN, Score, papers, protocols, scores
 from bench.registry import did_you_mean
 from bench.report.line import Line, Usual
 from bench.report.names import MAD, heading, method_title
+from bench.report.subset import ALL, Scopes, printed
 from bench.report.table import Cell, Source
 
 Place = tuple[str, str, str]
@@ -83,11 +84,13 @@ def _computed(tag: str) -> str:
     return " ".join([known.summary, *([f"{', '.join(rules)}."] if rules else [])])
 
 
-def of_tables(names: Sequence[str]) -> list[PrintedLine]:
+def of_tables(names: Sequence[str], scopes: Scopes = ALL) -> list[PrintedLine]:
     """Return the lines of some papers' tables in the paper's order; lines of one method and variant are joined.
 
     Args:
         names: `dinomaly_cvpr2025 1` and the like.
+        scopes: datasets whose means are over some classes. Numbers of these are recomputed, of the same paper where it
+            has them by class, else of another.
 
     Raises:
         UsageError: no such paper or table.
@@ -100,36 +103,57 @@ def of_tables(names: Sequence[str]) -> list[PrintedLine]:
                 found.setdefault(key, PrintedLine(score.method, _plain(score.label), score.variant, score.setting)),
                 score,
             )
-    _entitle(list(found.values()))
-    return list(found.values())
+    lines = list(found.values())
+    own = {name.partition(" ")[0] for name in names}
+    for dataset, scope in scopes.items():
+        choices = _by_method(printed(dataset, scope), own)
+        for line in lines:
+            asked = {place: score for place, score in line.scores.items() if place[0] != dataset}
+            if len(asked) < len(line.scores):
+                line.scores = asked
+                for score in choices.get((line.method, line.variant, line.setting), ()):
+                    _add(line, score)
+    _entitle(lines)
+    return [line for line in lines if line.scores]
 
 
-def beside(methods: Iterable[str], datasets: Collection[str], setting: str) -> list[PrintedLine]:
+def _by_method(found: Iterable[Score], own: Collection[str]) -> dict[Hashable, list[Score]]:
+    """Return the numbers of each method, variant and setting: of one paper and protocol, one of `own` before others."""
+    choices: dict[Hashable, dict[tuple[str, str], list[Score]]] = {}
+    for score in found:
+        by_paper = choices.setdefault((score.method, score.variant, score.setting), {})
+        by_paper.setdefault((score.paper, score.protocol), []).append(score)
+    return {
+        about: by_paper[max(by_paper, key=lambda of, by_paper=by_paper: (of[0] in own, _rank(of, by_paper[of])))]  # type: ignore[misc]
+        for about, by_paper in choices.items()
+    }
+
+
+def _rank(of: tuple[str, str], found: Sequence[Score]) -> tuple[int, bool, int]:
+    """Return what makes one paper and protocol a better choice than another: numbers, a stated recipe, its place."""
+    numbers = len({(score.cls, score.metric) for score in found})
+    return (numbers, not of[1].startswith("unstated"), -list(papers()).index(of[0]))
+
+
+def beside(methods: Iterable[str], datasets: Collection[str], setting: str, scopes: Scopes = ALL) -> list[PrintedLine]:
     """Return a line a method with what papers print of it on some datasets and of its costs, for a table of our own.
 
     All numbers of one dataset come from one paper and protocol: the one that prints most of them, a stated protocol
-    before an unstated one, then the paper that stands first in papers.toml.
+    before an unstated one, then the paper that stands first in papers.toml. Means are recomputed on datasets in
+    `scopes`.
     """
-    by_method: dict[str, dict[str, dict[tuple[str, str], list[Score]]]] = {}
-    for score in scores():
-        # costs are of no dataset
-        if score.setting == setting and not score.variant and score.dataset in (*datasets, ""):
-            place = by_method.setdefault(score.method, {}).setdefault(score.dataset, {})
-            place.setdefault((score.paper, score.protocol), []).append(score)
-    order = list(papers())
+    pools = {dataset: printed(dataset, scope) for dataset, scope in scopes.items() if dataset in datasets}
+    # costs are of no dataset
+    whole = [score for score in scores() if score.dataset in (*datasets, "") and score.dataset not in pools]
+    by_dataset: dict[str, list[Score]] = {}
+    for score in (*whole, *(score for pool in pools.values() for score in pool)):
+        by_dataset.setdefault(score.dataset, []).append(score)
+    choices = [_by_method(found, ()) for found in by_dataset.values()]
     lines = []
     for method in methods:
         line = PrintedLine(method, method_title(method), setting=setting)
-        for choices in by_method.get(method, {}).values():
-            chosen = max(
-                choices,
-                key=lambda of, choices=choices: (  # type: ignore[misc]
-                    len({(score.cls, score.metric) for score in choices[of]}),
-                    not of[1].startswith("unstated"),
-                    -order.index(of[0]),
-                ),
-            )
-            for score in choices[chosen]:
+        for chosen in choices:
+            for score in chosen.get((method, "", setting), ()):
                 _add(line, score)
         if line.scores:
             lines.append(line)
