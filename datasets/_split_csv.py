@@ -6,15 +6,13 @@ are paths relative to the dataset's folder, and mask is empty where there is non
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from pathlib import Path
 from typing import Literal, cast
 
-from bench import regular
 from bench.api import Finding, Sample
 from bench.errors import DatasetError
+from bench.loading.tables import Row, TableError, read_table
 
 from ._listed import Entry, ListReader, checked_class
 from ._tree import TreeDataset
@@ -75,44 +73,29 @@ def read_split(root: Path, classes: tuple[str, ...]) -> tuple[dict[str, list[Ent
         findings.append(Finding("", "layout", where, f"{where}: {error}"))
 
     try:
-        text = regular.read_bytes(root / SPLIT_FILE).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        find(source, f"byte {error.start} is not UTF-8. Expected a CSV file with the columns {', '.join(COLUMNS)}")
-        return groups, findings
-    except OSError as error:
-        find(source, f"cannot be read ({error.strerror}). Expected a CSV file")
-        return groups, findings
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = next(lines, [])
-        if lost := [column for column in COLUMNS if header.count(column) != 1]:
-            find(source, f"no column {', '.join(lost)}, or more than one. Expected the columns {', '.join(COLUMNS)}")
-            return groups, findings
-        for fields in lines:
-            where = f"{source}:{lines.line_num}"
-            if not fields:
-                continue
+        for row in read_table(root / SPLIT_FILE, COLUMNS):
+            where = f"{source}:{row.line}"
             try:
-                cls, entry = _entry(header, fields, where, classes)
+                cls, entry = _entry(row, where, classes)
             except DatasetError as error:
                 find(where, error)
             else:
                 groups.setdefault(cls, []).append(entry)
-    except csv.Error as error:
-        find(f"{source}:{lines.line_num}", f"{error}. Expected comma-separated fields")
+    except TableError as error:
+        find(source, error)
     return groups, findings
 
 
-def _entry(header: list[str], fields: list[str], where: str, classes: tuple[str, ...]) -> tuple[str, Entry]:
-    if len(fields) != len(header):
-        raise DatasetError(f"{len(fields)} fields. Expected {len(header)}, as in the first line")
-    row = dict(zip(header, fields, strict=True))
+def _entry(row: Row, where: str, classes: tuple[str, ...]) -> tuple[str, Entry]:
+    if row.fault:
+        raise DatasetError(row.fault)
+    cells = row.cells
     for column, words in _WORDS.items():
-        if row[column] not in words:
-            raise DatasetError(f"{column} {row[column]!a}. Expected {' or '.join(words)}")
-    cls = checked_class(row["object"])
+        if cells[column] not in words:
+            raise DatasetError(f"{column} {cells[column]!a}. Expected {' or '.join(words)}")
+    cls = checked_class(cells["object"])
     if classes and cls not in classes:
         raise DatasetError(f"object '{cls}'. Expected one of {', '.join(classes)}")
-    split = cast(Literal["train", "test"], row["split"])
-    defect = "good" if row["label"] == "normal" else "anomaly"
-    return cls, Entry(where, split, defect, row["image"], row["mask"])
+    split = cast(Literal["train", "test"], cells["split"])
+    defect = "good" if cells["label"] == "normal" else "anomaly"
+    return cls, Entry(where, split, defect, cells["image"], cells["mask"])

@@ -71,8 +71,13 @@ def peek_size(path: Path) -> tuple[int, int]:
     Raises:
         DatasetError: the file is missing, no regular file, empty, no picture, or larger than `MAX_PIXELS`.
     """
+    return peek(path)[0]
+
+
+def peek(path: Path) -> tuple[tuple[int, int], str]:
+    """Return (width, height) in pixels and PIL's mode from the file's header; raises as `peek_size`."""
     with _opened(path) as (_, image):
-        return image.size
+        return image.size, image.mode
 
 
 @contextmanager

@@ -6,7 +6,6 @@ protocols.toml. `python -m bench.published.check` proves the transcription.
 
 from __future__ import annotations
 
-import csv
 import tomllib
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
+from bench.loading.tables import Row, TableError, read_table
 from bench.published.corrections import Correction, correction_of
 
 FOLDER = Path(__file__).parent
@@ -37,7 +37,7 @@ HEADER = (
     "protocol",
     "note",
 )
-"""Columns of every file, in the order of Score's fields."""
+"""Columns of every file; the order is that of Score's fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,30 +126,22 @@ def read(path: Path) -> tuple[Score, ...]:
     """Return the rows of one file in the paper's order.
 
     Raises:
-        UsageError: no file, another header than HEADER, a row of another length, or a value that is no number.
+        UsageError: no such table (see `bench.loading.tables`), or a value that is no number.
     """
     try:
-        file = path.open(newline="", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}. {_SEE}") from error
-    with file:
-        lines = csv.reader(file, strict=True)
-        try:
-            header = tuple(next(lines, ()))
-            if header != HEADER:
-                raise UsageError(f"{path} starts with {','.join(header)}, expected {','.join(HEADER)}. {_SEE}")
-            return tuple(_score(path, lines.line_num, cells) for cells in lines)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}, line {lines.line_num}: {error}. {_SEE}") from error
+        return tuple(_score(path, row) for row in read_table(path, HEADER))
+    except TableError as error:
+        raise UsageError(f"{path}: {error}. {_SEE}") from error
 
 
 _SEE = "Check with: python -m bench.published.check"
 
 
-def _score(path: Path, line: int, cells: list[str]) -> Score:
-    if len(cells) != len(HEADER):
-        raise UsageError(f"{path}, line {line}: {len(cells)} cells, expected {len(HEADER)}. {_SEE}")
-    score = Score(*cells)
+def _score(path: Path, row: Row) -> Score:
+    where = f"{path}, line {row.line}"
+    if row.fault:
+        raise UsageError(f"{where}: {row.fault}. {_SEE}")
+    score = Score(*(row.cells[column] for column in HEADER))
     try:
         finite = all(
             number.is_finite() and number.adjusted() < DIGITS for number in (score.number, Decimal(score.std or 0))
@@ -157,7 +149,7 @@ def _score(path: Path, line: int, cells: list[str]) -> Score:
     except InvalidOperation:
         finite = False
     if not finite:
-        raise UsageError(f"{path}, line {line}: value '{score.value}', std '{score.std}', expected numbers. {_SEE}")
+        raise UsageError(f"{where}: value '{score.value}', std '{score.std}', expected numbers. {_SEE}")
     return score
 
 

@@ -12,16 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from bench.api import Sample
 from bench.config import fingerprint
 from bench.errors import UsageError
 from bench.loading.images import peek_size
-from bench.loading.submission import MapFile, content, find_maps, match, read_scores, to_size
+from bench.loading.map_files import Array, Look, MapFile, common_dtype, exactly, resized_dtype, to_size
+from bench.loading.submission import Float64Scores, content, find_maps, match, read_scores
 from bench.loading.surprises import Surprises
 from bench.metrics import IMAGE_SCORES, METRIC_VERSION
 from bench.protocol import COMMON, Protocol
@@ -83,7 +84,7 @@ def score(request: Request, progress: Progress) -> list[Record]:
             f"{request.dataset}, {request.setting}: {len(tasks)} models see the same test images. Score each part by "
             f"itself, with --splits or --classes: {parts}"
         )
-    # every file is found before the first is read: a name that is missing must not cost the scoring of the others
+    # every file is found, and looked at, before the first is read: what is wrong with one costs no scoring
     outputs = [
         Output(
             request,
@@ -114,26 +115,37 @@ def _check(request: Request) -> None:
         raise UsageError(f"--image-score '{request.image_score}': expected one of {', '.join(IMAGE_SCORES)}")
 
 
-@dataclass
 class Output:
     """Another program's output on the test images of one task."""
 
-    request: Request
-    task: Task
-    maps: Mapping[str, MapFile] | None
-    """Sample id -> map."""
-    scores: Mapping[str, float] | None
-    """Sample id -> image score; None where the map gives it."""
-    protocol: Protocol = COMMON
-    sizes: set[str] = field(default_factory=set)
-    resized: bool = False
+    def __init__(
+        self, request: Request, task: Task, maps: Mapping[str, MapFile] | None, scores: Mapping[str, float] | None
+    ) -> None:
+        """Look at every map.
+
+        Args:
+            request: what the user wants scored.
+            task: gives the test images.
+            maps: sample id -> map.
+            scores: sample id -> image score; None where the map gives it.
+
+        Raises:
+            UsageError: a map cannot be read, or has a size of which it is not known what it covers.
+        """
+        self.request, self.task, self.maps, self.scores = request, task, maps, scores
+        self.protocol: Protocol = COMMON
+        self._sizes: set[str] = set()
+        self._resized = False
+        self._taken = Float64Scores()
+        dtypes = [self._looked(sample, maps[sample.id]) for sample in task.test] if maps is not None else []
+        self._dtype = common_dtype(dtypes) if dtypes else np.dtype(np.float32)
 
     def predict(self, samples: Sequence[Sample], map_wanted: bool, advance: Advance) -> Predicted:
         """Return what was written about some images; see `bench.run.scoring.Predict`."""
         side = self.protocol.eval_size
-        maps: npt.NDArray[np.float32] | None = None
+        maps: Array | None = None
         if self.maps is not None and (map_wanted or self.scores is None):
-            maps = np.empty((len(samples), side, side), dtype=np.float32)
+            maps = np.empty((len(samples), side, side), dtype=self._dtype)
         scores = np.empty(len(samples), dtype=np.float64)
         for place, sample in enumerate(samples):
             if maps is not None:
@@ -141,30 +153,44 @@ class Output:
             if self.scores is not None:
                 scores[place] = self.scores[sample.id]
             elif maps is not None:
-                scores[place] = IMAGE_SCORES[self.request.image_score](maps[place : place + 1])[0]
+                score = IMAGE_SCORES[self.request.image_score](maps[place : place + 1])[0].item()
+                scores[place] = self._taken.take(score, sample.id)
             advance(1, sample.cls)
         return maps if map_wanted else None, scores
 
-    def _map(self, sample: Sample) -> npt.NDArray[np.float32]:
+    def _map(self, sample: Sample) -> Array:
         assert self.maps is not None
         file, side = self.maps[sample.id], self.protocol.eval_size
         values = file.read()
-        height, width = values.shape
-        self.sizes.add(f"{width}x{height}")
-        if (width, height) == (side, side):
-            return values
-        chosen = self.request.map_size
-        if (width, height) != (chosen, chosen):
-            native = self._native(sample)
-            if chosen is not None or (width, height) != native:
-                wanted = f"{chosen}x{chosen} (--map-size), " if chosen is not None else ""
-                advice = "" if chosen is not None else ". Maps of another size that cover the whole image: --map-size N"
-                raise UsageError(
-                    f"{file.title}: {width}x{height}. Expected {wanted}{side}x{side}"
-                    f"{'' if chosen is not None else f' or its image, {native[0]}x{native[1]}'}{advice}"
-                )
-        self.resized = True
-        return to_size(values, side)
+        return exactly(
+            values if self._fits(values.shape) else to_size(values, side, file.title), self._dtype, file.title
+        )
+
+    def _fits(self, sides: tuple[int, ...]) -> bool:
+        return sides == (self.protocol.eval_size, self.protocol.eval_size)
+
+    def _looked(self, sample: Sample, file: MapFile) -> np.dtype[Any]:
+        """Return the type that the map will have at the evaluation size."""
+        look, side = file.look(), self.protocol.eval_size
+        self._sizes.add(f"{look.width}x{look.height}")
+        if self._fits((look.height, look.width)):
+            return look.dtype
+        self._check_size(sample, file, look, side)
+        self._resized = True
+        return resized_dtype(look.dtype)
+
+    def _check_size(self, sample: Sample, file: MapFile, look: Look, side: int) -> None:
+        size, chosen = (look.width, look.height), self.request.map_size
+        if size == (chosen, chosen):
+            return
+        native = self._native(sample)
+        if chosen is not None or size != native:
+            wanted = f"{chosen}x{chosen} (--map-size), " if chosen is not None else ""
+            advice = "" if chosen is not None else ". Maps of another size that cover the whole image: --map-size N"
+            raise UsageError(
+                f"{file.title}: {look.width}x{look.height}. Expected {wanted}{side}x{side}"
+                f"{'' if chosen is not None else f' or its image, {native[0]}x{native[1]}'}{advice}"
+            )
 
     def _native(self, sample: Sample) -> tuple[int, int]:
         return self.task.dataset.read_image(sample).size if sample.member else peek_size(sample.image)
@@ -186,8 +212,8 @@ class Output:
         return ExternalFacts(
             files_sha256=digest,
             maps=kind,
-            map_sizes=tuple(sorted(self.sizes)),
-            resized=RESIZED if self.resized else "",
+            map_sizes=tuple(sorted(self._sizes)),
+            resized=RESIZED if self._resized else "",
             image_score="given" if self.scores is not None else self.request.image_score,
         )
 

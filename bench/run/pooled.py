@@ -7,6 +7,7 @@ ranking.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from bench.metrics.accumulate import Accumulator, streams
 
 MOST_BYTES = 8 << 30
 """Most that the maps of all classes may take, in memory and past the accumulator's buffer in a temporary file. MVTec AD
-and VisA need 0.5 GiB, Real-IAD 28 GiB."""
+and VisA need 0.5 GiB as float32, Real-IAD 28 GiB."""
 
 
 class Pool:
@@ -38,26 +39,34 @@ class Pool:
         self._labels: list[int] = []
         self._pixels: Accumulator | None = Accumulator(self._pixel_metrics)
         self._why_not = ""
-        need = images * size * size * np.dtype(np.float32).itemsize
+        self._numbers = images * size * size
         if with_masks < classes:
             self._leave_out("no masks" if not with_masks else f"no masks in {classes - with_masks} classes")
-        elif need > MOST_BYTES:
-            self._leave_out(f"the maps take {need / 2**30:.0f} GiB, more than {MOST_BYTES / 2**30:.0f}")
 
     def add(
         self,
-        maps: npt.NDArray[np.float32] | None,
+        maps: npt.NDArray[Any] | None,
         masks: npt.NDArray[np.bool_] | None,
         image_scores: npt.NDArray[np.float64],
         labels: Sequence[int],
     ) -> None:
-        """Add a class: float32 maps and bool masks [N, S, S], float64 scores [N], labels 0/1 [N]."""
+        """Add a class.
+
+        Args:
+            maps: any real dtype, the same for all classes, [N, S, S].
+            masks: bool [N, S, S].
+            image_scores: float64 [N].
+            labels: 0 or 1, [N].
+        """
         self._scores.append(image_scores)
         self._labels += labels
         if self._pixels is None:
             return
         if maps is None:
             self._leave_out("no maps given")
+            return
+        if (need := self._numbers * maps.itemsize) > MOST_BYTES:
+            self._leave_out(f"the maps take {need / 2**30:.0f} GiB, more than {MOST_BYTES / 2**30:.0f}")
             return
         try:
             self._pixels.update(maps, masks)

@@ -31,8 +31,11 @@ from bench.store.files import atomic, file_name
 PackedMasks = Mapping[str, npt.NDArray[np.uint8]]
 """Class -> masks at the evaluation size S, one image a row, as packed bits uint8 [N, S*S/8]."""
 
-Predicted = tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float64]]
-"""Maps [N, S, S] (None for image-level methods, or where not wanted) and image scores [N] of some samples."""
+Maps = npt.NDArray[Any]
+"""[N, S, S]: of a method float32, of another program of whatever real type it wrote; one type a task."""
+
+Predicted = tuple[Maps | None, npt.NDArray[np.float64]]
+"""Maps (None for image-level methods, or where not wanted) and image scores [N] of some samples."""
 
 Predict = Callable[[Sequence[Sample], bool, Advance], Predicted]
 """From samples of one class, and whether maps are wanted, to what a method says of them."""
@@ -59,7 +62,7 @@ class _Class:
 
     cls: str
     samples: Sequence[Sample]
-    maps: npt.NDArray[np.float32] | None
+    maps: Maps | None
     scores: npt.NDArray[np.float64]
 
 
@@ -230,7 +233,7 @@ def predictor(cell: Cell, extract: Extractor, module: torch.nn.Module, batch_siz
 
 def _measure(
     protocol: Protocol,
-    maps: npt.NDArray[np.float32] | None,
+    maps: Maps | None,
     masks: npt.NDArray[np.bool_] | None,
     image_scores: npt.NDArray[np.float64],
     labels: Sequence[int],

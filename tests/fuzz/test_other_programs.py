@@ -12,11 +12,13 @@ import pytest
 from hostile import NAMES, bent, cases, damaged, names, survives
 from hypothesis import given
 from hypothesis import strategies as st
+from made_tiffs import tiff
 from PIL import Image
 
 from bench.api import Sample
 from bench.checks import speed
-from bench.loading.submission import MapFile, find_maps, match, read_scores
+from bench.loading.map_files import MapFile
+from bench.loading.submission import find_maps, match, read_scores
 from bench.published.read import files
 from bench.published.read import read as read_published
 
@@ -37,7 +39,7 @@ def npz(*keys: str, packed: bool = False) -> bytes:
     return out.getvalue()
 
 
-def tiff() -> bytes:
+def pictured() -> bytes:
     out = io.BytesIO()
     Image.fromarray(MAP, "F").save(out, "TIFF")
     return out.getvalue()
@@ -46,13 +48,15 @@ def tiff() -> bytes:
 @cases(200)
 @given(kind=st.sampled_from([".npy", ".npz", ".tiff", ".png"]), data=st.data())
 def test_maps(home: Path, kind: str, data: st.DataObject) -> None:
-    whole = [npy(MAP), npy(MAP.astype(np.int16)), npz("a", "b"), npz("a", packed=True), tiff()]
+    whole = [npy(MAP), npy(MAP.astype(np.int16)), npz("a", "b"), npz("a", packed=True), pictured()]
+    whole += [tiff(MAP.astype(kind), order, 2, t259=packed) for kind, order, packed in (("f8", "<", 1), ("i4", ">", 8))]
     path = home / f"map{kind}"
     path.write_bytes(data.draw(damaged(*whole)))
 
     def use() -> None:
         for file in find_maps(path).values() if kind == ".npz" else [MapFile(path)]:
-            assert file.read().dtype == np.float32
+            found, look = file.read(), file.look()
+            assert (found.dtype, *found.shape) == (look.dtype, look.height, look.width)
 
     survives("map", use, home)
 

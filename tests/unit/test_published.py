@@ -321,9 +321,9 @@ def test_a_cost_is_no_fraction() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "starts with , expected method,"),
-        ("method,dataset\n", "starts with method,dataset, expected"),
-        (f"{','.join(HEADER)}\na,b\n", "line 2: 2 cells, expected 13"),
+        ("", "an empty table. Expected a header with the columns method,"),
+        ("method,dataset\n", "no column class, setting,"),
+        (f"{','.join(HEADER)}\na,b\n", "line 2: 2 fields. Expected 13"),
         (f"{','.join(HEADER)}\nm,d,c,multi,,,image/ap,n/a,,p,1,x,\n", "line 2: value 'n/a', std '', expected numbers"),
         (f"{','.join(HEADER)}\nm,d,c,multi,,,image/ap,NaN,,p,1,x,\n", "expected numbers"),
         (f"{','.join(HEADER)}\nm,d,c,multi,,,image/ap,1,±,p,1,x,\n", "std '±', expected numbers"),

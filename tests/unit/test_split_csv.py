@@ -189,6 +189,7 @@ def test_one_image_in_two_classes_is_refused(root: Path) -> None:
         (("../nuts", "train", "normal", "shelf/x.jpg", ""), "'../nuts' is no usable class name"),
         (("", "train", "normal", "shelf/x.jpg", ""), "is no usable class name"),
         (("nuts", "train", "normal", '"shelf/x.jpg', ""), "unexpected end of data"),
+        (("nuts", "train", "normal", "shelf/x.jpg\0", ""), "a NUL character"),
     ],
 )
 def test_broken_lines_are_refused_and_named(root: Path, row: tuple[str, ...], told: str) -> None:
@@ -200,11 +201,16 @@ def test_broken_lines_are_refused_and_named(root: Path, row: tuple[str, ...], to
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "no column object, split, label, image, mask"),
+        (b"", "an empty table. Expected a header with the columns object, split, label, image, mask"),
         (b"object,split,label,image\n", "no column mask"),
-        (b"object,split,label,image,mask,mask\n", "no column mask, or more than one"),
+        (b"object;split;label;image;mask\n", "fields parted by ';'"),
+        (b"object,split,label,image,mask,\n", "column 6 of 6 has no title"),
+        (b"object,split,label,image,mask,mask\n", "column 'mask' is named 2 times"),
         (b"object,split,label,image,mask\n", "no image of any class is here"),
-        (b"object,split,label,image,mask\nn\xfcsse,train,normal,a.jpg,\n", "byte 31 is not UTF-8"),
+        (
+            b"object,split,label,image,mask\nn\xfcsse,train,normal,a.jpg,\n",
+            "1cls.csv:2: byte 1 of the line is not UTF-8",
+        ),
         ("object,split,label,image,mask\n".encode("utf-16"), "byte 0 is not UTF-8"),
         (b"object,split,label,image,mask\nnuts,train,normal," + b"x" * 200_000 + b",\n", "field larger than"),
     ],
