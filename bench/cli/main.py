@@ -30,6 +30,7 @@ COMMANDS = {
     "ls": ("bench.cli.ls:ls", "List methods, datasets, protocols or suites."),
     "show": ("bench.cli.show:show", "Show a method's configuration and cost, or a dataset's card."),
     "data": ("bench.cli.data:data", "Get a dataset, verify it, or draw a contact sheet of it."),
+    "weights": ("bench.cli.weights:weights", "Make official checkpoints into files that encoders are read from."),
     "new": ("bench.cli.new:new", "Begin a method of your own from a template."),
     "doctor": ("bench.cli.doctor:doctor", "Look for what is wrong here, and say how to mend it."),
     "cache": ("bench.cli.cache:cache", "Show what bench keeps on this machine, or remove it."),

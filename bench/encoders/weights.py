@@ -62,6 +62,12 @@ def hub_trouble(name: str) -> str | None:
     return _hub_trouble(repo) if repo else "timm names no hub repository for it"
 
 
+def official_address(name: str) -> str:
+    """Return where the authors of an encoder publish their PyTorch checkpoint; empty where timm does not know."""
+    settings = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    return settings.url if settings is not None and isinstance(settings.url, str) else ""
+
+
 def fingerprint(path: Path) -> str:
     """Return the file's sha256, 64 hex digits. Raises WeightsError where it cannot be read."""
     try:
@@ -237,5 +243,7 @@ def _not_found(name: str, folder: Path | None, trouble: str, url: str) -> str:
         if url
         else f" Put the file at DIR/{name}.safetensors and run again with --weights DIR."
     )
+    source = f" ({address})" if (address := official_address(name)) else ""
+    advice += f" Its authors' checkpoint{source} serves too: bench weights convert FILE --encoder {name} --out DIR."
     endpoint = f"; the hub at {constants.ENDPOINT} gave nothing: {trouble}" if url else f"; {trouble}"
     return f"no weights for encoder '{name}': {looked}{endpoint}.{advice}"

@@ -48,6 +48,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         "show",
         "data verify",
         "data sheet",
+        "weights convert",
         "new method",
         "doctor",
         "cache clear",
