@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from bench.names import UNPRINTABLE
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 NOT_TEXT = "its name is not UTF-8, or has control characters. Expected one that can be printed and recorded; rename it"
+TWIN = "another folder's name differs from it only in its Unicode form. Expected one of them; rename or join them"
 _DEPTH = 3
 """How many folders deep the usual sub-folders are looked for."""
 _NEEDED = {
@@ -123,6 +125,11 @@ def printable(path: Path) -> str:
 def is_text(name: str) -> bool:
     """Whether a file name can be printed, and used as an id on another machine: UTF-8 without control characters."""
     return UNPRINTABLE.search(name) is None
+
+
+def composed(name: str) -> str:
+    """Return a name in Unicode's composed form (NFC), as ids have it: systems store names in one form or the other."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _candidates(folder: Path, aliases: Sequence[str], depth: int = _DEPTH) -> Iterator[Path]:

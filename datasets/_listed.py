@@ -16,7 +16,7 @@ from typing import Literal
 from bench.api import Finding, Sample
 from bench.errors import DatasetError
 
-from ._base import SUFFIXES, lacking
+from ._base import SUFFIXES, composed, lacking
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +106,8 @@ class ListReader:
         image = self._file(entry.image, "image")
         parts = PurePosixPath(entry.image).with_suffix("").parts
         name = "/".join(parts[1:] if parts[0] == self.cls and len(parts) > 1 else parts)
-        return Sample(
-            f"{self.cls}/{entry.split}/{name}", self.cls, entry.split, label, entry.defect, image, unit=entry.unit
-        )
+        name = composed(f"{self.cls}/{entry.split}/{name}")
+        return Sample(name, self.cls, entry.split, label, entry.defect, image, unit=entry.unit)
 
     def _with_mask(self, sample: Sample, entry: Entry) -> Sample:
         if not entry.mask:

@@ -19,7 +19,7 @@ from typing import ClassVar, Literal
 
 from bench.api import Finding, Sample, Split
 
-from ._base import NOT_TEXT, FileDataset, images_in, is_text, lacking, listing, printable, subfolders
+from ._base import NOT_TEXT, TWIN, FileDataset, composed, images_in, is_text, lacking, listing, printable, subfolders
 
 
 class TreeDataset(FileDataset):
@@ -35,7 +35,8 @@ class TreeDataset(FileDataset):
     @classmethod
     def folders(cls, root: Path) -> dict[str, Path]:
         """Return the class folders present under `root`, in the card's order (by name where the card has none)."""
-        present = {path.name: path for path in subfolders(root) if looks_like_class(path) and is_text(path.name)}
+        there = [path for path in subfolders(root) if looks_like_class(path) and is_text(path.name)]
+        present = {composed(path.name): path for path in there}
         names = cls.card.classes or sorted(present)
         return {name: present[name] for name in names if name in present}
 
@@ -81,9 +82,10 @@ class TreeDataset(FileDataset):
                     text = f"no class '{name}' (a folder with train/ and test/). Classes found: {there}"
                     yield Finding(name, "layout", name, text)
         for path in subfolders(self.root):
-            if not is_text(path.name) and looks_like_class(path):
+            name = composed(path.name)
+            if looks_like_class(path) and (not is_text(path.name) or folders.get(name, path) != path):
                 where = printable(path.relative_to(self.root))
-                yield Finding("", "name", where, f"{printable(path)}: {NOT_TEXT}")
+                yield Finding("", "name", where, f"{printable(path)}: {TWIN if is_text(path.name) else NOT_TEXT}")
 
 
 @dataclass(slots=True)
@@ -132,11 +134,15 @@ class ClassReader:
         return self
 
     def _kinds(self, split: str) -> Iterator[Path]:
+        seen: set[str] = set()
         for kind in subfolders(self.folder / split):
-            if is_text(kind.name):
-                yield kind
-            else:
+            if not is_text(kind.name):
                 self._find("name", kind, NOT_TEXT)
+            elif composed(kind.name) in seen:
+                self._find("name", kind, TWIN)
+            else:
+                seen.add(composed(kind.name))
+                yield kind
 
     def _is_normal(self, kind: Path) -> bool:
         return kind.name.lower() in self.normals
@@ -150,15 +156,15 @@ class ClassReader:
             if not is_text(path.name):
                 self._find("name", path, NOT_TEXT)
                 continue
-            name = f"{self.cls}/{split}/{kind.name}/{path.stem}"
+            stem = composed(path.stem)
+            name = f"{self.cls}/{split}/{composed(kind.name)}/{stem}"
             if name in added:
                 twin = added[name].image.name
-                self._find(
-                    "duplicate-id", path, f"differs from {twin} only in its extension. Expected one image a name"
-                )
+                text = f"differs from {twin} only in its extension or its Unicode form. Expected one image a name"
+                self._find("duplicate-id", path, text)
                 continue
-            own = masks.pop(f"{path.stem}_mask", None) or masks.pop(path.stem, [])
-            defect = "good" if normal else kind.name
+            own = masks.pop(f"{stem}_mask", None) or masks.pop(stem, [])
+            defect = "good" if normal else composed(kind.name)
             added[name] = Sample(name, self.cls, split, int(not normal), defect, path, masks=tuple(own), family=family)
         self.samples += added.values()
         return list(added.values())
@@ -197,9 +203,9 @@ def _masks_in(folder: Path) -> dict[str, list[Path]]:
     """Index mask files by stem; a sub-folder holds all masks of the image that it is named after."""
     index: dict[str, list[Path]] = {}
     for path in images_in(folder):
-        index.setdefault(path.stem, []).append(path)
+        index.setdefault(composed(path.stem), []).append(path)
     for inside in subfolders(folder):
-        index.setdefault(inside.name, []).extend(images_in(inside))
+        index.setdefault(composed(inside.name), []).extend(images_in(inside))
     return index
 
 

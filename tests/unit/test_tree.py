@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from PIL import Image
@@ -12,6 +13,9 @@ from bench.api import Counts, Sample, by_class
 from bench.datasets.folder import Folder
 from bench.datasets.mvtec import MVTec
 from bench.errors import DatasetError
+from bench.run.progress import Silent
+from bench.run.settings import tasks
+from bench.run.task import read
 
 
 def counts(samples: tuple[Sample, ...]) -> dict[str, Counts]:
@@ -58,6 +62,38 @@ def test_masks_are_paired_by_stem_whatever_the_extension(tree: Path) -> None:
     (tree / "dots/test/square/002.png").unlink()
     found = {s.image.name: s.masks[0].name for s in by_class(Folder(tree).samples())["dots"] if s.label}
     assert found == {"000.png": "000.png", "001.png": "001_mask.BMP", "002.JPEG": "002_mask.png"}
+
+
+@pytest.mark.parametrize("what", ["class", "defect", "image"])
+def test_names_are_the_same_in_either_unicode_form(tree: Path, tmp_path: Path, what: str) -> None:
+    """One system stores an umlaut as one character, another as two; ids and fingerprints do not tell them apart."""
+    renamed = {
+        "class": ["dots"],
+        "defect": ["dots/test/square", "dots/ground_truth/square"],
+        "image": ["dots/test/square/000.png", "dots/ground_truth/square/000_mask.png"],
+    }
+    found = []
+    for form in ("NFC", "NFD"):
+        root = tmp_path / form
+        shutil.copytree(tree, root)
+        for part in renamed[what]:
+            path = root / part
+            path.rename(path.with_name(normalize(form, f"zä{path.name}")))
+        (task,) = tasks(read("folder", root, (), Silent()), "multi")
+        assert all(sample.masks for sample in task.test if sample.label)
+        found.append((task.fingerprint, task.classes, [sample.id for sample in (*task.train, *task.test)]))
+    assert found[0] == found[1] and any("zä" in name for name in found[0][2])
+
+
+@pytest.mark.parametrize("folder", ["dots", "dots/test/square"])
+def test_folders_that_differ_only_in_unicode_form_are_told(tree: Path, folder: str) -> None:
+    path = tree / folder
+    for form in ("NFC", "NFD"):
+        shutil.copytree(path, path.with_name(normalize(form, f"zä{path.name}")))
+    findings = [finding for finding in Folder(tree).inspect()[1] if finding.kind == "name"]
+    assert len(findings) == 1 and "only in its Unicode form" in findings[0].text
+    with pytest.raises(DatasetError):
+        Folder(tree).samples()
 
 
 def test_hidden_and_other_files_are_ignored(tree: Path) -> None:
