@@ -105,7 +105,7 @@ def parse_set(pairs: Sequence[str], methods: Sequence[str] | None = None) -> Ove
             raise UsageError(f"--set '{pair}': unknown method '{method}'.{did_you_mean(method, METHODS.targets)}")
         if methods is not None and method not in methods:
             for asked in methods:
-                METHODS.load(asked)  # one that is misspelt says so: it may be the one meant here
+                METHODS.check(asked)  # one that is misspelt says so: it may be the one meant here
             raise UsageError(f"--set names '{method}', but only these were asked for: {', '.join(methods)}")
         parsed.setdefault(method, {})[key] = _value(raw)
     return parsed

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import UsageError
+from bench.registry import did_you_mean
 
 if TYPE_CHECKING:
     from bench.api import Method
@@ -101,10 +102,18 @@ SUMMARIES = {
 }
 
 
+def check(name: str) -> None:
+    """Raise UsageError, with the nearest name, unless there is a protocol called `name`."""
+    if name not in SUMMARIES:
+        raise UsageError(
+            f"unknown protocol '{name}'.{did_you_mean(name, SUMMARIES)} Known: {', '.join(SUMMARIES)}. "
+            "See: bench ls protocols"
+        )
+
+
 def resolve(name: str, method: type[Method], kind: Literal["industrial", "semantic"]) -> Protocol:
     """Return the protocol called `name` for a method on such a dataset. Raises UsageError for an unknown name."""
+    check(name)
     if name == "common":
         return COMMON
-    if name == "paper":
-        return method.semantic_paper or method.paper if kind == "semantic" else method.paper
-    raise UsageError(f"unknown protocol '{name}'. Known: {', '.join(SUMMARIES)}. See: bench ls protocols")
+    return method.semantic_paper or method.paper if kind == "semantic" else method.paper

@@ -68,6 +68,14 @@ class Registry(Generic[T]):
             raise UsageError(f"{self.kind} '{name}' is there already ({known}). Expected another name")
         self.targets[name] = target
 
+    def check(self, name: str) -> None:
+        """Raise UsageError, with the nearest name, unless `name` is known; nothing is imported."""
+        if name not in self.targets:
+            raise UsageError(
+                f"unknown {self.kind} '{name}'.{did_you_mean(name, self.targets)} "
+                f"Known: {', '.join(self.names())}. See: bench ls {self.kind}s"
+            )
+
     def load(self, name: str) -> type[T]:
         """Import and return the class called `name`.
 
@@ -76,11 +84,7 @@ class Registry(Generic[T]):
         """
         if name in self._loaded:
             return self._loaded[name]
-        if name not in self.targets:
-            raise UsageError(
-                f"unknown {self.kind} '{name}'.{did_you_mean(name, self.targets)} "
-                f"Known: {', '.join(self.names())}. See: bench ls {self.kind}s"
-            )
+        self.check(name)
         module, attribute = self._target(name)
         try:
             found = importlib.import_module(module)

@@ -24,14 +24,13 @@ from bench.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bench.cli.terminal import TerminalProgress
     from bench.run.cell import Options
     from bench.run.executors import Executor
     from bench.run.executors.choice import Wanted
     from bench.run.places import Place
-    from bench.run.plan import Request
     from bench.run.planned import Planned
     from bench.store.record import Record
-    from bench.store.rows import Row
 
 EPILOG = """\b
 Examples:
@@ -129,7 +128,10 @@ def run(
     record in the results folder. The plan comes first, a table follows each cell; where a setting makes several models
     of a dataset, each is a cell of its own and their table comes at the end.
     """
+    from bench.cli.terminal import TerminalProgress, console
     from bench.config import Suite, load_suite, merge, parse_set
+    from bench.run.executors import choice
+    from bench.run.request import Request, check, sources
 
     base = load_suite(suite) if suite else None
     if base is None:
@@ -137,14 +139,6 @@ def run(
             raise UsageError("nothing to run: give --methods and --datasets, or --suite. See: bench run --help")
         base = Suite(title="", methods=names(methods), datasets=names(datasets))
     chosen = names(methods) or base.every_method
-    overrides = merge(base.set, parse_set(pairs, chosen))
-
-    from bench.run import devices
-    from bench.run.cell import Options
-    from bench.run.executors.choice import choose
-    from bench.run.plan import Request
-
-    executor = choose(wanted, device)
     request = Request(
         methods=chosen,
         datasets=names(datasets) or base.datasets,
@@ -155,12 +149,24 @@ def run(
         splits=names(splits),
         shots=shots,
         encoder=encoder or base.encoder,
-        set=overrides,
+        set=merge(base.set, parse_set(pairs, chosen)),
         variants=tuple((variant.method, variant.set) for variant in base.variants if variant.method in chosen),
         data_roots=data_roots,
         weights=weights,
         precision=precision,
     )
+    # a mistake is said before torch is loaded, which takes seconds
+    choice.check(wanted, device)
+    check(request)
+    out = console()
+    progress = TerminalProgress(out)
+    found = sources(request, progress.say)
+    progress.say("loading torch")
+
+    from bench.run import devices
+    from bench.run.cell import Options
+
+    executor = choice.choose(wanted, device)
     options = Options(
         results=results,
         # elsewhere each worker looks for itself
@@ -172,120 +178,36 @@ def run(
         compile=compile,
         command=("bench", *sys.argv[1:]),
     )
-    return _run(request, options, executor, again, dry_run)
 
-
-def _run(request: Request, options: Options, executor: Executor, again: bool, dry_run: bool) -> int:
-    from bench.cli.terminal import TerminalProgress, console
-    from bench.run import sweep
+    from bench.cli import cells
     from bench.run.plan import expand
     from bench.run.planned import look_up
+
+    every = expand(request, progress, found, fetch=not dry_run)
+    planned = look_up(every, results, progress.say, keep=("maps",) if keep_maps else (), again=again)
+    cells.print_plan(planned, out, options, executor.devices_at_once)
+    return 0 if dry_run else _run(planned, options, executor, progress, out)
+
+
+def _run(planned: list[Planned], options: Options, executor: Executor, progress: TerminalProgress, out: Console) -> int:
+    from bench.cli import cells
+    from bench.run import sweep
     from bench.store.rows import rows
 
-    out = console()
-    progress = TerminalProgress(out)
-    cells = expand(request, progress)
-    planned = look_up(cells, options.results, progress.say, keep=("maps",) if options.keep_maps else (), again=again)
-    _print_plan(planned, out, options, executor.devices_at_once)
-    if dry_run:
-        return 0
     for item in planned:
         # of what was done before, parts are only in the tables at the end
         if not item.todo and item.record is not None and not item.record.cell.part:
-            _print_record(item.record, item, options.results, out)
+            cells.print_record(item.record, item, options.results, out)
     known = {item.cell.name: item.record for item in planned}
 
     def finished(item: Planned, record: Record) -> None:
         known[item.cell.name] = record
-        _print_record(record, item, options.results, out)
+        cells.print_record(record, item, options.results, out)
 
     code = sweep.run(planned, options, progress, finished, executor)
     for row in rows(record for record in known.values() if record is not None and record.cell.part):
-        _print_row(row, out)
+        cells.print_row(row, out)
     return code
-
-
-def _print_plan(planned: list[Planned], out: Console, options: Options, devices: int | None) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from bench.cli.terminal import duration
-    from bench.run.estimate import estimates
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("cell", "classes", "train", "test", "steps", "encoder", "state", "time"):
-        table.add_column(column, justify="right" if column in ("classes", "train", "test", "steps", "time") else "left")
-    total = 0.0
-    expectations = estimates(planned, options.results, options.device) if devices else [None] * len(planned)
-    for item, name, expected in zip(planned, _told_apart(planned), expectations, strict=True):
-        cell = item.cell
-        total += expected.seconds if expected else 0.0
-        table.add_row(
-            Text(name),
-            str(len(cell.task.classes)),
-            str(len(cell.task.train)),
-            str(len(cell.task.test)),
-            str(cell.steps),
-            Text(f"{cell.encoder.name} @ {cell.encoder.input_size}"),
-            item.text,
-            f"{'' if expected.measured else '~'}{duration(expected.seconds)}" if expected else "–",
-        )
-    out.print(table, highlight=False)
-    left = sum(item.todo for item in planned)
-    guess = ""
-    if left and devices:
-        where = f"{devices} devices" if devices > 1 else f"{options.device}"
-        guess = f", about {duration(total / devices)} on {where} (~ is counted from MACs, not measured)"
-    out.print(f"{len(planned)} cells: {left} to do, {len(planned) - left} done{guess}", highlight=False)
-    if lacking := [item for item in planned if item.lacking and not item.todo]:
-        which = lacking[0].cell.name if len(lacking) == 1 else f"{len(lacking)} finished cells"
-        took = duration(sum(item.seconds for item in lacking))
-        out.print(
-            f"{which}: maps were not kept, and cannot be had without running again: --again does (it took {took})",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-
-
-def _told_apart(planned: list[Planned]) -> list[str]:
-    """Return the cells' names, of variants of one method with settings that tell them apart."""
-    from bench.store.apart import apart
-
-    alike: dict[str, list[int]] = {}
-    for place, item in enumerate(planned):
-        alike.setdefault(item.cell.name, []).append(place)
-    names = [item.cell.name for item in planned]
-    for places in alike.values():
-        own = apart([planned[place].cell.method.config.model_dump(mode="json") for place in places])
-        for place, settings in zip(places, own, strict=True):
-            names[place] = ", ".join([names[place], *(f"{key}={value}" for key, value in settings.items())])
-    return names
-
-
-def _print_record(record: Record, item: Planned, results: Path, out: Console) -> None:
-    from bench.cli.terminal import duration, score_line
-    from bench.store.rows import Row
-
-    if record.error is not None:
-        last = (record.error.message.strip() or record.error.type).splitlines()[-1]
-        out.print(f"FAILED  {record.cell.title}: {last}", highlight=False, markup=False)
-    elif record.cell.part:
-        out.print(score_line(record), highlight=False, markup=False, soft_wrap=True)
-    else:
-        _print_row(Row((record,)), out)
-    if record.efficiency is not None:
-        spent = ", ".join(f"{name} {duration(value)}" for name, value in record.efficiency.seconds.items())
-        out.print(f"time    {spent}", highlight=False, markup=False)
-    out.print(f"record  {item.cell.path(results)}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _print_row(row: Row, out: Console) -> None:
-    from bench.cli.terminal import footnotes, score_table
-
-    out.print(score_table(row))
-    for note in footnotes(row):
-        out.print(note, highlight=False, markup=False)
 
 
 def _numbers(text: str | None) -> tuple[int, ...]:

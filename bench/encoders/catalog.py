@@ -38,10 +38,14 @@ def embedded_file(name: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def embedded() -> list[str]:
+    """Return the names of the encoders that are in this package."""
+    return sorted(f"{path.stem}{SUFFIX}" for path in EMBEDDED.glob("*.safetensors"))
+
+
 def names() -> list[str]:
     """Return every encoder name: the embedded ones first, then all that timm has weights for."""
-    ours = sorted(f"{path.stem}{SUFFIX}" for path in EMBEDDED.glob("*.safetensors"))
-    return [*ours, *timm.list_models(pretrained=True)]
+    return [*embedded(), *timm.list_models(pretrained=True)]
 
 
 def check(name: str) -> None:
@@ -132,6 +136,12 @@ def requested(request: EncoderRequest) -> EncoderInfo:
     """Return the shape and pixel statistics of an encoder as a method asks for it. Raises as `describe`."""
     info = describe(request.name, request.input_size, request.blocks)
     return replace(info, mean=IMAGENET_MEAN, std=IMAGENET_STD) if request.statistics == "imagenet" else info
+
+
+def bytes_of(name: str) -> int:
+    """Return about how large the weights file is: the backbone in float32. Raises UsageError for an unknown name."""
+    with torch.device("meta"):
+        return sum(4 * parameter.numel() for parameter in create(name).parameters())
 
 
 @lru_cache(maxsize=64)

@@ -1,12 +1,24 @@
-"""Which device a name means, and which GPUs there are."""
+"""Which device a name means, and which GPUs there are. Importing this module loads no torch."""
 
 from __future__ import annotations
 
 import os
-
-import torch
+import re
+from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+NAMES = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+
+
+def check(name: str) -> None:
+    """Raise UsageError unless `name` is of the form of a device's; whether that device is here, `choose` tells."""
+    if not NAMES.fullmatch(name):
+        raise UsageError(f"--device '{name}': expected auto, cpu, cuda or cuda:N")
 
 
 def choose(name: str) -> torch.device:
@@ -15,14 +27,12 @@ def choose(name: str) -> torch.device:
     Raises:
         UsageError: another name, or a device that is not there.
     """
+    check(name)
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"--device '{name}': expected auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device '{name}': expected auto, cpu, cuda or cuda:N")
+    device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"--device {name}: torch {torch.__version__} sees no CUDA device here. Use --device cpu")
     if device.index is not None and device.type == "cuda" and device.index >= torch.cuda.device_count():
@@ -37,6 +47,8 @@ def visible(device: torch.device) -> tuple[str, ...]:
     """
     if device.type != "cuda":
         return ()
+    import torch
+
     count = torch.cuda.device_count()
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     every = tuple(named[:count]) if named else tuple(str(index) for index in range(count))

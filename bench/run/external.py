@@ -30,7 +30,7 @@ from bench.registry import DATASETS, METHODS
 from bench.run import recording, scoring, settings
 from bench.run.progress import Advance, Progress
 from bench.run.scoring import Predicted
-from bench.run.task import Task, data_root, read
+from bench.run.task import Task, data_root, hashed, index
 from bench.run.timing import Stopwatch
 from bench.setting import SETTINGS
 from bench.store import record as records
@@ -76,7 +76,7 @@ def score(request: Request, progress: Progress) -> list[Record]:
     settings.check([card], [request.setting], request.classes, request.splits, None)
     maps = find_maps(request.maps) if request.maps is not None else None
     given = read_scores(request.scores) if request.scores is not None else None
-    source = read(request.dataset, data_root(request.dataset, request.data_roots), request.classes, progress)
+    source = hashed(index(request.dataset, data_root(request.dataset, request.data_roots), request.classes), progress)
     tasks = settings.tasks(source, request.setting, request.splits)
     if card.kind == "semantic" and len(tasks) > 1:
         parts = ", ".join(task.part for task in tasks)

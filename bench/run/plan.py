@@ -1,7 +1,4 @@
-"""From a request to cells: what there is to do, what is done, how long it may take.
-
-Everything that can be refused is refused here, before any work: names, settings, data, weights.
-"""
+"""From a request to cells: methods, data and weights brought together; what does not fit is refused before any work."""
 
 from __future__ import annotations
 
@@ -12,46 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from bench.api import EncoderRequest, Method
-from bench.config import Overrides, configure, fingerprint
+from bench.config import configure, fingerprint
 from bench.encoders import catalog, weights
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError, WeightsError
 from bench.metrics import METRIC_VERSION
 from bench.protocol import Protocol, resolve
-from bench.registry import DATASETS, METHODS
+from bench.registry import METHODS
+from bench.run import request as requests
 from bench.run import settings
 from bench.run.progress import Progress
-from bench.run.task import Source, Task, data_root, read
+from bench.run.request import Request
+from bench.run.task import Source, Task, hashed
 from bench.setting import SETTINGS
 from bench.store.record import CellKey
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for."""
-
-    methods: tuple[str, ...]
-    datasets: tuple[str, ...]
-    settings: tuple[str, ...] = ("multi",)
-    seeds: tuple[int, ...] = (0,)
-    protocol: str = "common"
-    classes: tuple[str, ...] = ()
-    splits: tuple[str, ...] = ()
-    """Half-splits of semantic datasets; empty for all."""
-    shots: int | None = None
-    """Training images a class in settings few-shot and few-shot-single."""
-    encoder: str | None = None
-    set: Overrides = field(default_factory=dict)
-    variants: tuple[tuple[str, Mapping[str, Any]], ...] = ()
-    """Methods with values under those of `set`, one after another; empty for each of `methods` once."""
-    data_roots: tuple[str, ...] = ()
-    weights: Path | None = None
-    precision: str = "fp32"
-
-    @property
-    def arms(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-        """Return what is run on each dataset: a method and the values given for it."""
-        bare: tuple[tuple[str, Mapping[str, Any]], ...] = tuple((name, {}) for name in self.methods)
-        return tuple((name, {**values, **self.set.get(name, {})}) for name, values in self.variants or bare)
 
 
 @dataclass(frozen=True)
@@ -65,6 +35,7 @@ class Cell:
     encoder: EncoderRequest
     weights: Path
     weights_sha256: str = field(repr=False)
+    """Empty where the weights are not here and were not to be fetched: such a cell can be shown, and not be run."""
     precision: str
     changed: tuple[str, ...]
     """Config keys that differ from the method's published values for this dataset."""
@@ -123,23 +94,28 @@ class Cell:
         return results / self.key.file
 
 
-def expand(request: Request, progress: Progress) -> list[Cell]:
+def expand(
+    request: Request, progress: Progress, sources: Mapping[str, Source] | None = None, *, fetch: bool = True
+) -> list[Cell]:
     """Resolve a request into cells: datasets outermost, then settings and their parts, methods, seeds innermost.
 
     Args:
         request: what the user asked for.
-        progress: told of the reading of each dataset.
+        progress: told of the hashing of each dataset.
+        sources: the datasets as `bench.run.request.sources` has found them; None to look for them here.
+        fetch: whether weights that are not here are fetched.
 
     Raises:
         UsageError, DatasetError, WeightsError: something asked for does not exist or does not fit.
     """
-    # names and configurations first: a mistyped option must not wait for the hashing of a dataset
+    # a mistyped option must not wait for the download of weights, nor for the hashing of a dataset
+    cards = requests.check(request)
+    if sources is None:
+        sources = requests.sources(request)
     kinds = {name: METHODS.load(name) for name in request.methods}
-    cards = [DATASETS.load(dataset).card for dataset in request.datasets]
-    settings.check(cards, request.settings, request.classes, request.splits, request.shots)
     protocols = {
         (dataset, name): resolve(request.protocol, kind, card.kind)
-        for dataset, card in zip(request.datasets, cards, strict=True)
+        for dataset, card in cards.items()
         for name, kind in kinds.items()
     }
     methods = {
@@ -151,20 +127,17 @@ def expand(request: Request, progress: Progress) -> list[Cell]:
     encoders = {key: method.encoder() for key, (method, _) in methods.items()}
     for wanted in encoders.values():
         catalog.describe(wanted.name, wanted.input_size, wanted.blocks)
-    files = {name: weights.locate(name, request.weights) for name in {wanted.name for wanted in encoders.values()}}
-    for name, path in files.items():
-        weights.look(path, name)
-    hashes = {name: weights.fingerprint(path) for name, path in files.items()}
+    files = {name: _weights(name, request, fetch) for name in {wanted.name for wanted in encoders.values()}}
 
     cells = []
     for dataset in request.datasets:
-        progress.say(f"reading {dataset}")
-        source = read(dataset, data_root(dataset, request.data_roots), request.classes, progress)
+        source = hashed(sources[dataset], progress)
         for setting in request.settings:
             for tasks in _parts(source, setting, request):
                 for arm, (name, _) in enumerate(request.arms):
                     method, changed = methods[dataset, setting, arm]
                     encoder = encoders[dataset, setting, arm]
+                    path, sha256 = files[encoder.name]
                     # seeds innermost: they share the features
                     for seed, task in tasks.items():
                         cells.append(
@@ -174,13 +147,45 @@ def expand(request: Request, progress: Progress) -> list[Cell]:
                                 seed=seed,
                                 protocol=protocols[dataset, name],
                                 encoder=encoder,
-                                weights=files[encoder.name],
-                                weights_sha256=hashes[encoder.name],
+                                weights=path,
+                                weights_sha256=sha256,
                                 precision=request.precision,
                                 changed=changed,
                             )
                         )
     return cells
+
+
+def _weights(name: str, request: Request, fetch: bool) -> tuple[Path, str]:
+    """Return an encoder's file and its SHA-256; where it is not here and not to be fetched, a name and nothing."""
+    if not fetch and weights.at_hand(name, request.weights) is None:
+        return Path(f"{name}.safetensors"), ""
+    try:
+        path = weights.locate(name, request.weights)
+    except WeightsError as error:
+        raise WeightsError(f"{error}{_at_once(request)}") from error
+    weights.look(path, name)
+    return path, weights.fingerprint(path)
+
+
+def _at_once(request: Request) -> str:
+    """Return how the methods asked for can be tried with an encoder that bench brings; empty where none can."""
+    own = catalog.embedded()[0]
+    size = catalog.describe(own).input_size
+    able = []
+    for name in request.methods:
+        kind = METHODS.load(name)
+        try:
+            wanted = kind(configure(kind, "", {"encoder": own, "input_size": size}, None)).encoder()
+            catalog.describe(wanted.name, wanted.input_size, wanted.blocks)
+        except BenchError:
+            continue
+        able.append(name)
+    if not able:
+        return ""
+    methods = "" if len(able) == len(request.methods) else f"--methods {','.join(able)} "
+    sizes = " ".join(f"--set {name}.input_size={size}" for name in able)
+    return f" To try at once, with the encoder that bench brings: {methods}--encoder {own} {sizes}"
 
 
 def _configured(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from bench.run.progress import Progress
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset as it was found: indexed, checked and hashed, before a setting says what is trained and tested."""
+    """A dataset as it was found: indexed, checked, in time hashed, before a setting says what is trained and tested."""
 
     name: str
     dataset: Dataset = field(repr=False)
@@ -29,8 +29,8 @@ class Source:
     samples: tuple[Sample, ...] = field(repr=False)
     """Training and test images: of the classes asked for, and of all classes of a semantic set, where each class is
     tested against the others."""
-    hashes: Mapping[Path, str] = field(repr=False)
-    """SHA-256 of every image and mask file."""
+    hashes: Mapping[Path, str] = field(default_factory=dict, repr=False)
+    """SHA-256 of every image and mask file, once they are `hashed`."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,13 @@ def data_root(name: str, given: Sequence[str]) -> Path | None:
     return chosen.absolute() if chosen else None
 
 
-def read(name: str, root: Path | None, classes: Sequence[str], progress: Progress) -> Source:
-    """Index a dataset and hash its files.
+def index(name: str, root: Path | None, classes: Sequence[str]) -> Source:
+    """List a dataset's images, of which none is opened.
 
     Args:
         name: registered dataset name.
         root: where the user says the data is; None for the dataset's own default place.
         classes: classes asked for; empty for all that the dataset has.
-        progress: told of the files hashed.
 
     Raises:
         UsageError: unknown dataset or class.
@@ -151,7 +150,15 @@ def read(name: str, root: Path | None, classes: Sequence[str], progress: Progres
         for split in ("train", "test"):
             if cls in used and (cls, split) not in there:
                 raise DatasetError(f"{name} at {dataset.root}: class '{cls}' has no {split} images. {verify}")
-    files = dict.fromkeys(path for sample in samples for path in (sample.image, *sample.masks))
+    return Source(name, dataset, chosen, len(card.classes) or len(present), samples)
+
+
+def hashed(source: Source, progress: Progress) -> Source:
+    """Return the dataset with the SHA-256 of its files, which `progress` is told of.
+
+    Raises:
+        DatasetError: a file cannot be read.
+    """
+    files = dict.fromkeys(path for sample in source.samples for path in (sample.image, *sample.masks))
     with progress.phase("hash", len(files)) as advance:
-        hashes = content_hashes(files, lambda done: advance(done, ""))
-    return Source(name, dataset, chosen, len(card.classes) or len(present), samples, hashes)
+        return replace(source, hashes=content_hashes(files, lambda done: advance(done, "")))

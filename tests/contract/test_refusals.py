@@ -1,7 +1,8 @@
-"""What cannot work stops before any work: before data are looked for, before weights are read, and says what fits."""
+"""What cannot work stops before any work: before weights are looked for, before data are hashed, and says what fits."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,12 @@ import pytest
 import timm
 from safetensors.torch import save_file
 
-from bench.run.plan import Request, expand
+from bench.encoders import catalog
+from bench.encoders import weights as weights_
+from bench.registry import METHODS
+from bench.run.plan import expand
 from bench.run.progress import Silent
+from bench.run.request import Request
 
 VIT = "vit_tiny_patch8_128.bench"
 CNN = "test_resnet.r160_in1k"
@@ -74,23 +79,51 @@ CASES: list[tuple[str, list[str], list[str]]] = [
 
 @pytest.mark.parametrize(("method", "values", "words"), CASES, ids=lambda value: str(value)[:60])
 def test_what_does_not_fit_is_refused_before_any_work(
-    method: str, values: list[str], words: list[str], bench: Callable[..., Any], tmp_path: Path
+    method: str, values: list[str], words: list[str], bench: Callable[..., Any], tree: Path, tmp_path: Path
 ) -> None:
     pairs = [part for value in values for part in ("--set", f"{method}.{value}")]
-    # neither the data nor the weights are there: whoever looked for them would say so instead
-    given = ("--datasets", "mvtec", "--data-root", "nowhere", "--weights", "nowhere", "--results", "out")
+    # the weights are not there: whoever looked for them would say so instead
+    given = ("--datasets", "folder", "--data-root", str(tree), "--weights", "nowhere", "--results", "out")
     done = bench("run", "--methods", method, *given, *pairs)
     assert done.returncode == 2
     for word in words:
         assert word in done.stderr, done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tree] and "hash" not in done.stderr
 
 
-def test_what_fits_looks_for_weights_and_data_next(bench: Callable[..., Any]) -> None:
-    """The refusals above are not those of the missing folders."""
-    given = ("run", "--methods", "patchcore", "--datasets", "mvtec", "--data-root", "nowhere", "--results", "out")
-    assert "no weights folder nowhere" in bench(*given, "--weights", "nowhere", "--encoder", BARE).stderr
-    assert "no such folder" in bench(*given, "--encoder", VIT).stderr
+def test_data_are_looked_for_before_weights(bench: Callable[..., Any], tree: Path) -> None:
+    """The refusals above are not those of the missing folder."""
+    given = ("run", "--methods", "patchcore", "--datasets", "folder", "--weights", "nowhere", "--encoder", BARE)
+    assert "nothing: no such folder" in bench(*given, "--data-root", "nothing").stderr
+    assert "no weights folder nowhere" in bench(*given, "--data-root", str(tree)).stderr
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_without_weights_the_advice_can_be_followed(
+    name: str, bench: Callable[..., Any], tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights_, "at_hand", lambda encoder, folder=None: catalog.embedded_file(encoder))
+    monkeypatch.setattr(weights_, "_hub_trouble", lambda repo: "it is switched off")
+    given = ("run", "--methods", name, "--datasets", "folder", "--data-root", str(tree), "--results", "out")
+    done = bench(*given)
+    assert done.returncode == 2 and "it is switched off" in done.stderr
+    advice = done.stderr.partition("To try at once, with the encoder that bench brings: ")[2].split()
+    # RD4AD alone has no use for a ViT
+    assert bool(advice) == (name != "rd4ad")
+    if advice:
+        assert bench(*given, *advice, "--dry-run").returncode == 0
+
+
+def test_a_dry_run_needs_no_weights_and_asks_nobody(
+    bench: Callable[..., Any], tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights_, "_cached", lambda encoder: None)
+    monkeypatch.setattr(weights_, "_from_hub", lambda *given: pytest.fail("the hub was asked"))
+    given = ("--methods", "dinomaly", "--datasets", "folder", "--data-root", str(tree), "--results", "out")
+    done = bench("run", *given, "--dry-run", BENCH_WEIGHTS="")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"dinomaly on folder, multi, seed 0 +2 +10 +10 +10000 .* new ", done.stdout)
+    assert "weights of vit_base_patch14_reg4_dinov2.lvd142m: would be fetched, about 346 MB" in done.stdout
 
 
 def test_the_papers_values_of_a_setting_are_planned(tree: Path) -> None:

@@ -16,8 +16,9 @@ from sklearn.metrics import roc_auc_score
 from bench.api import Card, Dataset, Sample
 from bench.errors import DatasetError, UsageError
 from bench.registry import DATASETS
-from bench.run.plan import Request, expand
+from bench.run.plan import expand
 from bench.run.progress import Silent
+from bench.run.request import Request
 
 SIDE = 16
 CLASSES = ("flat", "rows/lines", "columns", "checks")

@@ -28,9 +28,10 @@ from bench.run.executors.here import Here
 from bench.run.executors.parcel import Parcel
 from bench.run.executors.processes import Processes
 from bench.run.executors.shipped import assemble
-from bench.run.plan import Request, expand
+from bench.run.plan import expand
 from bench.run.planned import Planned, look_up
 from bench.run.progress import Silent
+from bench.run.request import Request
 from bench.store import record as records
 from bench.store.files import try_lock
 from bench.store.record import Record

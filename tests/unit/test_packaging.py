@@ -57,6 +57,12 @@ LIGHT = (
     "bench.checks.ratios",
     "bench.cli.speed",
     "bench.speed.record",
+    "bench.cli.run",
+    "bench.machine.crowding",
+    "bench.machine.threads",
+    "bench.run.devices",
+    "bench.run.executors.choice",
+    "bench.run.request",
 )
 
 # runs at the start of a Python process and tells at its end what it loaded and where plain names would come from

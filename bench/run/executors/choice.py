@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from bench.errors import UsageError
+from bench.run import devices
 from bench.run.executors import Executor
 
 EXECUTORS = ("local", "ray", "slurm")
@@ -31,16 +32,17 @@ class Wanted:
     """submitit's parameters as KEY=VALUE."""
 
 
-def choose(wanted: Wanted, device: str) -> Executor:
-    """Return the executor.
+def check(wanted: Wanted, device: str) -> None:
+    """Refuse what need not be tried; loads neither torch nor Ray nor submitit.
 
     Args:
         wanted: where to run.
         device: what to run on, as the user has it: auto, cpu, cuda or cuda:N.
 
     Raises:
-        UsageError: an option that this executor does not have, or its package is not installed.
+        UsageError: an option that this executor does not have, its package is not installed, or no name of a device.
     """
+    devices.check(device)
     kind = wanted.executor
     options = {
         "--address": (wanted.address, ("ray",)),
@@ -52,14 +54,29 @@ def choose(wanted: Wanted, device: str) -> Executor:
         if value is not None and kind not in kinds:
             raise UsageError(f"{option}: --executor {kind} has none. Expected --executor {' or '.join(kinds)}")
     if kind == "local":
-        return _local(wanted.jobs, device)
+        return
     if find_spec(NEEDED[kind]) is None:
         raise UsageError(f"--executor {kind} needs {NEEDED[kind]}. Install it with: pip install 'bench-uad[{kind}]'")
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(
             f"--device {device}: --executor {kind} lends a device to each cell. Expected auto, cpu or cuda"
         )
-    if kind == "ray":
+
+
+def choose(wanted: Wanted, device: str) -> Executor:
+    """Return the executor.
+
+    Args:
+        wanted: where to run.
+        device: what to run on, as the user has it.
+
+    Raises:
+        UsageError: as `check`, or a device that is not there.
+    """
+    check(wanted, device)
+    if wanted.executor == "local":
+        return _local(wanted.jobs, device)
+    if wanted.executor == "ray":
         from bench.run.executors.on_ray import OnRay
 
         return OnRay(wanted.address, device, wanted.jobs, wanted.cpus, wanted.gpus)
@@ -69,7 +86,6 @@ def choose(wanted: Wanted, device: str) -> Executor:
 
 
 def _local(jobs: int | None, device: str) -> Executor:
-    from bench.run import devices
     from bench.run.executors.here import Here
     from bench.run.executors.processes import Processes
 

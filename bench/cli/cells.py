@@ -1,0 +1,122 @@
+"""Cells on the terminal: the plan before they are run, the scores of each after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.cli.terminal import duration, footnotes, score_line, score_table
+from bench.encoders import catalog
+from bench.run.cell import Options
+from bench.run.estimate import Estimate, estimates
+from bench.run.planned import Planned
+from bench.store.apart import apart
+from bench.store.record import Record
+from bench.store.rows import Row
+from bench.words import counted
+
+
+def print_plan(planned: list[Planned], out: Console, options: Options, devices: int | None) -> None:
+    """Print what there is to do, what is done and how long the rest will take.
+
+    Args:
+        planned: the cells.
+        out: where to; cells get several lines each where one does not fit.
+        options: how they will be run.
+        devices: how many share the work; None where a cluster decides.
+    """
+    expectations = estimates(planned, options.results, options.device) if devices else [None] * len(planned)
+    total = sum(expected.seconds for expected in expectations if expected)
+    table = _wide(planned, expectations)
+    if out.measure(table).maximum > out.width:
+        table = _narrow(planned, expectations)
+    out.print(table, highlight=False)
+    left = sum(item.todo for item in planned)
+    guess = ""
+    if left and devices:
+        where = f"{devices} devices" if devices > 1 else f"{options.device}"
+        guess = f", about {duration(total / devices)} on {where} (~ is counted from MACs, not measured)"
+    say(out, f"{counted(len(planned), 'cell')}: {left} to do, {len(planned) - left} done{guess}")
+    for encoder in dict.fromkeys(item.cell.encoder.name for item in planned if not item.cell.weights_sha256):
+        say(out, f"weights of {encoder}: would be fetched, about {catalog.bytes_of(encoder) / 1e6:.0f} MB")
+    if lacking := [item for item in planned if item.lacking and not item.todo]:
+        which = lacking[0].cell.name if len(lacking) == 1 else f"{len(lacking)} finished cells"
+        took = duration(sum(item.seconds for item in lacking))
+        text = f"maps were not kept, and cannot be had without running again: --again does (it took {took})"
+        say(out, f"{which}: {text}")
+
+
+def _wide(planned: list[Planned], expectations: Sequence[Estimate | None]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("cell", "classes", "train", "test", "steps", "encoder", "state", "time"):
+        table.add_column(column, justify="right" if column in ("classes", "train", "test", "steps", "time") else "left")
+    for item, name, expected in zip(planned, _told_apart(planned), expectations, strict=True):
+        task = item.cell.task
+        counts = (len(task.classes), len(task.train), len(task.test), item.cell.steps)
+        table.add_row(Text(name), *map(str, counts), Text(_encoder(item)), item.text, _time(expected))
+    return table
+
+
+def _narrow(planned: list[Planned], expectations: Sequence[Estimate | None]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("cell", "state", "time"):
+        table.add_column(column, justify="right" if column == "time" else "left")
+    for item, name, expected in zip(planned, _told_apart(planned), expectations, strict=True):
+        task, steps = item.cell.task, counted(item.cell.steps, "step")
+        images = f"{counted(len(task.classes), 'class', 'classes')}, {len(task.train):,} + {len(task.test):,} images"
+        table.add_row(Text(name), item.text, _time(expected))
+        table.add_row(Text(f"  {_encoder(item)}", style="dim"))
+        table.add_row(Text(f"  {images}, {steps}", style="dim"))
+    return table
+
+
+def _time(expected: Estimate | None) -> str:
+    return f"{'' if expected.measured else '~'}{duration(expected.seconds)}" if expected else "–"
+
+
+def say(out: Console, text: str) -> None:
+    """Print a line as it is."""
+    out.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _encoder(item: Planned) -> str:
+    return f"{item.cell.encoder.name} @ {item.cell.encoder.input_size}"
+
+
+def _told_apart(planned: list[Planned]) -> list[str]:
+    """Return the cells' names, of variants of one method with settings that tell them apart."""
+    alike: dict[str, list[int]] = {}
+    for place, item in enumerate(planned):
+        alike.setdefault(item.cell.name, []).append(place)
+    names = [item.cell.name for item in planned]
+    for places in alike.values():
+        own = apart([planned[place].cell.method.config.model_dump(mode="json") for place in places])
+        for place, settings in zip(places, own, strict=True):
+            names[place] = ", ".join([names[place], *(f"{key}={value}" for key, value in settings.items())])
+    return names
+
+
+def print_record(record: Record, item: Planned, results: Path, out: Console) -> None:
+    """Print what became of a cell: its scores or its failure, its cost, and where the record lies."""
+    if record.error is not None:
+        last = (record.error.message.strip() or record.error.type).splitlines()[-1]
+        out.print(f"FAILED  {record.cell.title}: {last}", highlight=False, markup=False)
+    elif record.cell.part:
+        out.print(score_line(record), highlight=False, markup=False, soft_wrap=True)
+    else:
+        print_row(Row((record,)), out)
+    if record.efficiency is not None:
+        spent = ", ".join(f"{name} {duration(value)}" for name, value in record.efficiency.seconds.items())
+        out.print(f"time    {spent}", highlight=False, markup=False)
+    out.print(f"record  {item.cell.path(results)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_row(row: Row, out: Console) -> None:
+    """Print a table of scores and what a reader must know beside it."""
+    out.print(score_table(row))
+    for note in footnotes(row):
+        out.print(note, highlight=False, markup=False)
