@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -125,11 +124,6 @@ def printable(path: Path) -> str:
 def is_text(name: str) -> bool:
     """Whether a file name can be printed, and used as an id on another machine: UTF-8 without control characters."""
     return UNPRINTABLE.search(name) is None
-
-
-def composed(name: str) -> str:
-    """Return a name in Unicode's composed form (NFC), as ids have it: systems store names in one form or the other."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _candidates(folder: Path, aliases: Sequence[str], depth: int = _DEPTH) -> Iterator[Path]:

@@ -15,8 +15,9 @@ from typing import Literal
 
 from bench.api import Finding, Sample
 from bench.errors import DatasetError
+from bench.names import composed
 
-from ._base import SUFFIXES, composed, lacking
+from ._base import SUFFIXES, lacking
 
 
 @dataclass(frozen=True, slots=True)

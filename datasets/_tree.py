@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from bench.api import Finding, Sample, Split
+from bench.names import composed
 
-from ._base import NOT_TEXT, TWIN, FileDataset, composed, images_in, is_text, lacking, listing, printable, subfolders
+from ._base import NOT_TEXT, TWIN, FileDataset, images_in, is_text, lacking, listing, printable, subfolders
 
 
 class TreeDataset(FileDataset):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -26,6 +25,7 @@ from bench.loading.arrays import Npz
 from bench.loading.hashes import sha256
 from bench.loading.map_files import ARRAYS, PICTURES, MapFile
 from bench.loading.tables import TableError, read_table
+from bench.names import composed
 
 T = TypeVar("T")
 
@@ -37,10 +37,10 @@ _WORDS = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
 
 FORMS: tuple[Callable[[Sample], str], ...] = (
     lambda sample: _plain(sample.id),
-    lambda sample: _composed(f"{sample.cls}/{sample.split}/{sample.defect}/{sample.image.stem}"),
-    lambda sample: _composed(f"{sample.cls}/{sample.defect}/{sample.image.stem}"),
-    lambda sample: _composed(f"{sample.cls}/{sample.image.stem}"),
-    lambda sample: _composed(sample.image.stem),
+    lambda sample: composed(f"{sample.cls}/{sample.split}/{sample.defect}/{sample.image.stem}"),
+    lambda sample: composed(f"{sample.cls}/{sample.defect}/{sample.image.stem}"),
+    lambda sample: composed(f"{sample.cls}/{sample.image.stem}"),
+    lambda sample: composed(sample.image.stem),
 )
 
 
@@ -178,12 +178,7 @@ def _plain(name: str) -> str:
     """Return a name as it is matched: posix separators, no suffix of an image or array, no leading dots and slashes."""
     path = PurePosixPath(name.strip().replace("\\", "/"))
     path = path.with_suffix("") if path.suffix.lower() in _SUFFIXES and path.stem else path
-    return _composed(str(path).lstrip("/"))
-
-
-def _composed(name: str) -> str:
-    """Return a name in Unicode's composed form (NFC); macOS and some archives write it decomposed."""
-    return unicodedata.normalize("NFC", name)
+    return composed(str(path).lstrip("/"))
 
 
 def _some(names: Sequence[str]) -> str:
