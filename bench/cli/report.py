@@ -135,6 +135,7 @@ def report(
         published=tidy.chosen(only_methods, sets) if published else (),
         folders=folders,
         data_roots=data_roots,
+        say=_say,
     )
     files = write(made, wanted, out)
     click.echo(f"{len(records)} records, {len(tables)} tables, {len(files)} files in {out}")

@@ -7,6 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 
+from bench.names import harmless
 from bench.report.table import Cell, Column, Row, Table
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
@@ -15,7 +16,7 @@ _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 def inert(text: str) -> str:
     """Return a name or a note that a spreadsheet shows and does not compute: an apostrophe comes before a formula."""
     # Python's writer quotes newlines, but not this one, at which many readers end a line
-    shown = text.replace("\r", " ")
+    shown = harmless(text.replace("\r", " "))
     return f"'{shown}" if text.startswith(_FORMULAS) else shown
 
 

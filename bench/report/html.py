@@ -18,6 +18,7 @@ from markupsafe import Markup
 from PIL import Image
 
 import bench
+from bench.names import harmless
 from bench.report.figures.drawing import Figure
 from bench.report.figures.gallery import TILES, Gallery, Pixels
 from bench.report.illustrate import Illustrations
@@ -123,16 +124,17 @@ def page(title: str, tables: Sequence[Table], records: Sequence[Record], extras:
         "named": {name: dataset_title(name) for name in dict.fromkeys(record.cell.dataset for record in records)},
         "groups": [(name, GROUPS[name]) for name in GROUPS if name in groups] if len(groups) > 1 else [],
         "mixed": len(sources) > 1,
-        "data": Markup(_json(_details(records))),
+        "data": Markup(_json(_spelt(_details(records)))),
     }
     environment = jinja2.Environment(
         autoescape=True,
+        finalize=_spelt,
         loader=jinja2.FileSystemLoader(FOLDER),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["picture"] = _picture
+    environment.filters |= {"picture": _picture, "spelt": _spelt}
     return environment.get_template("page.html.jinja").render(values)
 
 
@@ -229,7 +231,7 @@ def _sources(table: Table) -> set[str]:
 
 def _about(table: Table) -> str:
     named = [block.dataset for block in table.blocks] + [column.dataset for column in table.columns]
-    return json.dumps(list(dict.fromkeys(name for name in named if name)))
+    return json.dumps(list(dict.fromkeys(harmless(name) for name in named if name)))
 
 
 def _datasets(tables: Iterable[Table]) -> list[tuple[str, str]]:
@@ -243,12 +245,22 @@ def _svg(figure: Figure) -> Markup:
     return Markup(figure.svg())
 
 
+def _spelt(value: Any) -> Any:
+    """Return what is shown with the names in it spelt, however deep they are; markup of ours stays as it is."""
+    if isinstance(value, dict):
+        return {_spelt(key): _spelt(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spelt(item) for item in value]
+    return harmless(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _reasons(items: Iterable[Figure | Gallery]) -> list[tuple[str, list[str]]]:
     """Return each reason why figures are absent with their titles; a page that is shown around tells no folders."""
     found: dict[str, list[str]] = {}
     for item in items:
         if item.absent:
-            why = re.sub(r"(?<![\w./:-])(?:/[^\s/:;,()]+)+/", "…/", item.absent)
+            # a path begins with its slash: in advice such as <class>/train/good/ nothing is hidden
+            why = re.sub(r"(?<![^\s'\"(=])(?:/[^\s/:;,()]+)+/", "…/", item.absent)
             found.setdefault(why, []).append(f"{item.title} ({item.dataset})" if item.dataset else item.title)
     return list(found.items())
 

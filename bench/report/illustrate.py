@@ -79,10 +79,13 @@ def pdf(report: Report, out: Path) -> list[Path]:
     """Write every figure for papers, figures/<name>.pdf."""
     found = illustrate(report.records, Evidence(report.folders, report.data_roots))
     files = []
+    lacking = ""
     for figure in (*found.figures, *(one.figure() for one in found.galleries)):
         if not figure.absent:
             files.append(out / "figures" / f"{file_name(figure.name)}.pdf")
-            figure.write_pdf(files[-1])
+            lacking += figure.write_pdf(files[-1])
+    if characters := "".join(dict.fromkeys(lacking)):
+        report.say(f"figures as PDF: their font does not have {characters}, boxes stand there; the page shows them")
     return files
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from bench.names import harmless
 from bench.report.table import Block, Cell, Column, Row, Table, pieces
 
 WIDEST = 12
@@ -25,7 +26,8 @@ def markdown(table: Table) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text without a character that Markdown or HTML would act on."""
+    """Return text without a character that Markdown, HTML or a terminal would act on."""
+    text = harmless(text)
     for mark in "\\`*_[]|~#":
         text = text.replace(mark, f"\\{mark}")
     # a pair of dollars would be read as mathematics

@@ -27,6 +27,8 @@ class Report:
     """Where the records were read from; per-image scores and maps lie beside them."""
     data_roots: tuple[str, ...] = ()
     """Where images for the gallery are, as `bench run --data-root` takes them."""
+    say: Callable[[str], None] = lambda text: None
+    """Told of what a reader of the files will miss in them."""
 
 
 Writer = Callable[[Report, Path], list[Path]]

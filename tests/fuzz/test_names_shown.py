@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import re
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -50,6 +53,13 @@ def test_letters_of_every_language_stay() -> None:
     assert harmless("\x1b[2J\x07\udcff\u202e") == r"\x1b[2J\x07\udcff\u202e"
 
 
+def strings(value: object) -> str:
+    """Return all text in what JSON stands for."""
+    if isinstance(value, dict):
+        return strings([*value, *value.values()])
+    return "".join(map(strings, value)) if isinstance(value, list) else value if isinstance(value, str) else ""
+
+
 def hostile_record(seed: int = 0) -> Record:
     record = made("m" + ESCAPE, "d" + ESCAPE, {"c" + ESCAPE: 0.9, "=cmd()": 0.8}, seed=seed, config={"s": ESCAPE})
     return record.model_copy(update={"command": (ESCAPE,)})
@@ -71,7 +81,7 @@ def test_every_command_that_prints_a_record_spells_its_names(bench: Callable, tm
     (tmp_path / "base").mkdir()
     records.write(hostile_record(0), tmp_path / "base" / "a.json")
     for arguments in (
-        ("report", "--results", "results", "--format", "markdown,csv,latex", "--no-published"),
+        ("report", "--results", "results", "--no-published"),
         ("check", "--results", "results", "--baselines", "base", "--all"),
         ("check", "--record", "--results", "results", "--baselines", "other"),
         ("compare", "m" + ESCAPE, "m" + ESCAPE, "--results", "results"),
@@ -83,6 +93,17 @@ def test_every_command_that_prints_a_record_spells_its_names(bench: Callable, tm
         done = bench(*arguments)
         assert "unexpected error" not in done.stderr, (arguments, done)
         assert done.stdout + done.stderr and not obeyed(done.stdout + done.stderr), arguments
+    written = [path for path in (tmp_path / "reports").rglob("*") if path.suffix in (".html", ".md", ".csv", ".tex")]
+    assert {path.suffix for path in written} == {".html", ".md", ".csv", ".tex"}
+    for path in written:
+        text = path.read_text(encoding="utf-8")
+        assert not obeyed(text), path
+    page = (tmp_path / "reports" / "report.html").read_text(encoding="utf-8")
+    data = re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
+    about = re.findall(r'data-datasets="([^"]*)"', page)
+    assert data is not None and about
+    for text in (data[1], *map(unescape, about)):
+        assert not obeyed(strings(json.loads(text)))
 
 
 @pytest.mark.parametrize("formula", ["=cmd()", "+1+1", "-2+3", "@SUM(1)", "\t=1", "\r=1"])

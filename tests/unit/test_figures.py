@@ -17,11 +17,13 @@ from bench.report import evidence as evidence_module
 from bench.report import ours
 from bench.report.evidence import Evidence, Lacking
 from bench.report.figures import gallery as galleries
+from bench.report.figures import panels
 from bench.report.figures.critical import critical
 from bench.report.figures.curves import overlap, precision_recall, roc
-from bench.report.figures.drawing import Figure
+from bench.report.figures.drawing import Figure, line_style
 from bench.report.figures.gallery import gallery, uncropped
 from bench.report.figures.histograms import histograms
+from bench.report.figures.panels import Panel
 from bench.report.figures.series import series
 from bench.report.figures.tradeoffs import scaling, throughput
 from bench.report.figures.training import training
@@ -222,6 +224,65 @@ def test_names_are_text_and_no_markup_nor_formula() -> None:
     ]
     shown = " ".join(texts(throughput(chosen, "mvtec")))
     assert "a$x^2$b" in shown and "_hidden" in shown
+
+
+def overhang(figure: Figure) -> float:
+    """By how many pixels a legend sticks out of its canvas, or lies over another text."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    whole = figure._drawn
+    renderer = FigureCanvasAgg(whole).get_renderer()
+    box, (width, height) = whole.legends[0].get_window_extent(renderer), whole.get_size_inches() * whole.dpi
+    return max(0 - box.x0, 0 - box.y0, box.x1 - width, box.y1 - height)
+
+
+SHORT, LONG = "PatchCore", "PatchCore (input 224, encoder tf_efficientnet_lite0.in1k, coreset 0.1)"
+
+
+@pytest.mark.parametrize("labels", [(SHORT, LONG), (LONG, LONG + "!"), ("x" * 200, SHORT), (LONG,) * 1])
+@pytest.mark.parametrize("classes", [1, 3, 8])
+def test_a_legend_is_whole_however_narrow_its_figure(labels: tuple[str, ...], classes: int) -> None:
+    def draw() -> Any:
+        line = {label: ([0.0, 1.0], [0.0, 1.0]) for label in labels}
+        pictures = [Panel(f"class {n}", (0, 1), (0, 1), (0, 0.5, 1), (0, 1), lines=line) for n in range(classes)]
+        return panels.draw(pictures, {label: line_style(n) for n, label in enumerate(labels)}, 1.3, "x", "y")
+
+    figure = Figure("roc", "ROC", draw=draw)
+    assert overhang(figure) <= 1
+    shown = "".join(texts(figure)).replace(" ", "")
+    assert all(label.replace(" ", "") in shown for label in labels)
+
+
+def test_long_names_fit_below_axes_too() -> None:
+    found = series(lines(made("vitad"), made("rd4ad")))
+    long = [replace(one, label=f"{LONG} {one.label}") for one in found]
+    assert overhang(throughput(long, "mvtec")) <= 1
+    wrapped = [replace(one, label=f"{LONG} {LONG} {LONG} {one.label}") for one in found]
+    assert overhang(throughput(wrapped, "mvtec")) <= 1
+
+
+def test_axes_of_percentages_end_at_100_and_have_ticks_around_a_single_point() -> None:
+    perfect = made("dinomaly", levels={"bottle": 1.0, "screw": 0.99})
+    figure = throughput(series(lines(perfect)), "mvtec")
+    (ax,) = figure._drawn.axes
+    assert ax.get_ylim()[1] <= 100 and ax.get_ylim()[0] < 99.5
+    (left, right), ((rate, _),) = ax.get_xlim(), ax.collections[0].get_offsets()
+    assert left * 1.5 < rate < right / 1.5
+    assert len([tick for tick in ax.get_xticks() if left <= tick <= right]) >= 2
+    figure = scaling(series(lines(at(perfect, 128), at(made("dinomaly", config={"steps": 5}), 256))), "mvtec")
+    assert figure._drawn.axes[0].get_ylim()[1] <= 100
+
+
+def test_characters_that_the_font_of_a_pdf_lacks_are_returned_and_no_warning(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    (one,) = series(lines(made("vitad")))
+    figure = throughput([replace(one, label="零件 \x1b[31m")], "mvtec")
+    assert set(figure.write_pdf(tmp_path / "x.pdf")) == {"零", "件", "\x1b"}
+    assert not recwarn.list
+    (one,) = series(lines(made("m\x1b[31m")))
+    figure = throughput([one], "mvtec")
+    assert figure.write_pdf(tmp_path / "x.pdf") == "" and r"m\x1b[31m" in texts(figure)
 
 
 def test_svg_has_no_ids_of_its_own_and_follows_the_page() -> None:

@@ -117,6 +117,15 @@ def test_no_folder_of_the_machine_is_told() -> None:
     assert "/home" not in text and "(no folder …/data; see https://a.b/c)" in text
 
 
+def test_advice_with_slashes_is_no_folder() -> None:
+    advice = "Lay your images out as `<class>/train/good/*`, <class>/test/<good or defect>/* or '/data/mine/x'"
+    why = Figure("why", "Absent", absent=f"no images below /home/me/data. {advice} (root=/srv/a/b)")
+    record = made("dinomaly", "mvtec")
+    text = page("x", build.tables([record]), [record], Illustrations((why,)))
+    shown = "`&lt;class&gt;/train/good/*`, &lt;class&gt;/test/&lt;good or defect&gt;/* or &#39;…/x&#39;"
+    assert "no images below …/data" in text and shown in text and "(root=…/b)" in text
+
+
 def test_a_page_without_published_rows_has_no_switch_for_them() -> None:
     records = [made("dinomaly", "mvtec")]
     shown = page("x", build.tables(records, published=False), records)

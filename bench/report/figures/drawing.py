@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.names import harmless
 from bench.store.files import atomic
 
 if TYPE_CHECKING:
@@ -105,10 +108,19 @@ class Figure:
             canvas_of.print_svg(out, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
         return _for_page(out.getvalue(), self.title)
 
-    def write_pdf(self, path: Path) -> None:
-        """Write the figure as PDF, its text as text. Raises StoreError when the file cannot be written."""
+    def write_pdf(self, path: Path) -> str:
+        """Write the figure as PDF, its text as text, and return the characters that its font does not have.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
         with atomic(path) as file, _look({}):
-            self._drawn.savefig(file, format="pdf", metadata={"CreationDate": None, "Creator": "bench"})
+            drawn = self._drawn
+            with warnings.catch_warnings(record=True) as told:
+                warnings.filterwarnings("always", _NO_GLYPH)
+                drawn.savefig(file, format="pdf", metadata={"CreationDate": None, "Creator": "bench"})
+        codes = [re.match(_NO_GLYPH, str(one.message)) for one in told]
+        return "".join(chr(int(code[1])) for code in codes if code)
 
 
 def canvas(width: float, height: float) -> Canvas:
@@ -132,25 +144,81 @@ def line_style(place: int) -> dict[str, Any]:
     return {"color": COLOURS[place % len(COLOURS)], "linestyle": STYLES[place // len(COLOURS) % len(STYLES)]}
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The labels of a legend, broken into lines and columns that fit."""
+
+    labels: list[str]
+    columns: int
+    lines: int
+    """Height of the legend in lines of text."""
+
+
+def fitted(labels: Sequence[str], width: float, most: int) -> Names:
+    """Return how labels go into a legend of at most so many inches and columns; to be called within `Figure.draw`."""
+    # matplotlib leaves out labels that begin so
+    shown = [f"\u200b{label}" if label.startswith("_") else label for label in labels]
+    room = width - _AROUND
+    for columns in range(min(most, len(shown)), 0, -1):
+        down = -(-len(shown) // columns)
+        # filled column by column
+        widest = (max(map(_inches, shown[start : start + down])) for start in range(0, len(shown), down))
+        if sum(widest) + columns * _HANDLE + (columns - 1) * _BETWEEN <= room:
+            return Names(shown, columns, down)
+    broken = ["\n".join(_broken(label, room - _HANDLE)) for label in shown]
+    return Names(broken, 1, sum(label.count("\n") + 1 for label in broken))
+
+
 def legend(
     whole: Canvas,
     handles: Sequence[Any],
-    labels: Sequence[str],
-    columns: int = 3,
+    names: Names,
     where: Literal["outside lower center", "lower center"] = "outside lower center",
 ) -> None:
-    """Put one legend below all axes; a name is shown as it is, also one that begins with an underscore."""
-    # matplotlib leaves out labels that begin so
-    shown = [f"\u200b{label}" if label.startswith("_") else label for label in labels]
-    whole.legend(handles, shown, loc=where, ncols=min(columns, len(shown)))
+    """Put one legend below all axes."""
+    whole.legend(handles, names.labels, loc=where, ncols=names.columns)
 
 
-def _look(more: Any) -> Any:
+_EM = 8.5 / 72
+"""Size of the legend's text in inches; matplotlib's lengths around it, in such units: handle 2, gap 0.8, and so on."""
+_HANDLE, _BETWEEN, _AROUND = 2.8 * _EM, 2 * _EM, 2 * _EM
+
+
+def _inches(label: str) -> float:
+    return sum(map(_advance, label))
+
+
+@cache
+def _advance(char: str) -> float:
+    """Return how far a character moves the next one, in inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    return float(text_to_path.get_text_width_height_descent(char, FontProperties(size=8.5), ismath=False)[0]) / 72
+
+
+def _broken(label: str, width: float) -> Iterator[str]:
+    """Yield a label in lines of at most so many inches, broken at a blank where there is one."""
+    while _inches(label) > width:
+        most = next(count for count in range(len(label), 0, -1) if count == 1 or _inches(label[:count]) <= width)
+        at = label.rfind(" ", 1, most + 1)
+        yield label[: at if at > 0 else most]
+        label = label[at + 1 if at > 0 else most :]
+    yield label
+
+
+@contextmanager
+def _look(more: Any) -> Iterator[None]:
     import matplotlib as mpl
 
-    return mpl.rc_context({**_LOOK, **more})
+    with mpl.rc_context({**_LOOK, **more}), warnings.catch_warnings():
+        # a page's reader has other fonts; for PDFs it is told, see `write_pdf`
+        warnings.filterwarnings("ignore", _NO_GLYPH)
+        yield
 
 
+_NO_GLYPH = r"Glyph (\d+) "
+"""How matplotlib begins to tell of a character that its font does not have."""
 _DIGITS = re.compile(r"(\.\d\d)\d+")
 """Of coordinates, more than a hundredth of a point; most of a file is such digits."""
 
@@ -163,6 +231,6 @@ def _for_page(text: str, title: str) -> str:
     svg = re.sub(r'\s(?:d|x|y|transform)="[^"]*"', lambda found: _DIGITS.sub(r"\1", found[0]), svg)
     opening = svg[: svg.index(">")]
     plain = re.sub(r'\s(width|height|version|xmlns:xlink)="[^"]*"', "", opening)
-    named = f'xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{escape(title)}"'
+    named = f'xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{escape(harmless(title))}"'
     svg = f"{plain} {named}{svg[len(opening) :]}"
     return svg.replace(INK, "currentColor")

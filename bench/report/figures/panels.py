@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.report.figures.drawing import FAINT, legend
+from bench.names import harmless
+from bench.report.figures.drawing import FAINT, fitted, legend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -68,10 +69,10 @@ def draw(
 
     across = min(3 if len(panels) <= FEW else 6, len(panels))
     down = -(-len(panels) // across)
-    entries = min(3 if across <= 3 else 6, len(styles))
-    foot = BELOW + ENTRY * -(-len(styles) // entries) + 0.12
-    pitch = height + ABOVE + 0.2
     width = max(LEFT + across * (WIDTH + GAP) - GAP + RIGHT, 3.4)
+    names = fitted(list(styles), width, 3 if across <= 3 else 6)
+    foot = BELOW + ENTRY * names.lines + 0.12
+    pitch = height + ABOVE + 0.2
     whole = Canvas(figsize=(width, down * pitch + foot - 0.2))
     ax = whole.add_axes((0, 0, 1, 1))
     ax.set_axis_off()
@@ -92,7 +93,7 @@ def draw(
             return np.column_stack([across, bottom + (np.asarray(y) - y0) / (y1 - y0) * height])
 
         frames.append(at([panel.x[0], panel.x[1]], [panel.y[0]] * 2))
-        ax.text(left, bottom + height + 0.06, panel.title, weight="bold")
+        ax.text(left, bottom + height + 0.06, harmless(panel.title), weight="bold")
         for tick in panel.x_ticks:
             grid += [at([tick, tick], panel.y)] if panel.y_ticks else []
             (point,) = at([tick], [panel.y[0]])
@@ -127,5 +128,5 @@ def draw(
             ax.add_collection(drawn, autolim=False)
             handles.append(Line2D([], [], **style))
     ax.add_collection(LineCollection(frames, colors=FAINT, linewidths=0.7), autolim=False)
-    legend(whole, handles, list(styles), columns=entries, where="lower center")
+    legend(whole, handles, names, where="lower center")
     return whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bench.names import harmless
 from bench.report.entry import Entry
 from bench.report.evidence import Evidence
 from bench.report.ours import OurLine
@@ -39,7 +40,7 @@ class Series:
 
 def series(lines: Sequence[OurLine]) -> list[Series]:
     """Return lines with a place each; their titles tell them apart."""
-    return [Series(line, line.title, place) for place, line in enumerate(lines)]
+    return [Series(line, harmless(line.title), place) for place, line in enumerate(lines)]
 
 
 def best_first(chosen: Iterable[Series], dataset: str, metric: str) -> list[Series]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
-from bench.report.figures.drawing import COLOURS, FAINT, Figure, canvas, legend, line_style, plain_ticks
+from bench.names import harmless
+from bench.report.figures.drawing import COLOURS, FAINT, Figure, canvas, fitted, legend, line_style, plain_ticks
 from bench.report.figures.series import Series
 from bench.report.names import COLUMNS, MAD, heading
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
 RATE = "cost/images_per_second"
@@ -40,15 +42,19 @@ def throughput(chosen: Sequence[Series], dataset: str) -> Figure:
         for one, rate, score in points:
             colour = COLOURS[one.place % len(COLOURS)]
             marker = "osD^vP*X"[one.place // len(COLOURS) % 8]
-            handles[one.label] = ax.scatter([rate], [100 * score], s=46, color=colour, marker=marker, zorder=3)
+            handles[one.label] = ax.scatter(
+                [rate], [100 * score], s=46, color=colour, marker=marker, zorder=3, clip_on=False
+            )
         front = _front([(rate, 100 * score) for _, rate, score in points])
         ax.plot(*zip(*front, strict=True), color=FAINT, linewidth=0.9, linestyle=":", zorder=1)
         ax.set_xscale("log")
+        ax.set_xlim(*_room([rate for _, rate, _ in points]))
         ax.set_xlabel("images a second, inference with the encoder")
         ax.set_ylabel(f"{heading(metric)} (%)")
-        ax.margins(0.12, 0.15)
+        ax.margins(y=0.15)
+        _at_most_100(ax)
         plain_ticks(ax.xaxis)
-        legend(whole, list(handles.values()), list(handles), columns=2)
+        legend(whole, list(handles.values()), fitted(list(handles), whole.get_figwidth(), 2))
         return whole
 
     return Figure(name, title, f"{caption} Dotted: no other is both faster and better.", draw, "", dataset)
@@ -81,21 +87,35 @@ def scaling(chosen: Sequence[Series], dataset: str) -> Figure:
         handles = {}
         for place, ((method, encoder), points) in enumerate(drawn.items()):
             best = {size: max(score for other, score in points if other == size) for size, _ in points}
-            style, label = line_style(place), f"{method}, {encoder}"
+            style, label = {**line_style(place), "clip_on": False}, harmless(f"{method}, {encoder}")
             percents = [100 * score for score in best.values()]
             (handles[label],) = ax.plot(list(best), percents, marker="o", markersize=5, **style)
             rest = [(size, 100 * score) for size, score in points if score != best[size]]
-            rings = {"markerfacecolor": "none", "markeredgecolor": style["color"], "linestyle": "none"}
+            rings = {**style, "markerfacecolor": "none", "markeredgecolor": style["color"], "linestyle": "none"}
             ax.plot([size for size, _ in rest], [score for _, score in rest], marker="o", markersize=5, **rings)
         ax.set_xlabel("input side (pixels)")
         ax.set_ylabel(f"{heading(metric)} (%)")
         ax.set_xticks(sorted({size for points in drawn.values() for size, _ in points}))
         ax.margins(0.1, 0.15)
-        legend(whole, list(handles.values()), list(handles), columns=2)
+        _at_most_100(ax)
+        legend(whole, list(handles.values()), fitted(list(handles), whole.get_figwidth(), 2))
         return whole
 
     caption = "The line joins the best configuration of each size; rings are others, which differ in other settings."
     return Figure(name, title, caption, draw, "", dataset)
+
+
+def _at_most_100(ax: Axes) -> None:
+    """End the axis of a percentage at 100, where the margin would go beyond; nothing is cut off there."""
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, 0.0), min(high, 100.0))
+
+
+def _room(values: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of a logarithmic axis with a margin around the values, and with two ticks of 1, 2, 5 at least."""
+    low, high = min(values), max(values)
+    margin = max((high / low) ** 0.12, (5 * low / high) ** 0.5)
+    return low / margin, high * margin
 
 
 def _metric(chosen: Sequence[Series], dataset: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bench.report.figures.drawing import Figure, canvas, legend, line_style, plain_ticks
+from bench.report.figures.drawing import Figure, canvas, fitted, legend, line_style, plain_ticks
 from bench.report.figures.series import Series
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def training(chosen: Sequence[Series], dataset: str) -> Figure:
         ax.set_xlabel("iteration")
         ax.set_ylabel("loss")
         ax.set_xlim(0, None)
-        legend(whole, list(handles.values()), list(handles), columns=2)
+        legend(whole, list(handles.values()), fitted(list(handles), whole.get_figwidth(), 2))
         return whole
 
     caption = "Losses of different methods measure different things and do not compare; their shapes do. A line a seed."
