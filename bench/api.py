@@ -1,8 +1,10 @@
 """What plug-ins see: the contracts between the harness, methods and datasets. Loads no torch.
 
 A dataset says which images exist (`Sample`), what they are worth (`label`, masks) and how to read them.
-A method says which frozen encoder it looks through, what of the encoder's output training needs (`features`), what is
-trained (`build`), how (`loss`, `optimizer`, `learning_rate`) and how a score is read off (`anomaly`).
+A method says which frozen encoder it looks through, if any, what of the encoder's output it needs (`features`) and what
+else (`needs`), what is trained (`build`), how (`loss`, `optimizer`, `learning_rate`) and how a score is read off
+(`anomaly`). It is a `Trained` one or has a `Memory`; what it sees of the images comes as a `Batch`.
+The contract of methods is in `bench.method`, that of datasets here; plug-ins take both from here.
 Loops, caching, precision, checkpoints, metrics and records are the harness's.
 """
 
@@ -12,22 +14,55 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from bench.batch import Batch
+from bench.method import (
+    NEEDS,
+    EncoderInfo,
+    EncoderRequest,
+    Memory,
+    MemoryConfig,
+    Method,
+    MethodConfig,
+    Prediction,
+    Trained,
+    sourced,
+)
+from bench.protocol import Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import torch
     from PIL import Image
 
-    from bench.protocol import Protocol
+__all__ = [
+    "NEEDS",
+    "Batch",
+    "Card",
+    "Counts",
+    "Dataset",
+    "Download",
+    "EncoderInfo",
+    "EncoderRequest",
+    "Finding",
+    "Memory",
+    "MemoryConfig",
+    "Method",
+    "MethodConfig",
+    "Prediction",
+    "Protocol",
+    "Report",
+    "Sample",
+    "Split",
+    "Trained",
+    "by_class",
+    "sourced",
+]
 
 Split = Literal["train", "val", "test"]
 
 
-# --------------------------------------------------------------------------------------------------- datasets
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One image of a dataset and what its owners say of it."""
@@ -147,180 +182,6 @@ class Dataset(ABC):
         from bench.loading.masks import read_union
 
         return read_union(sample)
-
-
-# ---------------------------------------------------------------------------------------------------- methods
-def sourced(default: Any, source: str, help: str, **limits: Any) -> Any:
-    """Return a pydantic field whose default cites where it comes from (paper section, official code, or ours)."""
-    return Field(default, description=help, json_schema_extra={"source": source}, **limits)
-
-
-class MethodConfig(BaseModel):
-    """Base of a method's typed configuration: frozen, unknown keys refused, each default sourced."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
-
-    encoder: str
-    """Frozen encoder by catalogue name."""
-    input_size: int | None
-    """Side of the square network input in pixels; None lets the method choose for its encoder."""
-    batch_size: int
-    steps: int | None
-    """Training iterations; 0 for methods that train nothing, None where they follow from the number of training images.
-    See `Method.steps`."""
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderRequest:
-    """What a method needs of a frozen encoder."""
-
-    name: str
-    blocks: tuple[int, ...]
-    """0-based, ascending indices of transformer blocks (or CNN stages) whose raw output is wanted. For a ViT, -1 is the
-    embedded sequence that enters block 0, and the depth is the last block's output after the final norm."""
-    input_size: int
-    statistics: Literal["encoder", "imagenet"] = "encoder"
-    """Mean and standard deviation that pixels are normalised by: those that the encoder was trained with, or ImageNet's
-    whatever the encoder."""
-    position: Literal["dinov2", "timm"] = "timm"
-    """How position embeddings are resized to another grid: by the offset rule of DINO's and DINOv2's own code, or by
-    timm's antialiased one."""
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderInfo:
-    """Shape facts of a built encoder; enough to build a method's trainable part, also on the meta device."""
-
-    name: str
-    family: Literal["vit", "cnn"]
-    dim: int
-    """Token width of a ViT; width of the last requested stage of a CNN."""
-    depth: int
-    heads: int
-    patch: int
-    prefix: int
-    """Tokens before the patches: class and register tokens."""
-    grid: tuple[int, int]
-    """Patch rows and columns at the requested input size."""
-    input_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    channels: tuple[int, ...] = ()
-    """Width of each requested stage (CNN only)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """Raw anomaly scores of a batch, higher = more anomalous, never normalised."""
-
-    scores: torch.Tensor
-    """float32 [B], one image score each."""
-    maps: torch.Tensor | None = None
-    """float32 [B, S, S] at the protocol's evaluation size; None for image-level methods."""
-
-
-class Method(ABC):
-    """One anomaly-detection method. Instances hold configuration only; weights live in the module they build."""
-
-    name: ClassVar[str]
-    Config: ClassVar[type[MethodConfig]]
-    paper: ClassVar[Protocol]
-    """The published recipe: what `--protocol paper` means for this method."""
-    semantic_paper: ClassVar[Protocol | None] = None
-    """The same on semantic sets, where the paper treats them otherwise."""
-    overrides: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Config values that the paper sets for a dataset (`realiad`), a setting on every dataset (`single`) or both
-    (`realiad/single`): that name -> key -> value; a later kind in this row wins."""
-    clip_norm: float | None = None
-    """Global gradient-norm clip over all trainable parameters."""
-
-    def __init__(self, config: MethodConfig) -> None:
-        self.config = config
-
-    @property
-    def revision(self) -> str:
-        """What this configuration computes otherwise than the same settings once did, in words; empty for nearly all.
-
-        It is part of a cell's fingerprint: a record of the older computation is not taken for one of this.
-        """
-        return ""
-
-    def steps(self, images: int) -> int:
-        """Return the training iterations on so many images; 0 where nothing is trained.
-
-        `config.steps` unless a method states epochs: its own `steps` turns them into iterations where that is None.
-        """
-        if self.config.steps is None:
-            raise NotImplementedError(f"{self.name}: steps is null, and its method does not say what follows from that")
-        return self.config.steps
-
-    def settled(self, images: int) -> Self:
-        """Return the method as it trains on so many images: `config.steps` is what `steps` returns for them.
-
-        The harness calls `loss`, `optimizer` and `learning_rate` on this one.
-        """
-        steps = self.steps(images)
-        return self if steps == self.config.steps else type(self)(self.config.model_copy(update={"steps": steps}))
-
-    @abstractmethod
-    def encoder(self) -> EncoderRequest:
-        """Return which encoder, blocks and input size this configuration needs.
-
-        Raises:
-            UsageError: the encoder does not fit the method; the message names what fits.
-        """
-
-    @abstractmethod
-    def features(self, blocks: Mapping[int, torch.Tensor], info: EncoderInfo) -> dict[str, torch.Tensor]:
-        """Reduce the encoder's block outputs to what `loss` and `anomaly` need. Pure; called without gradient.
-
-        Args:
-            blocks: block index -> float [B, prefix + h*w, dim] (ViT) or [B, C, h, w] (CNN).
-            info: the encoder's shape.
-
-        Returns:
-            Named tensors, batch first. The feature store keeps exactly these.
-        """
-
-    @abstractmethod
-    def build(self, info: EncoderInfo) -> torch.nn.Module:
-        """Return the trainable part, freshly initialised from torch's global generator (seeded by the harness)."""
-
-    def fit(  # noqa: B027 - doing nothing is the right default
-        self, module: torch.nn.Module, batches: Iterable[Mapping[str, torch.Tensor]]
-    ) -> None:
-        """Take in the training images' features once, before any step; methods without a memory do nothing.
-
-        Args:
-            module: as `build` returns it, on its device; what is remembered goes into its buffers.
-            batches: features of all training images, each once, in the task's order, batch first, without gradient.
-        """
-
-    @abstractmethod
-    def loss(self, module: torch.nn.Module, features: Mapping[str, torch.Tensor], step: int) -> torch.Tensor:
-        """Return the scalar training loss of a batch of normal images at iteration `step` (from 0)."""
-
-    @abstractmethod
-    def anomaly(
-        self, module: torch.nn.Module, features: Mapping[str, torch.Tensor], info: EncoderInfo, size: int
-    ) -> Prediction:
-        """Score a batch; maps come at `size` x `size` pixels, covering the network's input."""
-
-    @abstractmethod
-    def optimizer(self, module: torch.nn.Module) -> torch.optim.Optimizer:
-        """Return the optimizer over the trainable part."""
-
-    @abstractmethod
-    def learning_rate(self, step: int) -> float:
-        """Return the learning rate used at iteration `step` (from 0).
-
-        A parameter group of the optimizer with a value `lr_scale` takes that many times it, every other group takes it
-        as it is.
-        """
-
-    def remedy(self) -> str:
-        """Return what the authors advise where the loss is not finite (`--set ...`); empty where they say nothing."""
-        return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ def configure(
         method: the method class.
         dataset: dataset name; the paper's values for it are applied under the given ones.
         given: raw values from the suite and the command line.
-        encoder: the `--encoder` option; None keeps the method's default.
+        encoder: the `--encoder` option; None keeps the method's default. A method without an encoder passes it over.
         setting: one of bench.setting; the paper's values for it are applied under the given ones.
 
     Raises:
@@ -145,7 +145,7 @@ def configure(
     names = SETTINGS[setting].overrides
     for place in (dataset, *names, *(f"{dataset}/{name}" for name in names)):
         values.update(method.overrides.get(place, {}))
-    if encoder is not None:
+    if encoder is not None and "encoder" in known:
         values["encoder"] = encoder
     values.update(given)
     try:

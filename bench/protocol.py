@@ -36,24 +36,24 @@ LabelRule = Literal["dataset", "mask"]
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """Everything between the files and the number that is not the method itself."""
+    """Everything between the files and the number that is not the method itself; defaults are those of `common`."""
 
     name: str
-    version: int
-    crop: float
+    version: int = 1
+    crop: float = 1.0
     """Share of the resized image's side that the centre crop keeps; 1 scores the whole image."""
-    eval_size: int
+    eval_size: int = 256
     """Maps and masks are compared at eval_size x eval_size pixels."""
-    mask_rule: MaskRule
+    mask_rule: MaskRule = "area"
     """`area`: any non-zero native value is anomalous, and an evaluation pixel counts as anomalous when at least half
     of its area is. `dinomaly`: bilinear resize of the 0/255 mask, crop, nearest to the evaluation size, then > 0.
     `ader`: bilinear resize of the 0/255 mask to the evaluation size, then > 0.5."""
-    label_rule: LabelRule
+    label_rule: LabelRule = "dataset"
     """Image labels. `dataset`: the dataset's own statement. `mask`: as that, but an anomalous image whose mask has no
     pixel left at the evaluation size is normal, as in ADer's code; an image without a mask keeps its label."""
-    metrics: tuple[str, ...]
+    metrics: tuple[str, ...] = SEVEN
     """What every finished record of this protocol holds; no rule, so not in the hash."""
-    checkpoint: Literal["last"]
+    checkpoint: Literal["last"] = "last"
     """Which weights are scored; the last, since choosing by the test set is not a measurement."""
 
     def rules(self) -> dict[str, Any]:
@@ -85,16 +85,7 @@ def hash_of(rules: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-COMMON = Protocol(
-    name="common",
-    version=1,
-    crop=1.0,
-    eval_size=256,
-    mask_rule="area",
-    label_rule="dataset",
-    metrics=SEVEN,
-    checkpoint="last",
-)
+COMMON = Protocol("common")
 
 SUMMARIES = {
     "common": "the fair comparison: whole image, 256x256 maps, native masks, exact metrics, last checkpoint",

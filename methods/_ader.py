@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
-from bench.api import Method, MethodConfig
-from bench.protocol import Protocol
+from bench.api import Batch, MethodConfig, Protocol, Trained
 
 from ._losses import FeatureLoss, feature_loss
 from ._maps import upsampled_sum
@@ -36,10 +36,8 @@ def protocol(method: str) -> Protocol:
     Its image labels come from those masks, so that an image whose defect vanishes in the resize counts as normal.
     """
     return Protocol(
-        name=f"paper:{method}",
+        f"paper:{method}",
         version=2,
-        crop=1.0,
-        eval_size=256,
         mask_rule="ader",
         label_rule="mask",
         metrics=(
@@ -51,7 +49,6 @@ def protocol(method: str) -> Protocol:
             "pixel/f1max:grid21",
             "pixel/aupro@0.3:grid100",
         ),
-        checkpoint="last",
     )
 
 
@@ -89,39 +86,42 @@ class Recipe(MethodConfig):
         return {"lr": fields["lr"].default * batch / fields["batch_size"].default}
 
 
-class StageReconstruction(Method):
+RecipeT = TypeVar("RecipeT", bound=Recipe, covariant=True)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class StageReconstruction(Trained[RecipeT, ModuleT]):
     """A student gives back stages of a frozen encoder; each stage counts alike in the loss and in the map."""
 
-    def __init__(self, config: MethodConfig) -> None:
+    def __init__(self, config: RecipeT) -> None:
         super().__init__(config)
-        self.recipe = cast("Recipe", config)
-        self.clip_norm = self.recipe.clip_norm
+        self.clip_norm = self.config.clip_norm
 
     def steps(self, images: int) -> int:
         """Return the iterations of the recipe's epochs, each without its last incomplete batch, or those given."""
-        recipe = self.recipe
+        config = self.config
         # fewer images than a batch are one batch here; ADer's loader would have none
-        return recipe.epochs * max(images // recipe.batch_size, 1) if recipe.steps is None else recipe.steps
+        return config.epochs * max(images // config.batch_size, 1) if config.steps is None else config.steps
 
     @abstractmethod
-    def pairs(self, module: nn.Module, features: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def pairs(self, module: ModuleT, features: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return target and rebuilt map of each stage, float [B, C, h, w] twice, the shallowest target first."""
 
-    def loss(self, module: nn.Module, features: Mapping[str, Tensor], step: int) -> Tensor:
+    def loss(self, module: ModuleT, batch: Batch, step: int) -> Tensor:
         """Return the sum over stages of the distance between target and rebuilt map."""
-        return torch.stack([feature_loss(self.recipe.loss, *pair) for pair in self.pairs(module, features)]).sum()
+        return torch.stack([feature_loss(self.config.loss, *pair) for pair in self.pairs(module, batch)]).sum()
 
-    def distances(self, module: nn.Module, features: Mapping[str, Tensor], size: int) -> Tensor:
+    def distances(self, module: ModuleT, features: Mapping[str, Tensor], size: int) -> Tensor:
         """Return float32 [B, size, size]: the sum over stages of the cosine distance at each place."""
         return upsampled_sum((cosine_distance(*pair) for pair in self.pairs(module, features)), size).float()
 
     def learning_rate(self, step: int) -> float:
         """Return the rate: constant until its drop."""
-        recipe = self.recipe
-        return recipe.lr * (recipe.decay if step >= round(self.total * recipe.decay_at) else 1.0)
+        config = self.config
+        return config.lr * (config.decay if step >= round(self.total * config.decay_at) else 1.0)
 
     @property
     def total(self) -> int:
         """Return the iterations in all, which are known of a settled method only."""
-        assert self.recipe.steps is not None, "a schedule is asked of Method.settled"
-        return self.recipe.steps
+        assert self.config.steps is not None, "a schedule is asked of Method.settled"
+        return self.config.steps

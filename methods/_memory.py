@@ -1,4 +1,4 @@
-"""What methods share that train nothing: a memory of normal features, and the answers that the harness expects."""
+"""The bank: vectors of normal images in a module's buffer, searched exactly."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.api import Method
-from bench.errors import UsageError
-
 CHUNK = 2**24
 """Distances held at once while searching: 64 MiB of float32."""
 
 
-class Memory(nn.Module):
+class Bank(nn.Module):
     """Vectors of normal images, searched exactly.
 
     Attributes:
@@ -57,27 +54,8 @@ class Memory(nn.Module):
         return distances.gather(1, order), rows.gather(1, order)
 
 
-def _resize(module: Memory, state: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+def _resize(module: Bank, state: Mapping[str, Any], prefix: str, *rest: Any) -> None:
     """Let a stored bank of any number of rows in."""
     stored = state.get(f"{prefix}bank")
     if stored is not None:
         module.bank = module.bank.new_empty(stored.shape)
-
-
-class MemoryMethod(Method):
-    """A method that remembers normal features in `fit` and trains nothing; its configuration allows no steps."""
-
-    def loss(self, module: nn.Module, features: Mapping[str, Tensor], step: int) -> Tensor:
-        """Raise UsageError: there is nothing to train."""
-        raise self._untrained()
-
-    def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
-        """Raise UsageError: there is nothing to train."""
-        raise self._untrained()
-
-    def learning_rate(self, step: int) -> float:
-        """Return 0.0: nothing is trained."""
-        return 0.0
-
-    def _untrained(self) -> UsageError:
-        return UsageError(f"{self.name} trains nothing. Expected {self.name}.steps = 0")

@@ -30,17 +30,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
-from bench.api import EncoderInfo, EncoderRequest, Method, MethodConfig, Prediction, sourced
+from bench.api import Batch, EncoderInfo, EncoderRequest, MethodConfig, Prediction, Protocol, Trained, sourced
 from bench.encoders import catalog
 from bench.errors import UsageError
-from bench.protocol import SEVEN, Protocol
+from bench.protocol import SEVEN
 
 from ._reconstruction import Reconstructor
 from ._stable_adamw import StableAdamW
@@ -131,63 +132,46 @@ class Config(MethodConfig):
     )
 
 
-class Dinomaly(Method):
-    """Reconstruction of frozen features through a noisy bottleneck, with loose group-wise targets."""
+ConfigT = TypeVar("ConfigT", bound=Config, covariant=True)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
-    name = "dinomaly"
-    Config = Config
-    paper = Protocol(
-        name="paper:dinomaly",
-        version=1,
-        crop=392 / 448,
-        eval_size=256,
-        mask_rule="dinomaly",
-        label_rule="dataset",
-        metrics=(*SEVEN[:-1], "pixel/aupro@0.3:grid200"),
-        checkpoint="last",
-    )
-    # section 4.1; code: the scripts of one model a class, whose steps preprint A.2 states too
-    overrides: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "realiad": {"dropout": 0.4, "steps": 50_000},
-        "single": {"steps": 5_000},
-        "realiad/single": {"dropout": 0.2},
-        **{f"{name}/single": {"eps": 1e-8} for name in ("mvtec", "visa", "mpdd")},
-    }
 
-    def __init__(self, config: MethodConfig) -> None:
+class Reconstruction(Trained[ConfigT, ModuleT]):
+    """What Dinomaly and its descendants share: groups of blocks as targets, distances, maps, optimizer and schedule."""
+
+    def __init__(self, config: ConfigT) -> None:
         super().__init__(config)
-        self.settings = cast("Config", config)
-        self.clip_norm = self.settings.clip_norm
-        self.groups, self.decoder_groups = _targets(self.settings)
+        self.clip_norm = self.config.clip_norm
+        self.groups, self.decoder_groups = _targets(self.config)
         self._check()
 
     def encoder(self) -> EncoderRequest:
         """Return the request: 28 patches a side and the paper's blocks unless the configuration says otherwise."""
-        settings = self.settings
-        native = catalog.describe(settings.encoder)
+        config = self.config
+        native = catalog.describe(config.encoder)
         if native.family != "vit":
             raise UsageError(
-                f"{self.name} needs a ViT, encoder '{settings.encoder}' is a CNN. "
+                f"{self.name} needs a ViT, encoder '{config.encoder}' is a CNN. "
                 f"Try vit_base_patch14_reg4_dinov2.lvd142m"
             )
         layers = self._layers(native.depth)
         members = sorted(index for group in self.groups for index in group)
-        if settings.constraint == "groups" and members != list(range(len(layers))):
+        if config.constraint == "groups" and members != list(range(len(layers))):
             raise UsageError(
-                f"{self.name}.groups {settings.groups} must name each of the {len(layers)} places in layers "
+                f"{self.name}.groups {config.groups} must name each of the {len(layers)} places in layers "
                 f"{layers} exactly once"
             )
-        position = settings.position
+        position = config.position
         if position == "auto":
-            position = "dinov2" if _in_code(settings.encoder) else "timm"
-        size = settings.input_size or PATCHES * native.patch
-        if not native.prefix and settings.neighbour_mask // 2 >= size // native.patch / 2:
+            position = "dinov2" if _in_code(config.encoder) else "timm"
+        size = config.input_size or PATCHES * native.patch
+        if not native.prefix and config.neighbour_mask // 2 >= size // native.patch / 2:
             raise UsageError(
-                f"{self.name}.neighbour_mask {settings.neighbour_mask} hides all {size // native.patch}x"
-                f"{size // native.patch} patches from the middle one, and encoder '{settings.encoder}' has no other "
+                f"{self.name}.neighbour_mask {config.neighbour_mask} hides all {size // native.patch}x"
+                f"{size // native.patch} patches from the middle one, and encoder '{config.encoder}' has no other "
                 f"tokens. Take a smaller odd number, or 0 for no mask"
             )
-        return EncoderRequest(name=settings.encoder, blocks=layers, input_size=size, position=position)
+        return EncoderRequest(name=config.encoder, blocks=layers, input_size=size, position=position)
 
     def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
         """Return each group's mean block output, all tokens kept: group0, group1, ... float [B, prefix + h*w, dim].
@@ -206,69 +190,53 @@ class Dinomaly(Method):
     @property
     def revision(self) -> str:
         """What is computed otherwise than the same settings once did, see `Method.revision`."""
-        settings, found = self.settings, []
-        if settings.position == "auto" and _in_code(settings.encoder) and "dinov2" not in settings.encoder:
+        config, found = self.config, []
+        if config.position == "auto" and _in_code(config.encoder) and "dinov2" not in config.encoder:
             found.append("positions by DINO's rule")
-        if settings.attention == "softmax" and settings.neighbour_mask:
+        if config.attention == "softmax" and config.neighbour_mask:
             found.append("mask after the softmax")
         return ", ".join(found)
 
-    def build(self, info: EncoderInfo) -> nn.Module:
-        """Return the bottleneck and decoder, freshly initialised."""
-        return Reconstructor(self.settings, info, self.decoder_groups)
-
-    def loss(self, module: nn.Module, features: Mapping[str, Tensor], step: int) -> Tensor:
-        """Return the mean over images and groups of 1 - cosine between whole maps, flattened over C, h and w.
-
-        Hard mining leaves this value alone: it shrinks the gradient of points that are rebuilt well already.
-        """
-        return self._discrepancy(self._pairs(module, features, step)).mean()
-
-    def anomaly(self, module: nn.Module, features: Mapping[str, Tensor], info: EncoderInfo, size: int) -> Prediction:
-        """Return smoothed maps of the mean cosine distance, and the mean of each map's highest pixels."""
-        return self._read_off(self._pairs(module, features), info, size)
-
-    def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+    def optimizer(self, module: ModuleT) -> torch.optim.Optimizer:
         """Return StableAdamW over all trainable tensors, decay included on every one."""
-        settings = self.settings
+        config = self.config
         return StableAdamW(
             module.parameters(),
-            lr=settings.lr,
-            betas=settings.betas,
-            eps=settings.eps,
-            weight_decay=settings.weight_decay,
-            amsgrad=settings.amsgrad,
+            lr=config.lr,
+            betas=config.betas,
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+            amsgrad=config.amsgrad,
         )
 
     def learning_rate(self, step: int) -> float:
         """Return the rate: linear from 0 to the peak at the last warm-up step, then cosine to the final rate."""
-        settings = self.settings
-        if step < settings.warmup:
-            return settings.lr * step / max(settings.warmup - 1, 1)
-        progress = (step - settings.warmup) / max(settings.steps - settings.warmup, 1)
-        return settings.final_lr + 0.5 * (settings.lr - settings.final_lr) * (1.0 + math.cos(math.pi * progress))
+        config = self.config
+        if step < config.warmup:
+            return config.lr * step / max(config.warmup - 1, 1)
+        progress = (step - config.warmup) / max(config.steps - config.warmup, 1)
+        return config.final_lr + 0.5 * (config.lr - config.final_lr) * (1.0 + math.cos(math.pi * progress))
 
     def remedy(self) -> str:
         """Return the official README's advice, where it was not taken yet."""
-        settings = self.settings
-        untried = settings.attention == "linear" and not settings.attention_eps
+        config = self.config
+        untried = config.attention == "linear" and not config.attention_eps
         return f"--set {self.name}.attention_eps=1e-6" if untried else ""
 
-    def _pairs(self, module: nn.Module, features: Mapping[str, Tensor], step: int | None = None) -> list[Pair]:
+    def _pairs(self, module: Reconstructor, features: Mapping[str, Tensor], step: int | None = None) -> list[Pair]:
         """Return by group the encoder's map and the decoder's; hard mining acts on the latter from here on.
 
         Args:
-            module: the reconstructor.
+            module: bottleneck and decoder.
             features: as `features` returns them.
             step: iteration, from 0, that hard mining stands at; None for none.
         """
-        settings, reconstructor = self.settings, cast("Reconstructor", module)
-        rebuilt = reconstructor(self._fused(features))
-        reached = 0.0 if step is None else settings.hard_mining * step / settings.hard_mining_steps
+        config, rebuilt = self.config, module(self._fused(features))
+        reached = 0.0 if step is None else config.hard_mining * step / config.hard_mining_steps
         pairs = []
         for target, output in zip(self._targets(features), rebuilt, strict=True):
-            expected = to_grid(target, reconstructor.prefix, reconstructor.grid).detach()
-            _shrink_easy(expected, output, min(reached, settings.hard_mining), settings.hard_mining_factor)
+            expected = to_grid(target, module.prefix, module.grid).detach()
+            _shrink_easy(expected, output, min(reached, config.hard_mining), config.hard_mining_factor)
             pairs.append((expected, output))
         return pairs
 
@@ -290,16 +258,16 @@ class Dinomaly(Method):
         ]
         mean = torch.stack(distances).mean(dim=0)
         mean = F.interpolate(mean, size=(size, size), mode="bilinear", align_corners=False)
-        maps = _smooth(mean, self.settings.smoothing_sigma).squeeze(1)
-        count = max(1, int(size * size * self.settings.score_share))
+        maps = _smooth(mean, self.config.smoothing_sigma).squeeze(1)
+        count = max(1, int(size * size * self.config.score_share))
         scores = maps.flatten(1).topk(count, dim=1).values.mean(dim=1)
         return Prediction(scores=scores.float(), maps=maps.float())
 
     def _layers(self, depth: int) -> tuple[int, ...]:
-        layers = self.settings.layers or LAYERS.get(depth)
+        layers = self.config.layers or LAYERS.get(depth)
         if layers is None:
             raise UsageError(
-                f"{self.name} has no published layers for the {depth} blocks of encoder '{self.settings.encoder}' "
+                f"{self.name} has no published layers for the {depth} blocks of encoder '{self.config.encoder}' "
                 f"(only for {' and '.join(map(str, LAYERS))}). Set them: --set {self.name}.layers=[...]"
             )
         return layers
@@ -316,9 +284,9 @@ class Dinomaly(Method):
         return torch.stack([mean * (size / sum(sizes)) for mean, size in means]).sum(dim=0)
 
     def _check(self) -> None:
-        if self.settings.constraint != "groups":
-            refuse_idle(self, ("groups", "decoder_groups"), f"constraint {self.settings.constraint}")
-        groups, decoder_groups, depth = self.groups, self.decoder_groups, self.settings.decoder_depth
+        if self.config.constraint != "groups":
+            refuse_idle(self, ("groups", "decoder_groups"), f"constraint {self.config.constraint}")
+        groups, decoder_groups, depth = self.groups, self.decoder_groups, self.config.decoder_depth
         if len(groups) != len(decoder_groups) or not all((*groups, *decoder_groups)):
             raise UsageError(
                 f"{self.name}.groups and {self.name}.decoder_groups must hold equally many groups, none of them empty; "
@@ -330,12 +298,46 @@ class Dinomaly(Method):
                 f"{self.name}.decoder_groups names blocks {outside}; the decoder's {depth} blocks "
                 f"count from 0 to {depth - 1}, last block first"
             )
-        mask = self.settings.neighbour_mask
+        mask = self.config.neighbour_mask
         if mask and mask % 2 == 0:
             raise UsageError(
                 f"{self.name}.neighbour_mask {mask} has no middle patch: it must be odd, for example {mask - 1} or "
                 f"{mask + 1}, or 0 for no mask"
             )
+
+
+class Dinomaly(Reconstruction[Config, Reconstructor]):
+    """Reconstruction of frozen features through a noisy bottleneck, with loose group-wise targets."""
+
+    name = "dinomaly"
+    paper = Protocol(
+        "paper:dinomaly",
+        crop=392 / 448,
+        mask_rule="dinomaly",
+        metrics=(*SEVEN[:-1], "pixel/aupro@0.3:grid200"),
+    )
+    # section 4.1; code: the scripts of one model a class, whose steps preprint A.2 states too
+    overrides: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "realiad": {"dropout": 0.4, "steps": 50_000},
+        "single": {"steps": 5_000},
+        "realiad/single": {"dropout": 0.2},
+        **{f"{name}/single": {"eps": 1e-8} for name in ("mvtec", "visa", "mpdd")},
+    }
+
+    def build(self, info: EncoderInfo) -> Reconstructor:
+        """Return the bottleneck and decoder, freshly initialised."""
+        return Reconstructor(self.config, info, self.decoder_groups)
+
+    def loss(self, module: Reconstructor, batch: Batch, step: int) -> Tensor:
+        """Return the mean over images and groups of 1 - cosine between whole maps, flattened over C, h and w.
+
+        Hard mining leaves this value alone: it shrinks the gradient of points that are rebuilt well already.
+        """
+        return self._discrepancy(self._pairs(module, batch, step)).mean()
+
+    def anomaly(self, module: Reconstructor, batch: Batch, info: EncoderInfo, size: int) -> Prediction:
+        """Return smoothed maps of the mean cosine distance, and the mean of each map's highest pixels."""
+        return self._read_off(self._pairs(module, batch), info, size)
 
 
 def _in_code(encoder: str) -> bool:
@@ -345,16 +347,16 @@ def _in_code(encoder: str) -> bool:
     return "dinov2" in architecture or tag in ("dino", "mae") or deit
 
 
-def _targets(settings: Config) -> tuple[Groups, Groups]:
+def _targets(config: Config) -> tuple[Groups, Groups]:
     """Return the encoder's groups (places in layers) and the decoder's (places among its blocks, last one first)."""
-    if settings.constraint == "groups":
-        return settings.groups, settings.decoder_groups
+    if config.constraint == "groups":
+        return config.groups, config.decoder_groups
     # every published list of layers is as long as any other
-    count = len(settings.layers or LAYERS[12])
-    if settings.constraint == "1-group":
-        return (tuple(range(count)),), (tuple(range(settings.decoder_depth)),)
+    count = len(config.layers or LAYERS[12])
+    if config.constraint == "1-group":
+        return (tuple(range(count)),), (tuple(range(config.decoder_depth)),)
     # from the shallowest layer on: the last decoder block faces it, and would otherwise not be trained
-    single = tuple((place,) for place in range(0, count, EVERY[settings.constraint]))
+    single = tuple((place,) for place in range(0, count, EVERY[config.constraint]))
     return single, single
 
 

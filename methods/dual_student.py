@@ -51,11 +51,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.api import EncoderInfo, EncoderRequest, MethodConfig, Prediction, sourced
+from bench.api import Batch, EncoderInfo, EncoderRequest, Prediction, sourced
 from bench.encoders import catalog
 from bench.errors import TrainingError, UsageError
 
 from . import dinomaly
+from ._reconstruction import Reconstructor
 from ._switches import refuse_idle
 from ._vit import Block, SoftmaxAttention, init_truncated
 
@@ -149,17 +150,19 @@ class EncoderStudent(nn.Module):
 class Students(nn.Module):
     """Trainable part: one or both students."""
 
-    def __init__(self, encoder: EncoderStudent | None, decoder: nn.Module | None) -> None:
+    encoder: EncoderStudent | None
+    decoder: Reconstructor | None
+
+    def __init__(self, encoder: EncoderStudent | None, decoder: Reconstructor | None) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
 
 
-class DualStudent(dinomaly.Dinomaly):
+class DualStudent(dinomaly.Reconstruction[Config, Students]):
     """Dinomaly with an encoder student beside it that learns class tokens, joined by Noisy-OR."""
 
     name = "dual_student"
-    Config = Config
     paper = replace(dinomaly.Dinomaly.paper, name="paper:dual_student")
     semantic_paper = replace(paper, crop=1.0)
     # appendix D
@@ -170,23 +173,22 @@ class DualStudent(dinomaly.Dinomaly):
         **{name: {"lr": 1e-4, "final_lr": 1e-5, "steps": 62_500} for name in ("cifar100", "fmnist", "view")},
     }
 
-    def __init__(self, config: MethodConfig) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.dual = cast("Config", config)
-        self.normed = self.dual.class_tokens == "normed" or (
-            self.dual.class_tokens == "auto" and "dinov2" not in self.dual.encoder
+        self.normed = self.config.class_tokens == "normed" or (
+            self.config.class_tokens == "auto" and "dinov2" not in self.config.encoder
         )
-        if self.dual.students != "both":
-            refuse_idle(self, ("objective", "ensemble"), f"students {self.dual.students}")
-        if self.dual.students == "encoder":
+        if self.config.students != "both":
+            refuse_idle(self, ("objective", "ensemble"), f"students {self.config.students}")
+        if self.config.students == "encoder":
             refuse_idle(self, ("local_score",), "students encoder")
-        elif self.dual.students == "decoder":
+        elif self.config.students == "decoder":
             refuse_idle(self, ("score_tokens", "class_tokens", "encoder_weight"), "students decoder")
 
     def encoder(self) -> EncoderRequest:
         """Return Dinomaly's request, with the teacher's embedding and every block for the encoder student."""
         wanted = super().encoder()
-        if self.dual.students == "decoder":
+        if self.config.students == "decoder":
             return wanted
         if not catalog.has_class_token(wanted.name):
             raise UsageError(
@@ -203,62 +205,65 @@ class DualStudent(dinomaly.Dinomaly):
         The latter are `embedding` [B, prefix + h*w, dim], what enters the teacher's block 0, and `classes` [B, m, dim],
         its class tokens.
         """
-        found = {} if self.dual.students == "encoder" else super().features(blocks, info)
-        if self.dual.students != "decoder":
+        found = {} if self.config.students == "encoder" else super().features(blocks, info)
+        if self.config.students != "decoder":
             found["embedding"] = blocks[-1]
             found["classes"] = torch.stack([blocks[index][:, 0] for index in range(self._tokens(info.depth))], dim=1)
         return found
 
-    def build(self, info: EncoderInfo) -> nn.Module:
+    def build(self, info: EncoderInfo) -> Students:
         """Return the students, freshly initialised."""
-        decoder = None if self.dual.students == "encoder" else super().build(info)
-        return Students(None if self.dual.students == "decoder" else EncoderStudent(self.dual, info), decoder)
+        kinds, decoder, encoder = self.config.students, None, None
+        if kinds != "encoder":
+            decoder = Reconstructor(self.config, info, self.decoder_groups)
+        if kinds != "decoder":
+            encoder = EncoderStudent(self.config, info)
+        return Students(encoder, decoder)
 
-    def loss(self, module: nn.Module, features: Mapping[str, Tensor], step: int) -> Tensor:
+    def loss(self, module: Students, batch: Batch, step: int) -> Tensor:
         """Return -log P(normal) (or the sum of the discrepancies) averaged over the batch.
 
         Raises:
             TrainingError: at the first step the encoder student is so far off that Noisy-OR would never train it.
         """
-        students = cast("Students", module)
-        if students.encoder is None:
-            return super().loss(cast("nn.Module", students.decoder), features, step)
-        semantic = self._semantic(students.encoder, features, tokens="all")
-        if students.decoder is None:
-            return semantic.mean()
-        local = self._discrepancy(self._pairs(students.decoder, features, step))
-        if self.dual.objective == "sum":
+        semantic = local = None
+        if module.encoder is not None:
+            semantic = self._semantic(module.encoder, batch, tokens="all")
+        if module.decoder is not None:
+            local = self._discrepancy(self._pairs(module.decoder, batch, step))
+        if semantic is None or local is None:
+            return _only(semantic, local).mean()
+        if self.config.objective == "sum":
             return (semantic + local).mean()
         if step == 0 and not semantic.is_meta:  # costs are counted on the meta device, where no value is
             self._check_within_reach(semantic.detach())
         return noisy_or_loss(semantic, local).mean()
 
-    def anomaly(self, module: nn.Module, features: Mapping[str, Tensor], info: EncoderInfo, size: int) -> Prediction:
+    def anomaly(self, module: Students, batch: Batch, info: EncoderInfo, size: int) -> Prediction:
         """Return 1 - P(normal) (or the sum of the scores), and the decoder student's maps where there is one."""
-        students = cast("Students", module)
         semantic = None
-        if students.encoder is not None:
-            semantic = self._semantic(students.encoder, features, self.dual.score_tokens).float()
-        if students.decoder is None:
-            return Prediction(scores=cast("Tensor", semantic))
-        pairs = self._pairs(students.decoder, features)
+        if module.encoder is not None:
+            semantic = self._semantic(module.encoder, batch, self.config.score_tokens).float()
+        if module.decoder is None:
+            return Prediction(scores=_only(semantic))
+        pairs = self._pairs(module.decoder, batch)
         found = self._read_off(pairs, info, size)
-        local = found.scores if self.dual.local_score == "map" else self._discrepancy(pairs).float()
+        local = found.scores if self.config.local_score == "map" else self._discrepancy(pairs).float()
         if semantic is None:
             return Prediction(scores=local, maps=found.maps)
-        join = noisy_or_score if self.dual.ensemble == "noisy_or" else torch.add
+        join = noisy_or_score if self.config.ensemble == "noisy_or" else torch.add
         return Prediction(scores=join(semantic, local), maps=found.maps)
 
     def _tokens(self, depth: int) -> int:
         """Return m: one class token a block, and one behind the final norm (block index `depth`)."""
-        return depth + self.dual.final_norm
+        return depth + self.config.final_norm
 
     def _check_within_reach(self, semantic: Tensor) -> None:
         if float(semantic.min()) > LOST:
             raise TrainingError(
-                f"{self.name}: class tokens of encoder '{self.dual.encoder}' are so large that the encoder student is "
-                f"{float(semantic.mean()):.0f} off, and exp(-that) leaves it no gradient. Expected at most {LOST:.0f}. "
-                f"Try --set {self.name}.class_tokens=normed, or a smaller {self.name}.encoder_weight"
+                f"{self.name}: class tokens of encoder '{self.config.encoder}' are so large that the encoder student "
+                f"is {float(semantic.mean()):.0f} off, and exp(-that) leaves it no gradient. Expected at most "
+                f"{LOST:.0f}. Try --set {self.name}.class_tokens=normed, or a smaller {self.name}.encoder_weight"
             )
 
     def _semantic(self, student: EncoderStudent, features: Mapping[str, Tensor], tokens: str) -> Tensor:
@@ -267,7 +272,13 @@ class DualStudent(dinomaly.Dinomaly):
         if self.normed:
             found, wanted = (F.layer_norm(tokens, tokens.shape[-1:]) for tokens in (found, wanted))
         squares = (found - wanted).square().mean(dim=-1)
-        return self.dual.encoder_weight * (squares[:, -1] if tokens == "last" else squares.mean(dim=1))
+        return self.config.encoder_weight * (squares[:, -1] if tokens == "last" else squares.mean(dim=1))
+
+
+def _only(*discrepancies: Tensor | None) -> Tensor:
+    """Return the discrepancy of the one student that there is."""
+    (found,) = (one for one in discrepancies if one is not None)
+    return found
 
 
 def noisy_or_loss(a: Tensor, b: Tensor) -> Tensor:

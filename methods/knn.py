@@ -23,24 +23,23 @@ The search is exact. Its products are not in the network's MACs, as they grow wi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from bench.api import EncoderInfo, EncoderRequest, MethodConfig, Prediction, sourced
+from bench.api import Batch, EncoderInfo, EncoderRequest, Memory, MemoryConfig, Prediction, Protocol, sourced
 from bench.encoders import catalog
 from bench.errors import UsageError
-from bench.protocol import Protocol
 
-from ._memory import Memory, MemoryMethod
+from ._memory import Bank
 
 PATCHES = 28
 """Feature map side where no input size is given: Dinomaly's, so that both look through the same encoder."""
 
 
-class Config(MethodConfig):
+class Config(MemoryConfig):
     """Settings of k-NN on class tokens."""
 
     encoder: str = sourced(
@@ -59,66 +58,50 @@ class Config(MethodConfig):
     unit_length: bool = sourced(
         True, "ours: as DINO's k-NN evaluation (arXiv 2104.14294)", "scale class tokens to length 1"
     )
-    steps: int = sourced(0, "nothing is trained", "training iterations", ge=0, le=0)
-    batch_size: int = sourced(1, "nothing is trained", "without effect", gt=0)
 
 
-class KNN(MemoryMethod):
+class KNN(Memory[Config, Bank]):
     """Distance to the nearest class tokens of normal images."""
 
     name = "knn"
-    Config = Config
-    paper = Protocol(
-        name="paper:knn",
-        version=1,
-        crop=224 / 256,
-        eval_size=256,
-        mask_rule="area",
-        label_rule="dataset",
-        metrics=("image/auroc", "image/ap", "image/f1max"),
-        checkpoint="last",
-    )
-
-    def __init__(self, config: MethodConfig) -> None:
-        super().__init__(config)
-        self.settings = cast("Config", config)
+    paper = Protocol("paper:knn", crop=224 / 256, metrics=("image/auroc", "image/ap", "image/f1max"))
 
     def encoder(self) -> EncoderRequest:
         """Return the request: the last block's output after the final norm."""
-        settings = self.settings
-        native = catalog.describe(settings.encoder)
-        if native.family != "vit" or not catalog.has_class_token(settings.encoder):
+        config = self.config
+        native = catalog.describe(config.encoder)
+        if native.family != "vit" or not catalog.has_class_token(config.encoder):
             kind = "CNN" if native.family == "cnn" else "ViT without one"
             raise UsageError(
-                f"knn needs a ViT with a class token, encoder '{settings.encoder}' is a {kind}. "
+                f"knn needs a ViT with a class token, encoder '{config.encoder}' is a {kind}. "
                 "Try vit_base_patch14_reg4_dinov2.lvd142m or vit_small_patch16_224.dino"
             )
         return EncoderRequest(
-            name=settings.encoder,
+            name=config.encoder,
             blocks=(native.depth,),
-            input_size=settings.input_size or PATCHES * native.patch,
+            input_size=config.input_size or PATCHES * native.patch,
             # DINOv2's published weights are used with its own rule
-            position="dinov2" if "dinov2" in settings.encoder else "timm",
+            position="dinov2" if "dinov2" in config.encoder else "timm",
         )
 
     def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
         """Return the class token: `token` float [B, dim]."""
         token = blocks[info.depth][:, 0]
-        return {"token": F.normalize(token, dim=1) if self.settings.unit_length else token}
+        return {"token": F.normalize(token, dim=1) if self.config.unit_length else token}
 
-    def build(self, info: EncoderInfo) -> nn.Module:
+    def build(self, info: EncoderInfo) -> Bank:
         """Return the memory, not filled yet."""
-        return Memory(self.settings.neighbours, info.dim)
+        return Bank(self.config.neighbours, info.dim)
 
-    def fit(self, module: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> None:
+    def fit(self, module: Bank, batches: Iterable[Batch]) -> None:
         """Remember the class token of every training image."""
-        cast("Memory", module).bank = torch.cat([batch["token"].float() for batch in batches])
+        module.bank = torch.cat([batch["token"].float() for batch in batches])
 
-    def anomaly(self, module: nn.Module, features: Mapping[str, Tensor], info: EncoderInfo, size: int) -> Prediction:
+    def anomaly(self, module: Bank, batch: Batch, info: EncoderInfo, size: int) -> Prediction:
         """Return the mean squared distance to the k nearest training images, or the distance to the k-th; no maps.
 
         Of fewer training images than k, all of them, or the farthest.
         """
-        distances, _ = cast("Memory", module).nearest(features["token"], self.settings.neighbours)
-        kth = self.settings.aggregate == "kth"
+        distances, _ = module.nearest(batch["token"], self.config.neighbours)
+        kth = self.config.aggregate == "kth"
         return Prediction(scores=distances[:, -1] if kth else distances.square().mean(dim=1))

@@ -31,19 +31,17 @@ The search is exact; matrix products and top-k do it fast enough on a memory of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from bench.api import EncoderInfo, EncoderRequest, MethodConfig, Prediction, sourced
+from bench.api import Batch, EncoderInfo, EncoderRequest, Memory, MemoryConfig, Prediction, Protocol, sourced
 from bench.encoders import catalog
 from bench.errors import UsageError
-from bench.protocol import SEVEN, Protocol
 
 from ._maps import gaussian
-from ._memory import Memory, MemoryMethod
+from ._memory import Bank
 from ._vit import to_grid
 
 STRIDES = (8, 16)
@@ -56,7 +54,7 @@ SLACK = 0.25
 """How far the candidates may outgrow their bound before they are cut back."""
 
 
-class Config(MethodConfig):
+class Config(MemoryConfig):
     """PatchCore's settings; defaults are PatchCore-10% with a bound on memory."""
 
     encoder: str = sourced(
@@ -82,56 +80,43 @@ class Config(MethodConfig):
         ge=0,
     )
     smoothing_sigma: float = sourced(4.0, "code", "sigma in pixels of the map's Gaussian", gt=0)
-    steps: int = sourced(0, "nothing is trained", "training iterations", ge=0, le=0)
-    batch_size: int = sourced(1, "nothing is trained", "without effect", gt=0)
 
 
-class PatchCore(MemoryMethod):
+class PatchCore(Memory[Config, Bank]):
     """Distance of each place's features to a coreset of those of normal images."""
 
     name = "patchcore"
-    Config = Config
-    paper = Protocol(
-        name="paper:patchcore",
-        version=1,
-        crop=224 / 256,
-        eval_size=224,
-        mask_rule="area",
-        label_rule="dataset",
-        metrics=SEVEN,
-        checkpoint="last",
-    )
+    paper = Protocol("paper:patchcore", crop=224 / 256, eval_size=224)
 
-    def __init__(self, config: MethodConfig) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.settings = cast("Config", config)
-        if self.settings.neighbourhood % 2 == 0:
-            raise UsageError(f"patchcore.neighbourhood is {self.settings.neighbourhood}, expected an odd number")
+        if self.config.neighbourhood % 2 == 0:
+            raise UsageError(f"patchcore.neighbourhood is {self.config.neighbourhood}, expected an odd number")
 
     def encoder(self) -> EncoderRequest:
         """Return the request: mid-level stages or blocks, 28 patches a side where no input size is given."""
-        settings = self.settings
-        native = catalog.describe(settings.encoder)
-        layers = settings.layers
+        config = self.config
+        native = catalog.describe(config.encoder)
+        layers = config.layers
         if layers is None and native.family == "vit":
             layers = tuple(sorted({max(native.depth // 2 - 1, 0), native.depth * 3 // 4 - 1}))
         elif layers is None:
-            layers = catalog.stages_at(settings.encoder, STRIDES)
+            layers = catalog.stages_at(config.encoder, STRIDES)
             if layers is None:
                 raise UsageError(
-                    f"patchcore looks at stages of stride 8 and 16, encoder '{settings.encoder}' lacks one. "
+                    f"patchcore looks at stages of stride 8 and 16, encoder '{config.encoder}' lacks one. "
                     f"Try wide_resnet50_2.tv_in1k or mobilenetv2_100, or --set patchcore.layers=[...]"
                 )
         if not layers:
             raise UsageError("patchcore.layers is empty, expected at least one stage or block")
         layers = tuple(sorted(layers))
-        catalog.describe(settings.encoder, None, layers)  # refuses layers that the encoder does not have
-        first = native.patch if native.family == "vit" else catalog.strides(settings.encoder)[layers[0]]
+        catalog.describe(config.encoder, None, layers)  # refuses layers that the encoder does not have
+        first = native.patch if native.family == "vit" else catalog.strides(config.encoder)[layers[0]]
         return EncoderRequest(
-            name=settings.encoder,
+            name=config.encoder,
             blocks=layers,
-            input_size=settings.input_size or PATCHES * first,
-            position="dinov2" if "dinov2" in settings.encoder else "timm",
+            input_size=config.input_size or PATCHES * first,
+            position="dinov2" if "dinov2" in config.encoder else "timm",
         )
 
     def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
@@ -147,39 +132,39 @@ class PatchCore(MemoryMethod):
             F.interpolate(self._aggregated(layer), size=grid, mode="bilinear", align_corners=False) for layer in maps
         ]
         joined = torch.cat(pooled, dim=1).flatten(2).transpose(1, 2)
-        return {"patches": F.adaptive_avg_pool1d(joined, min(self.settings.dim, joined.shape[-1]))}
+        return {"patches": F.adaptive_avg_pool1d(joined, min(self.config.dim, joined.shape[-1]))}
 
-    def build(self, info: EncoderInfo) -> nn.Module:
+    def build(self, info: EncoderInfo) -> Bank:
         """Return the memory at its largest, not filled yet."""
-        settings = self.settings
+        config = self.config
         channels = info.channels or (info.dim,) * len(self.encoder().blocks)
-        width = min(settings.dim, sum(self._width(count) for count in channels))
-        return Memory(max(1, round(settings.share * settings.candidates)), width)
+        width = min(config.dim, sum(self._width(count) for count in channels))
+        return Bank(max(1, round(config.share * config.candidates)), width)
 
-    def fit(self, module: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> None:
+    def fit(self, module: Bank, batches: Iterable[Batch]) -> None:
         """Remember a coreset of the training images' patches."""
-        settings = self.settings
-        candidates = _sampled((image for batch in batches for image in batch["patches"].float()), settings.candidates)
-        mixing = torch.randn(candidates.shape[1], settings.projection) / settings.projection**0.5
-        chosen = _coreset(candidates @ mixing.to(candidates.device), max(1, round(settings.share * len(candidates))))
-        cast("Memory", module).bank = candidates[chosen]
+        config = self.config
+        candidates = _sampled((image for batch in batches for image in batch["patches"].float()), config.candidates)
+        mixing = torch.randn(candidates.shape[1], config.projection) / config.projection**0.5
+        chosen = _coreset(candidates @ mixing.to(candidates.device), max(1, round(config.share * len(candidates))))
+        module.bank = candidates[chosen]
 
-    def anomaly(self, module: nn.Module, features: Mapping[str, Tensor], info: EncoderInfo, size: int) -> Prediction:
+    def anomaly(self, module: Bank, batch: Batch, info: EncoderInfo, size: int) -> Prediction:
         """Return smoothed maps of the distance to the memory, and each image's highest one, reweighted."""
-        memory, patches = cast("Memory", module), features["patches"]
+        memory, patches = module, batch["patches"]
         found, rows = memory.nearest(patches.flatten(0, 1), 1)
         distances, rows = found.view(len(patches), -1), rows.view(len(patches), -1)
         highest, place = distances.max(dim=1)
         scores = highest
-        if self.settings.reweight_neighbours:
+        if self.config.reweight_neighbours:
             images = torch.arange(len(patches), device=place.device)
             weight = self._weight(memory, patches[images, place].float(), rows[images, place])
             scores = highest * weight
         side = round(distances.shape[1] ** 0.5)
         maps = F.interpolate(distances.view(-1, 1, side, side), size=(size, size), mode="bilinear", align_corners=False)
-        return Prediction(scores=scores, maps=gaussian(maps.squeeze(1), self.settings.smoothing_sigma))
+        return Prediction(scores=scores, maps=gaussian(maps.squeeze(1), self.config.smoothing_sigma))
 
-    def _weight(self, memory: Memory, patches: Tensor, rows: Tensor) -> Tensor:
+    def _weight(self, memory: Bank, patches: Tensor, rows: Tensor) -> Tensor:
         """Return the paper's weight of each image's most anomalous patch.
 
         The weight is 1 - exp(|q - m*|) / sum over m near m* of exp(|q - m|): small where the patch is no farther from
@@ -191,7 +176,7 @@ class PatchCore(MemoryMethod):
             rows: int64 [B], where in the memory its nearest vector is.
         """
         nearest = memory.bank[rows]
-        _, around = memory.nearest(nearest, self.settings.reweight_neighbours)
+        _, around = memory.nearest(nearest, self.config.reweight_neighbours)
         if around.shape[1] < 2:  # a memory of one vector has nothing to compare with
             return torch.ones(len(patches), device=patches.device)
         apart = (patches.unsqueeze(1) - memory.bank[around]).norm(dim=2)
@@ -201,13 +186,13 @@ class PatchCore(MemoryMethod):
     def _aggregated(self, maps: Tensor) -> Tensor:
         """Return [B, C, h, w] averaged over neighbourhoods and groups of channels: [B, width, h, w]."""
         batch, channels, height, width = maps.shape
-        side = self.settings.neighbourhood
+        side = self.config.neighbourhood
         windows = F.unfold(maps, side, padding=side // 2).transpose(1, 2)
         pooled = F.adaptive_avg_pool1d(windows, self._width(channels))
         return pooled.transpose(1, 2).reshape(batch, -1, height, width)
 
     def _width(self, channels: int) -> int:
-        return min(self.settings.dim, 2 * channels)
+        return min(self.config.dim, 2 * channels)
 
 
 def _sampled(images: Iterable[Tensor], limit: int) -> Tensor:

@@ -30,12 +30,12 @@ The loss flattens whole maps, as both codes do. The paper's equations 1 and 2 co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from bench.api import EncoderInfo, EncoderRequest, MethodConfig, Prediction, sourced
+from bench.api import Batch, EncoderInfo, EncoderRequest, Prediction, sourced
 from bench.encoders import catalog
 from bench.errors import UsageError
 
@@ -211,83 +211,78 @@ class Student(nn.Module):
         return rebuilt[::-1]
 
 
-class RD4AD(_ader.StageReconstruction):
+class RD4AD(_ader.StageReconstruction[Config, Student]):
     """Reverse distillation: a mirrored CNN gives back a frozen CNN's stages from their fusion."""
 
     name = "rd4ad"
-    Config = Config
     paper = _ader.protocol("rd4ad")
-
-    def __init__(self, config: MethodConfig) -> None:
-        super().__init__(config)
-        self.settings = cast("Config", config)
 
     def steps(self, images: int) -> int:
         """Return the iterations of the epochs, or those given; the original counts an epoch's incomplete batch."""
-        settings = self.settings
-        if settings.steps is None and settings.variant == "original":
-            return settings.epochs * -(-images // settings.batch_size)
+        config = self.config
+        if config.steps is None and config.variant == "original":
+            return config.epochs * -(-images // config.batch_size)
         return super().steps(images)
 
     def encoder(self) -> EncoderRequest:
         """Return the request: three stages, each of half the side of the one before."""
-        settings = self.settings
-        native = catalog.describe(settings.encoder)
+        config = self.config
+        native = catalog.describe(config.encoder)
         fits = "Try wide_resnet50_2.racm_in1k, resnet18.tv_in1k, mobilenetv2_100 or tf_efficientnet_lite0.in1k"
         if native.family != "cnn":
             raise UsageError(
-                f"rd4ad needs a CNN with stages at strides 4, 8 and 16, encoder '{settings.encoder}' is a ViT. {fits}; "
+                f"rd4ad needs a CNN with stages at strides 4, 8 and 16, encoder '{config.encoder}' is a ViT. {fits}; "
                 "for ViTs there are vitad and dinomaly"
             )
-        strides = catalog.strides(settings.encoder)
-        stages = settings.stages or catalog.stages_at(settings.encoder, STRIDES)
+        strides = catalog.strides(config.encoder)
+        stages = config.stages or catalog.stages_at(config.encoder, STRIDES)
         if stages is None:
             raise UsageError(
-                f"rd4ad needs stages at strides 4, 8 and 16, those of encoder '{settings.encoder}' are at "
+                f"rd4ad needs stages at strides 4, 8 and 16, those of encoder '{config.encoder}' are at "
                 f"{', '.join(map(str, strides))}. {fits}"
             )
-        size = settings.input_size or 256
-        catalog.describe(settings.encoder, None, stages)  # refuses stages that the encoder does not have
+        size = config.input_size or 256
+        catalog.describe(config.encoder, None, stages)  # refuses stages that the encoder does not have
         first, second, third = (strides[stage] for stage in stages)
         if (second, third) != (2 * first, 4 * first):
             raise UsageError(
-                f"rd4ad.stages {stages} of encoder '{settings.encoder}' are at strides {first}, {second} and {third}; "
+                f"rd4ad.stages {stages} of encoder '{config.encoder}' are at strides {first}, {second} and {third}; "
                 "expected each to be twice the one before"
             )
         coarsest = 2 * third
         if size % coarsest:
             lower = max(size // coarsest, 1) * coarsest
             raise UsageError(
-                f"input size {size} does not fit rd4ad on encoder '{settings.encoder}': the fused map has stride "
+                f"input size {size} does not fit rd4ad on encoder '{config.encoder}': the fused map has stride "
                 f"{coarsest}, so it must be a multiple of {coarsest}, for example {lower} or {lower + coarsest}"
             )
-        if settings.batch_size == 1 and size == coarsest and settings.steps != 0:
+        if config.batch_size == 1 and size == coarsest and config.steps != 0:
             raise UsageError(
                 f"rd4ad cannot train on single images of {size} pixels: BatchNorm would see one value a channel. "
                 f"Expected rd4ad.batch_size of 2 or more, or rd4ad.input_size of {2 * coarsest} or more"
             )
-        return EncoderRequest(name=settings.encoder, blocks=stages, input_size=size)
+        return EncoderRequest(name=config.encoder, blocks=stages, input_size=size)
 
     def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
         """Return the stages as they are: stage0 to stage2, float [B, C, h, w], shallowest first."""
         return {f"stage{number}": blocks[index] for number, index in enumerate(sorted(blocks))}
 
-    def build(self, info: EncoderInfo) -> nn.Module:
+    def build(self, info: EncoderInfo) -> Student:
         """Return fuser and decoder, freshly initialised."""
-        settings = self.settings
-        rectified = catalog.is_resnet(info.name) if settings.rectified is None else settings.rectified
-        return Student(info.channels, settings.fuser_width, rectified)
+        config = self.config
+        rectified = catalog.is_resnet(info.name) if config.rectified is None else config.rectified
+        return Student(info.channels, config.fuser_width, rectified)
 
-    def pairs(self, module: nn.Module, features: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def pairs(self, module: Student, features: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return each stage and what is rebuilt of it, the shallowest first."""
         stages = [features[f"stage{number}"] for number in range(len(STRIDES))]
         return list(zip(stages, module(stages), strict=True))
 
-    def anomaly(self, module: nn.Module, features: Mapping[str, Tensor], info: EncoderInfo, size: int) -> Prediction:
+    def anomaly(self, module: Student, batch: Batch, info: EncoderInfo, size: int) -> Prediction:
         """Return smoothed maps of the summed cosine distance, and the highest pixel of each."""
-        maps = gaussian(self.distances(module, features, size), self.settings.smoothing_sigma)
+        maps = gaussian(self.distances(module, batch, size), self.config.smoothing_sigma)
         return Prediction(scores=maps.amax(dim=(1, 2)), maps=maps)
 
-    def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+    def optimizer(self, module: Student) -> torch.optim.Optimizer:
         """Return Adam over all trainable tensors, without weight decay."""
-        return torch.optim.Adam(module.parameters(), lr=self.settings.lr, betas=self.settings.betas, fused=True)
+        return torch.optim.Adam(module.parameters(), lr=self.config.lr, betas=self.config.betas, fused=True)

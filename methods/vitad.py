@@ -30,13 +30,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.api import EncoderInfo, EncoderRequest, MethodConfig, Prediction, sourced
+from bench.api import Batch, EncoderInfo, EncoderRequest, Prediction, sourced
 from bench.encoders import catalog
 from bench.errors import UsageError
 
@@ -205,30 +205,28 @@ class Student(nn.Module):
         return to_grid(tokens, self.prefix, self.grid)
 
 
-class ViTAD(_ader.StageReconstruction):
+class ViTAD(_ader.StageReconstruction[Config, Student]):
     """Plain-ViT reconstruction of a frozen plain ViT's stages from its last one."""
 
     name = "vitad"
-    Config = Config
     paper = _ader.protocol("vitad")
 
-    def __init__(self, config: MethodConfig) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.settings = cast("Config", config)
-        if self.settings.fuser in ("linear", "none"):
-            refuse_idle(self, ("fuser_depth",), f"fuser {self.settings.fuser}")
-        if self.settings.schedule == "cosine":
+        if self.config.fuser in ("linear", "none"):
+            refuse_idle(self, ("fuser_depth",), f"fuser {self.config.fuser}")
+        if self.config.schedule == "cosine":
             refuse_idle(self, ("decay", "decay_at"), "schedule cosine")
-        if len(self.settings.fused or ("last",)) == 1:
+        if len(self.config.fused or ("last",)) == 1:
             refuse_idle(self, ("fuse",), "a single fused block")
 
     def encoder(self) -> EncoderRequest:
         """Return the request: the blocks to give back and those that the fuser sees."""
-        settings = self.settings
-        native = catalog.describe(settings.encoder)
+        config = self.config
+        native = catalog.describe(config.encoder)
         if native.family != "vit":
             raise UsageError(
-                f"vitad needs a plain ViT, encoder '{settings.encoder}' is a CNN. Try vit_small_patch16_224.dino; "
+                f"vitad needs a plain ViT, encoder '{config.encoder}' is a CNN. Try vit_small_patch16_224.dino; "
                 "for CNNs there is rd4ad"
             )
         targets, fused, decoder = self._targets(native.depth), self._fused(native.depth), self._decoder(native.depth)
@@ -237,18 +235,18 @@ class ViTAD(_ader.StageReconstruction):
                 f"vitad.decoder {decoder} must hold a positive number of blocks for each of the {len(targets)} "
                 f"vitad.targets {targets}. Set both: --set vitad.targets=[...] --set vitad.decoder=[...]"
             )
-        joined = settings.fuser == "linear" or settings.fuse == "add" or len(fused) == 1
-        if not fused or not joined or (settings.fuser == "conv" and settings.class_token):
+        joined = config.fuser == "linear" or config.fuse == "add" or len(fused) == 1
+        if not fused or not joined or (config.fuser == "conv" and config.class_token):
             raise UsageError(
-                f"vitad.fuser '{settings.fuser}' does not fit fused {fused}, fuse '{settings.fuse}', class_token "
-                f"{settings.class_token}: at least one block is fused, only 'linear' takes several concatenated ones "
+                f"vitad.fuser '{config.fuser}' does not fit fused {fused}, fuse '{config.fuse}', class_token "
+                f"{config.class_token}: at least one block is fused, only 'linear' takes several concatenated ones "
                 "(others: --set vitad.fuse=add), and 'conv' takes no class token"
             )
         return EncoderRequest(
-            name=settings.encoder,
+            name=config.encoder,
             blocks=tuple(sorted({*targets, *fused})),
-            input_size=settings.input_size or native.input_size,
-            statistics=settings.statistics,
+            input_size=config.input_size or native.input_size,
+            statistics=config.statistics,
         )
 
     def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
@@ -256,59 +254,58 @@ class ViTAD(_ader.StageReconstruction):
 
         With `class_token` the tokens before the patches are kept.
         """
-        start = 0 if self.settings.class_token else info.prefix
+        start = 0 if self.config.class_token else info.prefix
         return {_named(index): tokens[:, start:] for index, tokens in blocks.items()}
 
-    def build(self, info: EncoderInfo) -> nn.Module:
+    def build(self, info: EncoderInfo) -> Student:
         """Return fuser and decoder, freshly initialised."""
         depth = info.depth
-        return Student(self.settings, info, self._targets(depth), self._fused(depth), self._decoder(depth))
+        return Student(self.config, info, self._targets(depth), self._fused(depth), self._decoder(depth))
 
-    def pairs(self, module: nn.Module, features: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def pairs(self, module: Student, features: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return each target and what the decoder's facing stage gives, the shallowest target first."""
-        student = cast("Student", module)
-        rebuilt = student([features[name] for name in student.fused])
-        targets = [student.maps(features[name]) for name in student.targets]
+        rebuilt = module([features[name] for name in module.fused])
+        targets = [module.maps(features[name]) for name in module.targets]
         return list(zip(targets, rebuilt, strict=True))
 
-    def anomaly(self, module: nn.Module, features: Mapping[str, Tensor], info: EncoderInfo, size: int) -> Prediction:
+    def anomaly(self, module: Student, batch: Batch, info: EncoderInfo, size: int) -> Prediction:
         """Return smoothed maps of the summed cosine distance, and the highest mean over a square of each map."""
         # the code weighs each stage 1, divides by the weights' sum, and by the number of stages again
         weight = 1.0 / len(self._targets(info.depth)) ** 2
-        maps = gaussian(weight * self.distances(module, features, size), self.settings.smoothing_sigma)
-        pool = min(self.settings.score_pool, size)
+        maps = gaussian(weight * self.distances(module, batch, size), self.config.smoothing_sigma)
+        pool = min(self.config.score_pool, size)
         scores = F.avg_pool2d(maps.unsqueeze(1), pool, stride=1).amax(dim=(1, 2, 3))
         return Prediction(scores=scores, maps=maps)
 
-    def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+    def optimizer(self, module: Student) -> torch.optim.Optimizer:
         """Return AdamW with decay on matrices, kernels and position embeddings, none on biases and norms."""
-        settings = self.settings
+        config = self.config
         params = [param for param in module.parameters() if param.requires_grad]
         groups = [
-            {"params": [param for param in params if param.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [param for param in params if param.ndim > 1], "weight_decay": config.weight_decay},
             {"params": [param for param in params if param.ndim <= 1], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
+        return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
     def learning_rate(self, step: int) -> float:
         """Return the rate: constant until its drop, or half a cosine to a hundredth."""
-        settings = self.settings
-        if settings.schedule == "cosine":
+        config = self.config
+        if config.schedule == "cosine":
             fallen = 0.5 * (1.0 - math.cos(math.pi * step / self.total))
-            return settings.lr * (1.0 - (1.0 - COSINE_END) * fallen)
+            return config.lr * (1.0 - (1.0 - COSINE_END) * fallen)
         return super().learning_rate(step)
 
     def _targets(self, depth: int) -> tuple[int, ...]:
-        if self.settings.targets is not None:
-            return tuple(sorted(self.settings.targets))
+        if self.config.targets is not None:
+            return tuple(sorted(self.config.targets))
         return tuple(end - 1 for end in _stage_ends(depth)[:-1])
 
     def _fused(self, depth: int) -> tuple[int, ...]:
-        return (depth - 1,) if self.settings.fused is None else self.settings.fused
+        return (depth - 1,) if self.config.fused is None else self.config.fused
 
     def _decoder(self, depth: int) -> tuple[int, ...]:
-        if self.settings.decoder is not None:
-            return self.settings.decoder
+        if self.config.decoder is not None:
+            return self.config.decoder
         ends = _stage_ends(depth)
         return tuple(end - start for start, end in pairwise(ends))[::-1]
 

@@ -41,7 +41,8 @@ def print_plan(planned: list[Planned], out: Console, options: Options, devices: 
         where = f"{devices} devices" if devices > 1 else f"{options.device}"
         guess = f", about {duration(total / devices)} on {where} (~ is counted from MACs, not measured)"
     say(out, f"{counted(len(planned), 'cell')}: {left} to do, {len(planned) - left} done{guess}")
-    for encoder in dict.fromkeys(item.cell.encoder.name for item in planned if not item.cell.weights_sha256):
+    absent = (item.cell.encoder for item in planned if not item.cell.weights_sha256)
+    for encoder in dict.fromkeys(wanted.name for wanted in absent if wanted is not None):
         say(out, f"weights of {encoder}: would be fetched, about {catalog.bytes_of(encoder) / 1e6:.0f} MB")
     if lacking := [item for item in planned if item.lacking and not item.todo]:
         which = lacking[0].cell.name if len(lacking) == 1 else f"{len(lacking)} finished cells"
@@ -84,7 +85,8 @@ def say(out: Console, text: str) -> None:
 
 
 def _encoder(item: Planned) -> str:
-    return f"{item.cell.encoder.name} @ {item.cell.encoder.input_size}"
+    encoder = item.cell.encoder
+    return f"{encoder.name if encoder is not None else 'none'} @ {item.cell.input_size}"
 
 
 def _told_apart(planned: list[Planned]) -> list[str]:

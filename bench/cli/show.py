@@ -69,7 +69,8 @@ def _method(name: str, pairs: tuple[str, ...]) -> dict[str, Any]:
     return {
         "name": name,
         "title": METHODS.summary(name),
-        "encoder": asdict(request),
+        "encoder": asdict(request) if request is not None else None,
+        "needs": sorted(kind.needs),
         "settings": settings,
         "dataset_overrides": {dataset: dict(values) for dataset, values in kind.overrides.items()},
         "steps": _lengths(kind, given),
@@ -106,9 +107,12 @@ def _print_method(facts: dict[str, Any]) -> None:
     out = console()
     out.print(Text.assemble((facts["name"], "bold"), "  ", facts["title"]), soft_wrap=True)
     encoder, cost = facts["encoder"], facts["cost"]
+    looks = "none"
+    if encoder is not None:
+        looks = f"{encoder['name']}, blocks {encoder['blocks']}, input {encoder['input_size']} px, "
+        looks += f"{encoder['position']} positions"
     lines = [
-        f"encoder   {encoder['name']}, blocks {encoder['blocks']}, input {encoder['input_size']} px, "
-        f"{encoder['position']} positions",
+        f"encoder   {looks}",
         f"cost      {cost['params_total']:,} parameters, {cost['params_trainable']:,} trainable, "
         f"{cost['macs'] / 1e9:.2f} GMAC an image, {cost['macs_with_products'] / 1e9:.2f} with attention and search",
     ]

@@ -29,6 +29,9 @@ class FrozenEncoder(nn.Module):
             faster so on CPUs and on tensor cores; a network trained on its maps does well to take it over.
     """
 
+    _mean: Tensor
+    _std: Tensor
+
     def __init__(self, backbone: nn.Module, info: EncoderInfo, blocks: tuple[int, ...], weights_sha256: str) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if info.family == "cnn" else torch.contiguous_format
@@ -36,7 +39,13 @@ class FrozenEncoder(nn.Module):
         self.info = info
         self.blocks = blocks
         self.weights_sha256 = weights_sha256
+        self.register_buffer("_mean", torch.tensor(info.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(info.std).view(1, 3, 1, 1), persistent=False)
         self.eval()
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Return images, float [B, 3, S, S] in [0, 1], as the encoder expects them."""
+        return (images - self._mean).div_(self._std)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode whatever is asked, so that `model.train()` around it cannot wake dropout or BN."""
@@ -54,6 +63,8 @@ class FrozenEncoder(nn.Module):
             final norm, class and register tokens first; index info.depth is the last block's output after the final
             norm. For a CNN stage index -> float32 [B, C, h, w].
         """
+        if not self.blocks:
+            return {}
         images = images.contiguous(memory_format=self.memory_format)
         if self.info.family == "cnn":
             maps = self.backbone.forward_intermediates(
@@ -74,17 +85,20 @@ class FrozenEncoder(nn.Module):
         return outputs
 
 
-def build(request: EncoderRequest, path: Path) -> FrozenEncoder:
+def build(request: EncoderRequest | None, path: Path | None, input_size: int = 0) -> FrozenEncoder:
     """Return the requested encoder with the weights of a safetensors file, on the CPU.
 
     Args:
-        request: encoder name, blocks, input size, pixel statistics and position rule.
-        path: weights, as `weights.locate` finds them; half precision is widened to float32.
+        request: encoder name, blocks, input size, pixel statistics and position rule; None for no encoder.
+        path: weights, as `weights.locate` finds them; half precision is widened to float32. None for no encoder.
+        input_size: side of the images in pixels, which only counts without an encoder.
 
     Raises:
         UsageError: the input size or a block does not fit the encoder.
         WeightsError: the file is not safetensors or does not fit the network.
     """
+    if request is None or path is None:
+        return absent(input_size)
     info = _info(request)
     with torch.device("meta"):
         native = catalog.create(request.name)
@@ -98,12 +112,27 @@ def build(request: EncoderRequest, path: Path) -> FrozenEncoder:
     return FrozenEncoder(_pruned(backbone, request, info), info, request.blocks, weights.fingerprint(path))
 
 
-def skeleton(request: EncoderRequest) -> FrozenEncoder:
+def absent(input_size: int) -> FrozenEncoder:
+    """Return what stands for the encoder of a method that has none: it gives no block of images of `input_size`."""
+    info = EncoderInfo(
+        *("none", "none", 0, 0, 0, 1, 0, (input_size, input_size), input_size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    )
+    return FrozenEncoder(nn.Identity(), info, (), "")
+
+
+def skeleton(request: EncoderRequest | None, input_size: int = 0) -> FrozenEncoder:
     """Return the requested encoder on the meta device, without weights: shapes and costs only.
+
+    Args:
+        request: what a method asks for; None for no encoder.
+        input_size: side of the images in pixels, which only counts without an encoder.
 
     Raises:
         UsageError: the name is unknown, or the input size or a block does not fit the encoder.
     """
+    if request is None:
+        with torch.device("meta"):
+            return absent(input_size)
     info = _info(request)
     with torch.device("meta"):
         return FrozenEncoder(_pruned(_laid_out(request, info), request, info), info, request.blocks, "")

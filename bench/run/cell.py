@@ -7,6 +7,7 @@ import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -17,6 +18,7 @@ from bench.loading.pixel_cache import PixelCache
 from bench.loading.surprises import Surprises
 from bench.machine import crowding
 from bench.run import allocator, feature_store, recording, scoring, timing
+from bench.run.batches import TrainingBatches
 from bench.run.extractor import Extractor
 from bench.run.feature_store import FeatureStore, LastStore
 from bench.run.places import Place
@@ -88,7 +90,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     crowded_before = watcher.crowded_seconds if watcher else 0.0
 
     # every pixel and mask is read before the training starts: a broken file must not cost hours
-    size = cell.encoder.input_size
+    size = cell.input_size
     surprises = Surprises(task.dataset.root)
     resize = cell.protocol.resize_for(size)
     pixels = PixelCache(task.dataset, task.hashes, resize, size, say=progress.say, seen=surprises.image)
@@ -98,10 +100,12 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         pixels.decode(images, lambda done: advance(done, ""))
     surprises.tell(progress.say, f"bench data verify {task.name} --root {task.dataset.root}")
 
-    encoder = frozen.build(cell.encoder, cell.weights).to(device)
+    encoder = frozen.build(cell.encoder, cell.weights, size).to(device)
     extract = Extractor(method, encoder, pixels, device, progress.say)
     store: FeatureStore | None = None
-    if cell.steps:
+    if cell.steps and "images" in method.needs:
+        feature_store.keep_pixels(extract, task.train)
+    if cell.steps and "features" in method.needs:
 
         def compute() -> FeatureStore:
             with watch.phase("features"):
@@ -115,28 +119,39 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         # seeded after the features: how those were had must not move the generators that training draws from
         seed_everything(cell.seed)
         module = method.build(encoder.info).to(device).to(memory_format=encoder.memory_format)
-        if type(method).fit is not Method.fit:
-            with watch.phase("fit"), progress.phase("fit", len(task.train)) as advance, torch.no_grad():
-                method.fit(module, extract.batches(task.train, options.inference_batch, advance))
-        if store is None:
-            return module, None
+        log = None
+        look("fit", module)
+        if cell.steps:
+            log = stepped(module, batch_size)
+        module.eval()
+        look("finish", module)
+        return module, log
+
+    def look(phase: Literal["fit", "finish"], module: torch.nn.Module) -> None:
+        if getattr(type(method), phase) is getattr(Method, phase):
+            return
+        with watch.phase(phase), progress.phase(phase, len(task.train)) as advance, torch.no_grad():
+            getattr(method, phase)(module, extract.batches(task.train, options.inference_batch, advance))
+
+    def stepped(module: torch.nn.Module, batch_size: int) -> TrainingLog:
+        batches = TrainingBatches(extract, store, task.train, cell.seed)
         where = (checkpoint_of(path), options.checkpoint_seconds, progress)
         trainer = Trainer(method, cell.seed, device, cell.precision, *where, batch_size, options.compile)
         with watch.phase("train"):
-            return module, trainer.train(module, store, task.train)
+            return trainer.train(module, batches, task.train)
 
     configured = min(method.config.batch_size, len(task.train))
-    if store is None:
-        module, log = trained(configured)
+    if cell.steps:
+        relieve = store.leave_device if store is not None else lambda: False
+        module, log = extract.reductions.training(configured, trained, relieve)
     else:
-        module, log = extract.reductions.training(configured, trained, store.leave_device)
+        module, log = trained(configured)
     if log is not None:
         watch.seconds["train"] += log.seconds_before
 
     maps = path.with_suffix(".maps")
     # those of before are of another training
     keep_maps = options.keep_maps or maps.is_dir()
-    module.eval()
     predict = scoring.predictor(cell, extract, module, options.inference_batch)
     with atomic_folder(maps) if keep_maps else nullcontext() as folder:
         scored = scoring.score(

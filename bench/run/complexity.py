@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -21,6 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.api import EncoderInfo, EncoderRequest, Method
 from bench.encoders import catalog, frozen
+from bench.run.extractor import Looking
+from bench.run.seeding import step_generator
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +76,15 @@ def complexity(method: Method) -> Complexity:
         UsageError: the configuration's encoder does not exist or does not fit the method.
     """
     request = method.encoder()
-    encoder = frozen.skeleton(request)
+    encoder = frozen.skeleton(request, method.config.input_size or 0)
     info = encoder.info
     products = FlopCounterMode(display=False)
-    with torch.device("meta"), torch.no_grad(), products:
+    with torch.device("meta"), torch.no_grad(), products, counted_macs(encoder) as frozen_tally:
         module = method.build(info).eval()
         images = torch.empty(1, 3, info.input_size, info.input_size)
-        with counted_macs(encoder) as frozen_tally:
-            features = method.features(encoder(images), info)
+        batch = Looking(method, encoder).batch(images, ("",))
         with counted_macs(module) as tally:
-            method.anomaly(module, features, info, 256)
+            method.anomaly(module, batch, info, 256)
     trainable = sum(param.numel() for param in module.parameters() if param.requires_grad)
     fixed = sum(param.numel() for param in module.parameters() if not param.requires_grad)
     return Complexity(
@@ -102,22 +103,25 @@ def training_cost(method: Method) -> TrainingCost:
     Raises:
         UsageError: the configuration's encoder does not exist or does not fit the method, or nothing is trained.
     """
-    encoder = frozen.skeleton(method.encoder())
+    encoder = frozen.skeleton(method.encoder(), method.config.input_size or 0)
     info = encoder.info
     count = 2  # BatchNorm on the smallest maps wants more than one value a channel
-    with torch.device("meta"):
+    # what a method makes of images may depend on their values, which the meta device has none of
+    device = torch.device("cpu" if "images" in method.needs else "meta")
+    looking, random = Looking(method, encoder.to_empty(device=device)), partial(step_generator, 0, 0, device)
+    with device, counted_macs(encoder) as looked:
         module = method.build(info).train()
-        images = torch.empty(count, 3, info.input_size, info.input_size)
-        with torch.no_grad(), counted_macs(encoder) as looked, FlopCounterMode(display=False) as looking:
-            features = method.features(encoder(images), info)
+        images = torch.full((count, 3, info.input_size, info.input_size), 0.5)
+        with FlopCounterMode(display=False) as frozen_products:
+            batch = looking.batch(images, ("",) * count, random=random)
         with counted_macs(module) as tally, FlopCounterMode(display=False) as forward:
-            loss = method.loss(module, features, 0)
+            loss = method.loss(module, batch, 0)
         with FlopCounterMode(display=False) as backward:
             loss.backward()  # type: ignore[no-untyped-call]
     return TrainingCost(
         frozen=sum(looked) // count,
         trained=sum(tally) // count,
-        frozen_with_products=looking.get_total_flops() // 2 // count,
+        frozen_with_products=frozen_products.get_total_flops() // 2 // count,
         trained_with_products=forward.get_total_flops() // 2 // count,
         backward_with_products=backward.get_total_flops() // 2 // count,
     )
@@ -154,12 +158,14 @@ def _macs(layer: nn.Module, entering: Tensor, leaving: Tensor) -> int:
     return (entering if layer.transposed else leaving).numel() * taps
 
 
-def _encoder_parameters(request: EncoderRequest, info: EncoderInfo, encoder: nn.Module) -> int:
+def _encoder_parameters(request: EncoderRequest | None, info: EncoderInfo, encoder: nn.Module) -> int:
     """Count an encoder as its publication does.
 
     DINOv2 keeps its position grid at the native size and interpolates it for each input, so the native grid counts;
     other ViTs are resized once, and the resized grid counts.
     """
+    if request is None:
+        return 0
     if request.position == "dinov2":
         with torch.device("meta"):
             encoder = catalog.create(request.name)

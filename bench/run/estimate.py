@@ -78,7 +78,8 @@ class _History:
             record.status == "done"
             and (there.cpu, there.cores, there.device) == (here.cpu, here.cores, here.device)
             and there.precision == cell.precision
-            and (record.encoder_id[0], record.input_size) == (cell.encoder.name, cell.encoder.input_size)
+            and (record.encoder_id[0], record.input_size)
+            == (cell.encoder.name if cell.encoder else "none", cell.input_size)
         )
 
 

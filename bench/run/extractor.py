@@ -1,21 +1,78 @@
-"""From images to what a method needs of the frozen encoder."""
+"""From images to what a method sees of them: pixels, features of the frozen encoder, the batch that holds both."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from bench.api import Method, Sample
+from bench.api import Batch, Method, Sample
 from bench.encoders.frozen import FrozenEncoder
 from bench.loading.pixel_cache import PixelCache
 from bench.run.device_pixels import DevicePixels
 from bench.run.memory import Reductions
 
 
+class Looking:
+    """A method's look through its frozen encoder: normalisation, encoder, the method's own reduction.
+
+    Args:
+        method: gives `features` and `needs`.
+        encoder: on the device of the images; one without blocks where the method has no encoder.
+    """
+
+    def __init__(self, method: Method, encoder: FrozenEncoder) -> None:
+        self.method, self.encoder = method, encoder
+        self.needs_features, self.needs_images = "features" in method.needs, "images" in method.needs
+
+    def needs_pixels(self, features: Mapping[str, Tensor] | None) -> bool:
+        """Return whether a batch takes the images themselves, given the features at hand."""
+        return self.needs_images or (self.needs_features and features is None)
+
+    def needs_samples(self, features: Mapping[str, Tensor] | None) -> bool:
+        """Return whether a batch depends on more than the features at hand."""
+        return self.needs_pixels(features) or "classes" in self.method.needs
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the method's features of images, float [B, 3, S, S] in [0, 1]; in full precision."""
+        device = "cpu" if images.is_meta else images.device.type  # autocast knows no meta device
+        with torch.autocast(device, enabled=False):
+            return self.of_normalised(self.encoder.normalised(images.float()))
+
+    def of_normalised(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the method's features of images that are normalised already."""
+        return self.method.features(self.encoder(images), self.encoder.info)
+
+    def batch(
+        self,
+        images: Tensor | None,
+        classes: Sequence[str],
+        features: Mapping[str, Tensor] | None = None,
+        random: Callable[[], Generator] | None = None,
+    ) -> Batch:
+        """Return what the method is handed of images.
+
+        Args:
+            images: float32 [B, 3, S, S] in [0, 1]; None where they are not needed, see `needs_pixels`.
+            classes: of each image.
+            features: of the images, where they are at hand.
+            random: makes a training step's generator.
+        """
+        if features is None:
+            features = self.encode(images) if images is not None and self.needs_features else {}
+        return Batch(
+            features,
+            images if self.needs_images else None,
+            tuple(classes) if "classes" in self.method.needs else (),
+            encode=self.encode if self.encoder.blocks else None,
+            random=random,
+        )
+
+
 class Extractor:
-    """From samples to features: pixels, normalisation, frozen encoder, the method's own reduction."""
+    """From samples to what a method sees of them, on a device."""
 
     def __init__(
         self,
@@ -26,24 +83,34 @@ class Extractor:
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.reductions = Reductions(say)
-        self._method = method
+        self.looking = Looking(method, encoder)
         self.encoder = encoder
         self.pixels = DevicePixels(pixels, device)
         self.device = device
-        self._mean = torch.tensor(encoder.info.mean, device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(encoder.info.std, device=device).view(1, 3, 1, 1)
 
     @torch.no_grad()
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Return the method's features of the samples, on the device, batch first."""
-        raw = self.pixels.batch(samples)
-        images = raw.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
-        return self._method.features(self.encoder(images), self.encoder.info)
+        return self.looking.encode(self.images(samples))
 
-    def batches(
-        self, samples: Sequence[Sample], size: int, advance: Callable[[int, str], None]
-    ) -> Iterator[dict[str, Tensor]]:
-        """Yield the features of all samples in order, `size` at a time, telling `advance` of the images done."""
-        for chunk, features in self.reductions.batches("features", samples, size, self):
-            yield features
+    def images(self, samples: Sequence[Sample]) -> Tensor:
+        """Return float32 [B, 3, S, S] in [0, 1] on the device; channels lie last."""
+        return self.pixels.batch(samples).permute(0, 3, 1, 2).float().div_(255)
+
+    def batch(
+        self,
+        samples: Sequence[Sample],
+        features: Mapping[str, Tensor] | None = None,
+        random: Callable[[], Generator] | None = None,
+    ) -> Batch:
+        """Return what the method is handed of samples; see `Looking.batch`."""
+        images = self.images(samples) if self.looking.needs_pixels(features) else None
+        if images is not None and self.looking.needs_images:
+            images = images.contiguous()
+        return self.looking.batch(images, [sample.cls for sample in samples], features, random)
+
+    def batches(self, samples: Sequence[Sample], size: int, advance: Callable[[int, str], None]) -> Iterator[Batch]:
+        """Yield batches of all samples in order, `size` at a time, telling `advance` of the images done."""
+        for chunk, batch in self.reductions.batches("features", samples, size, self.batch):
+            yield batch
             advance(len(chunk), "")

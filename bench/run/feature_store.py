@@ -1,9 +1,9 @@
 """What training needs of the frozen encoder, computed once.
 
-The encoder is frozen and nothing is augmented, so each training image's features are the same at every step. The store
-keeps exactly what `Method.features` returns: on the training device, in host memory or in a memory-mapped file,
-whichever fits the stated budget; where none fits, features are computed again at every step. Where they lie never
-changes their values.
+The encoder is frozen, so what is not augmented has the same features at every step. The store keeps exactly what
+`Method.features` returns of the clean training images: on the training device, in host memory or in a memory-mapped
+file, whichever fits the stated budget. Where none fits, or with `--store none`, they are computed again at every step,
+as features of images that a method made itself always are (`Batch.encode`). Where they lie never changes their values.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Kept:
 
 
 class Recomputed:
-    """Nothing kept: every batch goes through the encoder again."""
+    """Nothing kept, as asked for or for want of room: every batch goes through the encoder again."""
 
     place = "none"
 
@@ -177,9 +177,7 @@ def build(
     need = len(samples) * sum(feature.numel() * feature.element_size() for feature in probe.values())
     chosen = places.choose(place, need, budget_gib, extract.device)
     if chosen == "none":
-        if extract.device.type == "cuda":
-            # no other images are looked at more than once, and on the CPU the disk's cache holds them already
-            extract.pixels.keep(samples, places.SHARE["pixels"] * places.free("device", extract.device))
+        keep_pixels(extract, samples)
         return Recomputed(extract, samples)
     kept: dict[str, Tensor] = {}
     for name, feature in probe.items():
@@ -198,6 +196,15 @@ def build(
             start += len(chunk)
             advance(len(chunk), "")
     return Kept(kept, chosen, extract.device)
+
+
+def keep_pixels(extract: Extractor, samples: Sequence[Sample]) -> None:
+    """Keep the pixels of images that are looked at in every epoch on a GPU, where they fit.
+
+    No other images are looked at more than once, and on the CPU the disk's cache holds them already.
+    """
+    if extract.device.type == "cuda":
+        extract.pixels.keep(samples, places.SHARE["pixels"] * places.free("device", extract.device))
 
 
 def _in_memory(feature: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from bench.errors import BenchError, UsageError, WeightsError
 from bench.metrics import METRIC_VERSION
 from bench.protocol import Protocol, resolve
 from bench.registry import METHODS
+from bench.run import needs, settings
 from bench.run import request as requests
-from bench.run import settings
 from bench.run.progress import Progress
 from bench.run.request import Request
 from bench.run.task import Source, Task, hashed
@@ -32,8 +32,9 @@ class Cell:
     task: Task
     seed: int
     protocol: Protocol = field(repr=False)
-    encoder: EncoderRequest
-    weights: Path
+    encoder: EncoderRequest | None
+    """None of a method that looks through no encoder; then there are no weights either."""
+    weights: Path | None
     weights_sha256: str = field(repr=False)
     """Empty where the weights are not here and were not to be fetched: such a cell can be shown, and not be run."""
     precision: str
@@ -44,6 +45,11 @@ class Cell:
     def steps(self) -> int:
         """Training iterations, 0 where nothing is trained."""
         return self.method.steps(len(self.task.train))
+
+    @property
+    def input_size(self) -> int:
+        """Side of the images that the method is given, in pixels."""
+        return needs.side(self.method, self.encoder)
 
     @property
     def name(self) -> str:
@@ -125,9 +131,16 @@ def expand(
         for arm, (name, given) in enumerate(request.arms)
     }
     encoders = {key: method.encoder() for key, (method, _) in methods.items()}
-    for wanted in encoders.values():
+    if request.encoder is not None and not any(needs.has_encoder(kind) for kind in kinds.values()):
+        raise UsageError(
+            f"--encoder {request.encoder}: {', '.join(kinds)} has no frozen encoder. Expected no --encoder"
+        )
+    for key, wanted in encoders.items():
+        needs.check(methods[key][0], wanted)
+    asked = [wanted for wanted in encoders.values() if wanted is not None]
+    for wanted in asked:
         catalog.describe(wanted.name, wanted.input_size, wanted.blocks)
-    files = {name: _weights(name, request, fetch) for name in {wanted.name for wanted in encoders.values()}}
+    files = {name: _weights(name, request, fetch) for name in {wanted.name for wanted in asked}}
 
     cells = []
     for dataset in request.datasets:
@@ -137,7 +150,7 @@ def expand(
                 for arm, (name, _) in enumerate(request.arms):
                     method, changed = methods[dataset, setting, arm]
                     encoder = encoders[dataset, setting, arm]
-                    path, sha256 = files[encoder.name]
+                    path, sha256 = files[encoder.name] if encoder is not None else (None, "")
                     # seeds innermost: they share the features
                     for seed, task in tasks.items():
                         cells.append(
@@ -177,6 +190,8 @@ def _at_once(request: Request) -> str:
         kind = METHODS.load(name)
         try:
             wanted = kind(configure(kind, "", {"encoder": own, "input_size": size}, None)).encoder()
+            if wanted is None:
+                continue
             catalog.describe(wanted.name, wanted.input_size, wanted.blocks)
         except BenchError:
             continue
@@ -192,7 +207,7 @@ def _configured(
     kind: type[Method], dataset: str, setting: str, given: Mapping[str, Any], encoder: str | None
 ) -> tuple[Method, tuple[str, ...]]:
     """Return the method as asked for, and which of its values are not the published ones for dataset and setting."""
-    asked = given if encoder is None else {"encoder": encoder, **given}
+    asked = {"encoder": encoder, **given} if encoder is not None and needs.has_encoder(kind) else given
     config = configure(kind, dataset, asked, None, setting)
 
     def is_changed(key: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from bench.api import Sample
+from bench.api import EncoderRequest, Sample
 from bench.encoders import catalog
 from bench.errors import BenchError, StoreError
 from bench.loading.surprises import Surprises
@@ -47,7 +47,6 @@ def facts(
     surprises: Surprises | None = None,
 ) -> dict[str, Any]:
     """Return the fields that a done and a failed record share."""
-    info = catalog.requested(cell.encoder)
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": tuple(command),
@@ -59,16 +58,8 @@ def facts(
         "config": cell.method.config.model_dump(mode="json"),
         "changed": cell.changed,
         "dataset": dataset(cell.task, vanished, cell.protocol, surprises),
-        "encoder": EncoderFacts(
-            name=cell.encoder.name,
-            weights_sha256=cell.weights_sha256,
-            blocks=cell.encoder.blocks,
-            position=cell.encoder.position,
-            grid=info.grid,
-            mean=info.mean,
-            std=info.std,
-        ),
-        "input_size": cell.encoder.input_size,
+        "encoder": encoder(cell.encoder, cell.weights_sha256) if cell.encoder else None,
+        "input_size": cell.input_size,
         "environment": environment(timing.describe(device), cell.precision, torch.get_num_threads()),
     }
 
@@ -83,6 +74,20 @@ def protocol(used: Protocol) -> ProtocolFacts:
     """Return the protocol as records carry it."""
     return ProtocolFacts(
         name=used.name, version=used.version, hash=used.hash(), rules=used.rules(), metrics=used.metrics
+    )
+
+
+def encoder(request: EncoderRequest, sha256: str) -> EncoderFacts:
+    """Return the frozen encoder that a method asked for, with the hash of its weights."""
+    info = catalog.requested(request)
+    return EncoderFacts(
+        name=request.name,
+        weights_sha256=sha256,
+        blocks=request.blocks,
+        position=request.position,
+        grid=info.grid,
+        mean=info.mean,
+        std=info.std,
     )
 
 

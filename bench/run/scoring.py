@@ -205,9 +205,9 @@ def predictor(cell: Cell, extract: Extractor, module: torch.nn.Module, batch_siz
     @torch.inference_mode()
     def look(samples: Sequence[Sample]) -> Prediction:
         # features as in training, in full precision: an encoder in bf16 here would see other targets than were learnt
-        features = extract(samples)
+        batch = extract.batch(samples)
         with autocast(extract.device, cell.precision):
-            return cell.method.anomaly(module, features, extract.encoder.info, size)
+            return cell.method.anomaly(module, batch, extract.encoder.info, size)
 
     def predict(samples: Sequence[Sample], map_wanted: bool, advance: Advance) -> Predicted:
         # a copy to pinned memory does not keep the next batch waiting

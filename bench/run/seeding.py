@@ -15,6 +15,13 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def step_generator(seed: int, step: int, device: torch.device) -> torch.Generator:
+    """Return a generator that depends on (seed, step) alone: a step draws the same whatever came before it."""
+    # the third number keeps it apart from the batch order's
+    mixed = int(np.random.SeedSequence([seed, step, 1]).generate_state(1, np.uint64)[0] >> 1)
+    return torch.Generator(device).manual_seed(mixed)
+
+
 class BatchOrder:
     """Which images each iteration sees: a new seeded permutation every epoch, the incomplete last batch dropped.
 

@@ -1,7 +1,7 @@
-"""The one training loop: every method is trained by it, from the feature store, and may be interrupted anywhere.
+"""The one training loop: every method is trained by it, whatever its batches hold, and may be interrupted anywhere.
 
 A checkpoint holds the trainable part, the optimizer, the random generators, the step and the losses; since batch order
-is a function of (seed, step), a resumed run goes on to bit-identical weights on the CPU.
+and what a batch draws are functions of (seed, step), a resumed run goes on to bit-identical weights on the CPU.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.api import Method, Sample
+from bench.api import Batch, Method, Sample
 from bench.errors import StoreError, TrainingError
+from bench.run.batches import TrainingBatches
 from bench.run.compiling import try_compiled
-from bench.run.feature_store import FeatureStore
 from bench.run.progress import Progress
 from bench.run.seeding import BatchOrder
 from bench.run.stopping import after_step
@@ -53,13 +53,13 @@ class TrainingLog:
 
 @dataclass(frozen=True)
 class Step:
-    """Takes a training step: learning rates, features, loss, gradient, clip, update.
+    """Takes a training step: learning rates, batch, loss, gradient, clip, update.
 
     Args:
         method: gives loss, schedule and clip; settled, see `Method.settled`.
         module: the trainable part, in training mode.
         optimizer: over it.
-        features: gives each step's features.
+        batch: gives each step's batch.
         device: where the trainable part lies.
         precision: see `Trainer`.
     """
@@ -67,7 +67,7 @@ class Step:
     method: Method
     module: nn.Module
     optimizer: torch.optim.Optimizer
-    features: Callable[[int], Mapping[str, Tensor]]
+    batch: Callable[[int], Batch]
     device: torch.device
     precision: str
 
@@ -76,7 +76,7 @@ class Step:
         rate = self.method.learning_rate(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
-        loss = self.loss(self.features(step), step)
+        loss = self.loss(self.batch(step), step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.method.clip_norm is not None:
@@ -84,10 +84,10 @@ class Step:
         self.optimizer.step()
         return loss.detach()
 
-    def loss(self, features: Mapping[str, Tensor], step: int) -> Tensor:
+    def loss(self, batch: Batch, step: int) -> Tensor:
         """Return the loss of a batch, with its graph."""
         with autocast(self.device, self.precision):
-            return self.method.loss(self.module, features, step)
+            return self.method.loss(self.module, batch, step)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Trainer:
     batch_size: int | None = None
     compile: bool = False
 
-    def train(self, module: nn.Module, store: FeatureStore, samples: Sequence[Sample]) -> TrainingLog:
+    def train(self, module: nn.Module, batches: TrainingBatches, samples: Sequence[Sample]) -> TrainingLog:
         """Train `module` in place for `Method.steps` iterations, from the checkpoint where there is one.
 
         Raises:
@@ -127,22 +127,23 @@ class Trainer:
         started = self._resume(module, optimizer, log)
         order = BatchOrder(len(samples), log.batch_size, self.seed)
 
-        def features(step: int) -> Mapping[str, Tensor]:
-            found = store.get(order.at(step))
+        def batch(step: int) -> Batch:
+            found = batches.at(order.at(step), step)
             if step + 1 < steps:
-                store.expect(order.at(step + 1))
+                batches.expect(order.at(step + 1))
             return found
 
         def ids(step: int) -> list[str]:
             return [samples[index].id for index in order.at(step).tolist()]
 
-        take = Step(method, module, optimizer, features, self.device, self.precision)
+        take = Step(method, module, optimizer, batch, self.device, self.precision)
         begun = last_save = time.monotonic()
         pending: list[Tensor] = []
         read_every = LOSS_EVERY_CUDA if self.device.type == "cuda" else 1
         module.train()
         if self.compile and started < steps:
-            first = features(started)
+            # a batch of its own: what the trial draws is drawn again by the step itself
+            first = batch(started)
             log.compiled = try_compiled(module, lambda: take.loss(first, started), self.progress.say)
         with self.progress.phase("train", steps, done=started) as advance, after_step() as stop_asked:
             for step in range(started, steps):

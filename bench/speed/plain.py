@@ -11,8 +11,10 @@ what is compared is the way through them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,16 +22,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from bench.api import Sample
+from bench.api import Batch, Sample
 from bench.encoders import frozen
 from bench.encoders.frozen import FrozenEncoder
 from bench.loading.pixel_cache import PixelCache
 from bench.run import feature_store
-from bench.run.extractor import Extractor
+from bench.run.batches import TrainingBatches
+from bench.run.extractor import Extractor, Looking
+from bench.run.feature_store import FeatureStore
 from bench.run.plan import Cell
 from bench.run.progress import Silent
 from bench.run.rates import settle
-from bench.run.seeding import BatchOrder
+from bench.run.seeding import BatchOrder, step_generator
 from bench.run.timing import Stopwatch
 from bench.run.training import Step, set_precision
 
@@ -37,8 +41,8 @@ WORKERS = {"cpu": 0, "cuda": 4}
 PREFETCHED = 2
 """Batches that each process decodes ahead: torch's default."""
 
-Features = Callable[[int], Mapping[str, Tensor]]
-"""From a step to the features of its images."""
+Steps = Callable[[int], Batch]
+"""From a step to its batch."""
 
 
 class Parts:
@@ -76,25 +80,32 @@ class Stepper:
     Args:
         cell: gives method and precision.
         encoder: gives the shape that the trainable part is built for.
-        features: gives each step's features.
+        batch: gives each step's batch.
         precision: of the trainable part.
         parts: gets the seconds.
+        device: of the training.
         warm: untimed steps before each block, to use up what was prepared while the block was waiting.
     """
 
     def __init__(
-        self, cell: Cell, encoder: FrozenEncoder, features: Features, precision: str, parts: Parts, warm: int = 0
+        self,
+        cell: Cell,
+        encoder: FrozenEncoder,
+        batch: Steps,
+        precision: str,
+        parts: Parts,
+        device: torch.device,
+        warm: int = 0,
     ) -> None:
         self._parts = parts
         self._precision, self._after = precision, cell.precision
         self._warm, self._step = warm, 0
-        self._device = next(encoder.parameters()).device
-        built = cell.method.build(encoder.info).to(self._device)
+        built = cell.method.build(encoder.info).to(device)
         module, method = (
             built.to(memory_format=encoder.memory_format).train(),
             cell.method.settled(len(cell.task.train)),
         )
-        self._take = Step(method, module, method.optimizer(module), features, self._device, precision)
+        self._take = Step(method, module, method.optimizer(module), batch, device, precision)
 
     def __call__(self, units: int) -> float:
         """Take so many steps and return their wall seconds."""
@@ -129,6 +140,7 @@ class Plain:
         self._stepper: Stepper | None = None
         self._module: nn.Module | None = None
         self._loaders: dict[str, Iterator[Tensor]] = {}
+        self._seen: Counter[str] = Counter()
         self.parts = {name: Parts() for name in ("train", "fit", "score")}
 
     @property
@@ -139,7 +151,8 @@ class Plain:
     def encoder(self) -> FrozenEncoder:
         """Return the encoder, eager and in full precision."""
         if self._encoder is None:
-            self._encoder = frozen.build(self._cell.encoder, self._cell.weights).to(self._device)
+            cell = self._cell
+            self._encoder = frozen.build(cell.encoder, cell.weights, cell.input_size).to(self._device)
         return self._encoder
 
     def train(self, units: int) -> float:
@@ -149,16 +162,17 @@ class Plain:
             self._stepper = Stepper(
                 self._cell,
                 self.encoder,
-                lambda step: self._features("train", self._cell.task.train, size),
+                lambda step: self._batched("train", self._cell.task.train, size, step),
                 "fp32",
                 self.parts["train"],
+                self._device,
                 self._warm,
             )
         return self._stepper(units)
 
     def fit(self, units: int) -> float:
         """Send so many training images through the encoder and return the wall seconds."""
-        return self._passed(units, "fit", self._cell.task.train, lambda features: None)
+        return self._passed(units, "fit", self._cell.task.train, lambda batch: None)
 
     def score(self, units: int) -> float:
         """Score so many test images and return the wall seconds."""
@@ -168,46 +182,56 @@ class Plain:
             self._module = built.to(memory_format=self.encoder.memory_format).eval()
         module, size = self._module, self._cell.protocol.eval_size
 
-        def predict(features: Mapping[str, Tensor]) -> None:
-            prediction = self._cell.method.anomaly(module, features, self.encoder.info, size)
+        def predict(batch: Batch) -> None:
+            prediction = self._cell.method.anomaly(module, batch, self.encoder.info, size)
             prediction.scores.cpu()
             if prediction.maps is not None:
                 prediction.maps.cpu()
 
         return self._passed(units, "score", self._cell.task.test, predict)
 
-    def _passed(
-        self, units: int, name: str, samples: Sequence[Sample], use: Callable[[Mapping[str, Tensor]], None]
-    ) -> float:
+    def _passed(self, units: int, name: str, samples: Sequence[Sample], use: Callable[[Batch], None]) -> float:
         batches = -(-units // self._batch)
         set_precision("fp32")
         with torch.no_grad():
             for _ in range(self._warm):
-                use(self._features(name, samples, self._batch))
+                use(self._batched(name, samples, self._batch))
             settle(self._device)
             with self.parts[name].block("rest") as spent:
                 for _ in range(batches):
-                    use(self._features(name, samples, self._batch))
+                    use(self._batched(name, samples, self._batch))
                 settle(self._device)
         set_precision(self._cell.precision)
         return spent() * units / (batches * self._batch)
 
     @torch.no_grad()
-    def _features(self, name: str, samples: Sequence[Sample], batch: int) -> dict[str, Tensor]:
-        parts = self.parts[name]
+    def _batched(self, name: str, samples: Sequence[Sample], count: int, step: int | None = None) -> Batch:
+        """Return the next images as a batch; of a training step where one is given. They come round for ever."""
+        parts, looking = self.parts[name], Looking(self._cell.method, self.encoder)
         with parts.part("decode"):
-            images = self._images(name, samples, batch)
+            images = self._images(name, samples, count)
         with parts.part("features"):
-            features = self._cell.method.features(self.encoder(images.to(self._device)), self.encoder.info)
+            images = images.to(self._device)
+            features = looking.of_normalised(images) if self._normalises else None
+            classes = [samples[index % len(samples)].cls for index in range(self._seen[name], self._seen[name] + count)]
+            self._seen[name] += count
+            random = None if step is None else partial(step_generator, self._cell.seed, step, self._device)
+            batch = looking.batch(None if self._normalises else images, classes, features, random)
             settle(self._device)
-        return features
+        return batch
+
+    @property
+    def _normalises(self) -> bool:
+        """Return whether images are normalised as they are decoded: what a method sees itself is not."""
+        return "images" not in self._cell.method.needs
 
     def _images(self, name: str, samples: Sequence[Sample], batch: int) -> Tensor:
-        """Return the next decoded batch, float32 [B, 3, S, S]; the images come round for ever."""
+        """Return the next decoded batch, float32 [B, 3, S, S]."""
         if name not in self._loaders:
-            side = self.encoder.info.input_size
-            resize = self._cell.protocol.resize_for(side)
-            read = Decoded(samples, self._cell, resize, side, self.encoder.info.mean, self.encoder.info.std)
+            info = self.encoder.info
+            mean, std = (info.mean, info.std) if self._normalises else ((0.0,) * 3, (1.0,) * 3)
+            resize = self._cell.protocol.resize_for(info.input_size)
+            read = Decoded(samples, self._cell, resize, info.input_size, mean, std)
             loader: DataLoader[Any] = DataLoader(read, batch_size=batch, num_workers=WORKERS[self._device.type])
             self._loaders[name] = iter(loader)
         return next(self._loaders[name])
@@ -251,11 +275,18 @@ class Again:
     def train(self, units: int) -> float:
         """Take so many steps and return their wall seconds."""
         if self._stepper is None:
-            cell, side = self._cell, self._cell.encoder.input_size
+            cell, side = self._cell, self._cell.input_size
             pixels = PixelCache(cell.task.dataset, cell.task.hashes, cell.protocol.resize_for(side), side)
-            encoder = frozen.build(cell.encoder, cell.weights).to(self._device)
+            encoder = frozen.build(cell.encoder, cell.weights, side).to(self._device)
             extract = Extractor(cell.method, encoder, pixels, self._device)
-            store = feature_store.build(extract, cell.task.train, Silent(), place="none")
+            store: FeatureStore | None = None
+            if "features" in cell.method.needs:
+                store = feature_store.build(extract, cell.task.train, Silent(), place="none")
             order = BatchOrder(len(cell.task.train), cell.method.config.batch_size, cell.seed)
-            self._stepper = Stepper(cell, encoder, lambda step: store.get(order.at(step)), cell.precision, Parts())
+            batches = TrainingBatches(extract, store, cell.task.train, cell.seed)
+
+            def batch(step: int) -> Batch:
+                return batches.at(order.at(step), step)
+
+            self._stepper = Stepper(cell, encoder, batch, cell.precision, Parts(), self._device)
         return self._stepper(units)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.api import Counts, Method
+from bench.api import Batch, Counts, Method
 from bench.config import configure, merge
 from bench.encoders import frozen
 from bench.errors import TrainingError
@@ -23,6 +23,8 @@ from bench.registry import METHODS
 from bench.run import cell as cells
 from bench.run.cell import Options
 from bench.run.complexity import complexity
+from bench.run.extractor import Looking
+from bench.run.needs import side as input_side
 from bench.run.plan import Cell
 from bench.run.progress import Progress
 from bench.speed import generated
@@ -83,7 +85,9 @@ def prepare(plan: Plan, name: str, files: generated.Files) -> Prepared:
         f"{key} = {value}" for key, value in method.config if value != getattr(published, key) and key != "encoder"
     )
     request = method.encoder()
-    path, random = generated.weights_file(request.name, plan.weights, plan.folder / "weights")
+    path, random = None, False
+    if request is not None:
+        path, random = generated.weights_file(request.name, plan.weights, plan.folder / "weights")
 
     def cell(configured: Method, counts: Mapping[str, Counts]) -> Cell:
         return Cell(
@@ -98,14 +102,15 @@ def prepare(plan: Plan, name: str, files: generated.Files) -> Prepared:
             changed=(),
         )
 
-    skeleton = frozen.skeleton(request)
+    side = input_side(method, request)
+    skeleton = frozen.skeleton(request, side)
     with torch.device("meta"), FlopCounterMode(display=False) as products:
-        features = method.features(skeleton(torch.empty(1, 3, request.input_size, request.input_size)), skeleton.info)
+        features = Looking(method, skeleton).batch(torch.empty(1, 3, side, side), ("",))
     size = Size(
         encoder=BYTES * sum(parameter.numel() for parameter in skeleton.parameters()),
         trained=BYTES * complexity(method).params_trainable,
         features=sum(one.numel() * one.element_size() for one in features.values()),
-        pixels=3 * request.input_size**2,
+        pixels=3 * side**2,
     )
     return Prepared(method, cell, random, changed, products.get_total_flops() // 2, size)
 
@@ -122,19 +127,19 @@ def replaying(kind: type[Method], images: int, kept: list[nn.Module]) -> type[Me
         kept: gets the module that was fitted.
     """
 
-    def fit(self: Method, module: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> None:
+    def fit(self: Method, module: nn.Module, batches: Iterable[Batch]) -> None:
         kept.append(module)
-        kind.fit(self, module, _repeated([{**batch} for batch in batches], images))
+        kind.fit(self, module, _repeated(list(batches), images))
 
     return type(kind.__name__, (kind,), {"fit": fit})
 
 
-def _repeated(batches: list[dict[str, Tensor]], images: int) -> Iterator[dict[str, Tensor]]:
+def _repeated(batches: list[Batch], images: int) -> Iterator[Batch]:
     while images > 0:
         for batch in batches:
-            count = min(images, len(next(iter(batch.values()))))
+            count = min(images, batch.count)
             if count:
-                yield {name: feature[:count] for name, feature in batch.items()}
+                yield batch.first(count)
             images -= count
 
 

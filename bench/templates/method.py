@@ -12,16 +12,14 @@ Differences from the official code:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.api import EncoderInfo, EncoderRequest, Method, MethodConfig, Prediction, sourced
+from bench.api import Batch, EncoderInfo, EncoderRequest, MethodConfig, Prediction, Protocol, Trained, sourced
 from bench.encoders import catalog
 from bench.errors import UsageError
-from bench.protocol import SEVEN, Protocol
 
 PATCHES = 28
 """Feature map side where no input size is given."""
@@ -38,35 +36,22 @@ class Config(MethodConfig):
     lr: float = sourced(1e-3, "section ?", "learning rate", gt=0)
 
 
-class TemplateMethod(Method):
+class TemplateMethod(Trained[Config, nn.Module]):
     """Reconstruction error of patch tokens."""
 
     name = "template_method"
-    Config = Config
-    paper = Protocol(  # the published recipe: what --protocol paper means for this method
-        name="paper:template_method",
-        version=1,
-        crop=1.0,
-        eval_size=256,
-        mask_rule="area",
-        label_rule="dataset",
-        metrics=SEVEN,
-        checkpoint="last",
-    )
-
-    def __init__(self, config: MethodConfig) -> None:
-        super().__init__(config)
-        self.settings = cast("Config", config)
+    # the published recipe: what --protocol paper means for this method; here nothing differs from `common` but the name
+    paper = Protocol("paper:template_method")
 
     def encoder(self) -> EncoderRequest:
         """Return the request: the last block's tokens."""
-        settings = self.settings
-        native = catalog.describe(settings.encoder)
+        config = self.config
+        native = catalog.describe(config.encoder)
         if native.family != "vit":
             raise UsageError(
-                f"template_method needs a ViT, encoder '{settings.encoder}' is a CNN. Try vit_small_patch16_224.dino"
+                f"template_method needs a ViT, encoder '{config.encoder}' is a CNN. Try vit_small_patch16_224.dino"
             )
-        return EncoderRequest(settings.encoder, (native.depth,), settings.input_size or PATCHES * native.patch)
+        return EncoderRequest(config.encoder, (native.depth,), config.input_size or PATCHES * native.patch)
 
     def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
         """Return the patch tokens without the class token: `patches` float [B, h*w, dim]. They are computed once."""
@@ -74,28 +59,27 @@ class TemplateMethod(Method):
 
     def build(self, info: EncoderInfo) -> nn.Module:
         """Return what is trained."""
-        return nn.Sequential(
-            nn.Linear(info.dim, self.settings.width), nn.GELU(), nn.Linear(self.settings.width, info.dim)
-        )
+        width = self.config.width
+        return nn.Sequential(nn.Linear(info.dim, width), nn.GELU(), nn.Linear(width, info.dim))
 
-    def loss(self, module: nn.Module, features: Mapping[str, Tensor], step: int) -> Tensor:
+    def loss(self, module: nn.Module, batch: Batch, step: int) -> Tensor:
         """Return the mean distance between tokens and their reconstruction."""
-        return _distance(module, features["patches"]).mean()
+        return _distance(module, batch["patches"]).mean()
 
-    def anomaly(self, module: nn.Module, features: Mapping[str, Tensor], info: EncoderInfo, size: int) -> Prediction:
+    def anomaly(self, module: nn.Module, batch: Batch, info: EncoderInfo, size: int) -> Prediction:
         """Return the distances as maps, and the highest of each map as the image's score."""
-        distances = _distance(module, features["patches"]).float()
+        distances = _distance(module, batch["patches"]).float()
         grid = distances.reshape(len(distances), 1, *info.grid)
         maps = F.interpolate(grid, (size, size), mode="bilinear", align_corners=False)[:, 0]
         return Prediction(scores=maps.amax(dim=(1, 2)), maps=maps)
 
     def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         """Return AdamW over all that is trained; fused, as the plain one reads a number from the GPU at every step."""
-        return torch.optim.AdamW(module.parameters(), lr=self.settings.lr, fused=True)
+        return torch.optim.AdamW(module.parameters(), lr=self.config.lr, fused=True)
 
     def learning_rate(self, step: int) -> float:
         """Return the constant learning rate."""
-        return self.settings.lr
+        return self.config.lr
 
 
 def _distance(module: nn.Module, tokens: Tensor) -> Tensor:

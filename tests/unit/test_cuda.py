@@ -17,6 +17,7 @@ from bench.encoders.weights import locate
 from bench.loading.pixel_cache import PixelCache
 from bench.registry import METHODS
 from bench.run import feature_store
+from bench.run.batches import TrainingBatches
 from bench.run.device_pixels import DevicePixels
 from bench.run.extractor import Extractor
 from bench.run.feature_store import Kept
@@ -24,7 +25,7 @@ from bench.run.progress import Silent
 from bench.run.seeding import BatchOrder, seed_everything
 from bench.run.settings import tasks
 from bench.run.task import Task, read
-from bench.run.training import Trainer
+from bench.run.training import Step, Trainer
 
 pytestmark = [
     pytest.mark.cuda,
@@ -111,7 +112,8 @@ def test_losses_and_features_do_not_depend_on_the_place(
         seed_everything(0)
         module = method.build(extract.encoder.info).to(gpu)
         trainer = Trainer(method, 0, gpu, "fp32", tmp_path / f"{place}.ckpt", 1e9, Silent())
-        losses[place] = torch.tensor(trainer.train(module, store, task.train).losses)
+        given = TrainingBatches(extract, store, task.train, 0)
+        losses[place] = torch.tensor(trainer.train(module, given, task.train).losses)
         batches[place] = store.get(order.at(3))
     for place in ("memory", "file"):
         for feature, kept in batches["device"].items():
@@ -169,13 +171,15 @@ def test_a_step_waits_for_nothing(
     extract = extractor(method, task, gpu, tmp_path)
     store = feature_store.build(extract, task.train, Silent(), place=place)
     module = method.build(extract.encoder.info).to(gpu).train()
-    trainer = Trainer(method, 0, gpu, precision, tmp_path / "ckpt", 1e9, Silent())
-    order, optimizer = BatchOrder(len(task.train), 4, 0), method.optimizer(module)
+    order, batches = BatchOrder(len(task.train), 4, 0), TrainingBatches(extract, store, task.train, 0)
+    take = Step(
+        *(method, module, method.optimizer(module), lambda step: batches.at(order.at(step), step), gpu, precision)
+    )
     for step in range(3):
         # the first steps fill libraries' and allocators' caches, and may look at what they see, once
-        trainer._step(module, optimizer, store, order, step)
+        take(step)
     torch.cuda.synchronize(gpu)
     no_waiting()
-    losses = [trainer._step(module, optimizer, store, order, step) for step in range(3, 8)]
+    losses = [take(step) for step in range(3, 8)]
     torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(torch.stack(losses)).all()

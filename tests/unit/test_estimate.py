@@ -26,7 +26,8 @@ def cell(train: int = 10, test: int = 20, **config: Any) -> Any:
     task = SimpleNamespace(train=[None] * train, test=[None] * test)
     key = method.config.model_dump_json()
     steps, encoder = method.steps(train), method.encoder()
-    return SimpleNamespace(method=method, task=task, steps=steps, precision="fp32", encoder=encoder, features_key=key)
+    facts = {"encoder": encoder, "input_size": encoder.input_size, "features_key": key}
+    return SimpleNamespace(method=method, task=task, steps=steps, precision="fp32", **facts)
 
 
 def planned(made: Any) -> Planned:

@@ -121,6 +121,7 @@ def test_an_error_while_bringing_ahead_is_raised_by_the_step_that_needs_it() -> 
 def test_losses_do_not_depend_on_bringing_ahead(
     extract: Extractor, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from bench.run.batches import TrainingBatches
     from bench.run.seeding import seed_everything
     from bench.run.training import Trainer
 
@@ -132,7 +133,7 @@ def test_losses_do_not_depend_on_bringing_ahead(
         )
         module = kind(config).build(extract.encoder.info)
         trainer = Trainer(kind(config), 0, CPU, "fp32", tmp_path / "cell.ckpt", 1e9, Silent())
-        return trainer.train(module, store, task.train).losses
+        return trainer.train(module, TrainingBatches(extract, store, task.train, 0), task.train).losses
 
     plain = feature_store.build(extract, task.train, Silent(), place="file")
     assert isinstance(plain, Kept)

@@ -11,7 +11,7 @@ from bench.api import EncoderInfo
 from bench.encoders import catalog
 from bench.errors import UsageError
 from bench.methods import _memory
-from bench.methods._memory import Memory
+from bench.methods._memory import Bank
 from bench.methods.knn import KNN, Config
 from bench.run.complexity import complexity
 
@@ -24,10 +24,10 @@ def seeded(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def fitted(train: Tensor, **config: Any) -> tuple[KNN, Memory]:
+def fitted(train: Tensor, **config: Any) -> tuple[KNN, Bank]:
     method = KNN(Config(**config))
     module = method.build(info())
-    assert isinstance(module, Memory)
+    assert isinstance(module, Bank)
     method.fit(module, ({"token": part} for part in train.split(4)))
     return method, module
 
@@ -114,7 +114,7 @@ def test_a_training_image_is_at_distance_zero_even_far_from_the_origin() -> None
 
 def test_neighbours_come_in_order_even_far_from_the_origin() -> None:
     # there expanded squares put neighbours in any order
-    memory = Memory(1, 6)
+    memory = Bank(1, 6)
     memory.bank = seeded(20, 6) + 3000
     distances, rows = memory.nearest(seeded(9, 6, seed=1) + 3000, 20)
     assert (distances.diff(dim=1) >= 0).all()
@@ -123,7 +123,7 @@ def test_neighbours_come_in_order_even_far_from_the_origin() -> None:
 
 
 def test_queries_of_half_precision_are_searched_in_full() -> None:
-    memory = Memory(1, 6)
+    memory = Bank(1, 6)
     memory.bank = seeded(50, 6)
     queries = seeded(8, 6, seed=1).bfloat16()
     distances, _ = memory.nearest(queries, 3)
@@ -136,7 +136,7 @@ def test_published_recipe() -> None:
 
 
 def test_search_in_pieces_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = Memory(1, 6)
+    memory = Bank(1, 6)
     memory.bank = seeded(50, 6)
     queries = seeded(23, 6, seed=1)
     whole = memory.nearest(queries, 4)
@@ -147,7 +147,7 @@ def test_search_in_pieces_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_autocast_does_not_blur_the_search() -> None:
-    memory = Memory(1, 6)
+    memory = Bank(1, 6)
     memory.bank = seeded(500, 6)
     queries = seeded(40, 6, seed=1)
     exact = memory.nearest(queries, 3)

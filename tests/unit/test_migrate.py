@@ -62,7 +62,7 @@ def test_a_cell_that_was_finished_under_schema_1_is_done(tmp_path: Path) -> None
     facts = record.cell
     config = SimpleNamespace(model_dump=lambda mode: record.config)
     cell = Cell(
-        method=SimpleNamespace(name=facts.method, config=config),  # type: ignore[arg-type]
+        method=SimpleNamespace(name=facts.method, config=config, revision=""),  # type: ignore[arg-type]
         task=SimpleNamespace(
             name=facts.dataset,
             fingerprint=record.dataset.fingerprint,

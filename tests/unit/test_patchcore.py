@@ -13,7 +13,7 @@ from bench.api import EncoderInfo
 from bench.encoders import frozen
 from bench.errors import UsageError
 from bench.methods import patchcore
-from bench.methods._memory import Memory
+from bench.methods._memory import Bank
 from bench.methods.patchcore import Config, PatchCore
 from bench.run.complexity import complexity
 
@@ -28,12 +28,12 @@ def seeded(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def fitted(train: Tensor, **config: Any) -> tuple[PatchCore, Memory]:
+def fitted(train: Tensor, **config: Any) -> tuple[PatchCore, Bank]:
     """`train`: [images, places, DIM]."""
     torch.manual_seed(0)
     method = PatchCore(Config(**{"dim": DIM, **config}))
     module = method.build(cnn(6, 10))
-    assert isinstance(module, Memory)
+    assert isinstance(module, Bank)
     method.fit(module, ({"patches": part} for part in train.split(2)))
     return method, module
 

@@ -13,7 +13,7 @@ import torch
 from made_speed import speed
 from torch import nn
 
-from bench.api import Counts
+from bench.api import Batch, Counts
 from bench.encoders import frozen
 from bench.errors import StoreError, UsageError
 from bench.loading.pixel_cache import PixelCache
@@ -177,8 +177,8 @@ def test_the_plain_way_computes_what_ours_keeps(ready: Any, small: Workload, tmp
     extract = Extractor(cell.method, frozen.build(cell.encoder, cell.weights), pixels, CPU)
     plain = Plain(cell, CPU, 4, lambda: None)
     ours = extract(cell.task.train[:4])
-    again = plain._features("train", cell.task.train, 4)
-    assert ours.keys() == again.keys()
+    again = plain._batched("train", cell.task.train, 4)
+    assert ours.keys() == set(again)
     for name in ours:
         torch.testing.assert_close(ours[name], again[name])
 
@@ -198,7 +198,7 @@ def test_a_memory_is_filled_with_as_many_images_as_the_workload_has() -> None:
     kept: list[nn.Module] = []
     method = prepare.replaying(kind, 7, kept)(kind.Config())
     module = nn.Module()
-    method.fit(module, iter([{"token": torch.zeros(2, 3)}, {"token": torch.ones(1, 3)}]))
+    method.fit(module, iter([Batch({"token": torch.zeros(2, 3)}), Batch({"token": torch.ones(1, 3)})]))
     assert kept == [module] and module.bank.shape == (7, 3)
     assert module.bank.sum(dim=1).tolist() == [0, 0, 3, 0, 0, 3, 0]
     assert type(method).fit is not kind.fit and method.name == "knn"

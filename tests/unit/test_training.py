@@ -14,6 +14,7 @@ from bench.errors import StoreError, TrainingError
 from bench.loading.pixel_cache import PixelCache
 from bench.registry import METHODS
 from bench.run import compiling, feature_store, places
+from bench.run.batches import TrainingBatches
 from bench.run.extractor import Extractor
 from bench.run.feature_store import LastStore
 from bench.run.progress import Silent
@@ -54,7 +55,10 @@ class Setup:
         seed_everything(0)
         module = self.method.build(self.encoder.info)
         trainer = Trainer(self.method, 0, CPU, "fp32", self.checkpoint, checkpoint_seconds, Silent())
-        return trainer.train(module, store, self.task.train), module
+        return trainer.train(module, self.batches(store), self.task.train), module
+
+    def batches(self, store: object, seed: int = 0) -> TrainingBatches:
+        return TrainingBatches(self.extract, store, self.task.train, seed)
 
 
 @pytest.fixture
@@ -186,7 +190,7 @@ def test_advice_against_a_non_finite_loss_is_what_was_not_done_yet(
     )
     trainer = Trainer(parts.method, 0, CPU, precision, parts.checkpoint, 1e9, Silent())
     with pytest.raises(TrainingError) as caught:
-        trainer.train(parts.method.build(parts.encoder.info), parts.store("memory"), parts.task.train)
+        trainer.train(parts.method.build(parts.encoder.info), parts.batches(parts.store("memory")), parts.task.train)
     assert str(caught.value).endswith(advice)
 
 
@@ -227,7 +231,7 @@ def test_seeds_change_the_result(setup: Callable) -> None:
     seed_everything(1)
     module = parts.method.build(parts.encoder.info)
     other = Trainer(parts.method, 1, CPU, "fp32", parts.checkpoint, 1e9, Silent()).train(
-        module, store, parts.task.train
+        module, parts.batches(store, seed=1), parts.task.train
     )
     assert other.losses != first
 
@@ -249,7 +253,7 @@ def test_a_compiled_training_says_so_and_has_the_same_losses(setup: Callable, mo
     seed_everything(0)
     module = parts.method.build(parts.encoder.info)
     trainer = Trainer(parts.method, 0, CPU, "fp32", parts.checkpoint, 1e9, Silent(), compile=True)
-    compiled = trainer.train(module, store, parts.task.train)
+    compiled = trainer.train(module, parts.batches(store), parts.task.train)
     torch.compiler.reset()
     assert compiled.compiled and not plain.compiled
     assert compiled.losses == pytest.approx(plain.losses, rel=1e-5)

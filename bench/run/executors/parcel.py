@@ -28,7 +28,8 @@ class Parcel:
         """Pack a cell so that its paths hold in any working directory; the features in memory stay behind."""
         from bench.run.feature_store import LastStore
 
-        item = replace(item, cell=replace(item.cell, weights=item.cell.weights.absolute()))
+        where = item.cell.weights.absolute() if item.cell.weights else None
+        item = replace(item, cell=replace(item.cell, weights=where))
         options = replace(options, results=options.results.absolute(), last_store=LastStore())
         return cls(pickle.dumps((item, options)), plugins.loaded())
 

@@ -93,11 +93,11 @@ def work(parcel: Parcel, device: str, threads: int) -> Made:
         time.sleep(0.5)
 
 
-def _weights(cell: Cell) -> Path:
+def _weights(cell: Cell) -> Path | None:
     """Return the encoder's file on this node: at the driver's path, as shipped with bench, or from timm's hub."""
     from bench.encoders import weights
 
-    if cell.weights.is_file():
+    if cell.encoder is None or cell.weights is None or cell.weights.is_file():
         return cell.weights
     path = weights.locate(cell.encoder.name)
     if weights.fingerprint(path) != cell.weights_sha256:

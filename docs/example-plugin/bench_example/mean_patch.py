@@ -6,46 +6,32 @@ Nobody's paper. Nothing is trained: `fit` sees the training images' features onc
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NoReturn, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.api import EncoderInfo, EncoderRequest, Method, MethodConfig, Prediction, sourced
+from bench.api import Batch, EncoderInfo, EncoderRequest, Memory, MemoryConfig, Prediction, sourced
 from bench.encoders import catalog
 from bench.errors import UsageError
-from bench.protocol import SEVEN, Protocol
 
 
-class Config(MethodConfig):
+class Config(MemoryConfig):
     """Settings; every default says where it comes from."""
 
     encoder: str = sourced("vit_small_patch16_224.dino", "ours", "frozen ViT, by timm name")
     input_size: int = sourced(224, "ours", "input side in pixels", gt=0)
-    steps: int = sourced(0, "nothing is trained", "training iterations", ge=0, le=0)
-    batch_size: int = sourced(1, "nothing is trained", "without effect", gt=0)
 
 
-class MeanPatch(Method):
+class MeanPatch(Memory[Config, nn.Module]):
     """Cosine distance to the mean patch token."""
 
     name = "mean_patch"
-    Config = Config
-    paper = Protocol(
-        name="paper:mean_patch",
-        version=1,
-        crop=1.0,
-        eval_size=256,
-        mask_rule="area",
-        label_rule="dataset",
-        metrics=SEVEN,
-        checkpoint="last",
-    )
 
     def encoder(self) -> EncoderRequest:
         """Ask for the last block of the encoder."""
-        config = cast("Config", self.config)
+        config = self.config
         native = catalog.describe(config.encoder)
         if native.family != "vit":
             raise UsageError(f"mean_patch needs a ViT, encoder '{config.encoder}' is a CNN")
@@ -61,27 +47,15 @@ class MeanPatch(Method):
         module.register_buffer("mean", torch.zeros(info.dim))
         return module
 
-    def fit(self, module: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> None:
+    def fit(self, module: nn.Module, batches: Iterable[Batch]) -> None:
         """Take the mean over all patches of all training images."""
         images = [batch["patches"].float().mean(dim=1) for batch in batches]
         module.mean = F.normalize(torch.cat(images).mean(dim=0), dim=0)
 
-    def anomaly(self, module: nn.Module, features: Mapping[str, Tensor], info: EncoderInfo, size: int) -> Prediction:
+    def anomaly(self, module: nn.Module, batch: Batch, info: EncoderInfo, size: int) -> Prediction:
         """Score patches by their distance from the mean, images by their highest patch."""
         mean = cast("Tensor", module.mean)
-        distances = 1 - features["patches"].float() @ mean
+        distances = 1 - batch["patches"].float() @ mean
         grid = distances.reshape(len(distances), 1, *info.grid)
         maps = F.interpolate(grid, (size, size), mode="bilinear", align_corners=False)[:, 0]
         return Prediction(scores=maps.amax(dim=(1, 2)), maps=maps)
-
-    def loss(self, module: nn.Module, features: Mapping[str, Tensor], step: int) -> NoReturn:
-        """Not asked for: `steps` is 0."""
-        raise UsageError("mean_patch trains nothing")
-
-    def optimizer(self, module: nn.Module) -> NoReturn:
-        """Not asked for: `steps` is 0."""
-        raise UsageError("mean_patch trains nothing")
-
-    def learning_rate(self, step: int) -> float:
-        """Not asked for: `steps` is 0."""
-        return 0.0

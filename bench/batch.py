@@ -1,0 +1,95 @@
+"""The batch: what a method is handed at a training step, in a fit and when it scores. Loads no torch by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+Encode = Callable[["Tensor"], "dict[str, Tensor]"]
+"""From images, float [B, 3, S, S] in [0, 1], to their features."""
+
+
+class Batch(Mapping[str, "Tensor"]):
+    """Some images as a method sees them: a mapping of their features by name, and what else the method `needs`.
+
+    Attributes:
+        images: float32 [B, 3, S, S] in [0, 1], S the method's input size; None unless it needs `images`.
+        classes: the class of each image; empty unless the method needs `classes`.
+    """
+
+    def __init__(
+        self,
+        features: Mapping[str, Tensor],
+        images: Tensor | None = None,
+        classes: tuple[str, ...] = (),
+        *,
+        encode: Encode | None = None,
+        random: Callable[[], Generator] | None = None,
+    ) -> None:
+        """Hold what is given.
+
+        Args:
+            features: `Method.features` of the images, batch first; empty unless the method needs `features`.
+            images: as the attribute.
+            classes: as the attribute.
+            encode: see `Batch.encode`.
+            random: makes the generator of a training step, see `Batch.random`.
+        """
+        self._features, self.images, self.classes = features, images, classes
+        self._encode, self._make = encode, random
+        self._random: Generator | None = None
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return a feature of the images, batch first, without gradient."""
+        return self._features[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the features."""
+        return iter(self._features)
+
+    def __len__(self) -> int:
+        """Return the number of features."""
+        return len(self._features)
+
+    @property
+    def pixels(self) -> Tensor:
+        """Return `images`, of a method that needs them."""
+        assert self.images is not None, "a method is handed images where its `needs` names them"
+        return self.images
+
+    def encode(self, images: Tensor) -> dict[str, Tensor]:
+        """Return `Method.features` of images that the method made, through the frozen encoder, without gradient.
+
+        Args:
+            images: float [N, 3, S, S] in [0, 1]; they are normalised here. Computed anew whenever it is called, and in
+                full precision, as the stored features are.
+        """
+        assert self._encode is not None, "there is no frozen encoder"
+        return self._encode(images)
+
+    @property
+    def random(self) -> Generator:
+        """Return the generator of this training step, on the training's device.
+
+        It depends on the cell's seed and the step alone: what is drawn is the same wherever features lie, whatever
+        batch they were computed in, and when a training is resumed. Scoring has none, since a prediction must not
+        depend on chance.
+        """
+        if self._random is None:
+            assert self._make is not None, "only training steps draw at random"
+            self._random = self._make()
+        return self._random
+
+    @property
+    def count(self) -> int:
+        """Return the number of images."""
+        return len(self.classes if self.classes else next(iter(self._features.values()), self.images))  # type: ignore[arg-type]
+
+    def first(self, count: int) -> Batch:
+        """Return the first images of it alone."""
+        kept = {name: feature[:count] for name, feature in self._features.items()}
+        images = None if self.images is None else self.images[:count]
+        return Batch(kept, images, self.classes[:count], encode=self._encode, random=self._make)

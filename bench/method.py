@@ -1,0 +1,251 @@
+"""The contract of methods: configuration, encoder, what is trained and how a score is read off. Loads no torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypeVar, get_original_bases
+
+from bench.batch import Batch
+from bench.errors import UsageError
+from bench.protocol import COMMON, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+
+def sourced(default: Any, source: str, help: str, **limits: Any) -> Any:
+    """Return a pydantic field whose default cites where it comes from (paper section, official code, or ours)."""
+    return Field(default, description=help, json_schema_extra={"source": source}, **limits)
+
+
+class MethodConfig(BaseModel):
+    """Base of a method's typed configuration: frozen, unknown keys refused, each default sourced."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    input_size: int | None
+    """Side of the square network input in pixels; None lets the method choose for its encoder."""
+    batch_size: int
+    steps: int | None
+    """Training iterations; 0 for methods that train nothing, None where they follow from the number of training images.
+    See `Method.steps`. A method with a frozen encoder has a setting `encoder` beside these: its catalogue name."""
+
+
+class MemoryConfig(MethodConfig):
+    """Base of the configuration of a method that trains nothing."""
+
+    steps: int = sourced(0, "nothing is trained", "training iterations", ge=0, le=0)
+    batch_size: int = sourced(1, "nothing is trained", "without effect", gt=0)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderRequest:
+    """What a method needs of a frozen encoder."""
+
+    name: str
+    blocks: tuple[int, ...]
+    """0-based, ascending indices of transformer blocks (or CNN stages) whose raw output is wanted. For a ViT, -1 is the
+    embedded sequence that enters block 0, and the depth is the last block's output after the final norm."""
+    input_size: int
+    statistics: Literal["encoder", "imagenet"] = "encoder"
+    """Mean and standard deviation that pixels are normalised by: those that the encoder was trained with, or ImageNet's
+    whatever the encoder."""
+    position: Literal["dinov2", "timm"] = "timm"
+    """How position embeddings are resized to another grid: by the offset rule of DINO's and DINOv2's own code, or by
+    timm's antialiased one."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInfo:
+    """Shape facts of a built encoder; enough to build a method's trainable part, also on the meta device."""
+
+    name: str
+    family: Literal["vit", "cnn", "none"]
+    """`none`: there is no encoder; only `input_size` means anything then."""
+    dim: int
+    """Token width of a ViT; width of the last requested stage of a CNN."""
+    depth: int
+    heads: int
+    patch: int
+    prefix: int
+    """Tokens before the patches: class and register tokens."""
+    grid: tuple[int, int]
+    """Patch rows and columns at the requested input size."""
+    input_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    channels: tuple[int, ...] = ()
+    """Width of each requested stage (CNN only)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Raw anomaly scores of a batch, higher = more anomalous, never normalised."""
+
+    scores: torch.Tensor
+    """float32 [B], one image score each."""
+    maps: torch.Tensor | None = None
+    """float32 [B, S, S] at the protocol's evaluation size; None for image-level methods."""
+
+
+Need = Literal["features", "images", "classes"]
+NEEDS: tuple[Need, ...] = get_args(Need)
+
+ConfigT = TypeVar("ConfigT", bound=MethodConfig, default=MethodConfig, covariant=True)
+ModuleT = TypeVar("ModuleT", bound="torch.nn.Module", default=Any)
+
+
+class Method(ABC, Generic[ConfigT, ModuleT]):
+    """One anomaly-detection method, `Method[its configuration, its module]`; see `Trained` and `Memory`.
+
+    Instances hold configuration only; weights live in the module they build.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[MethodConfig]]
+    """Its configuration's class: the one that it is declared with, unless it says another."""
+    needs: ClassVar[Set[Need]] = frozenset({"features"})
+    """What of the images it is handed: `features` of the frozen encoder, which are computed once and kept; `images`
+    themselves, for what it augments or encodes on its own; `classes`, their names, which a record then says."""
+    paper: ClassVar[Protocol] = COMMON
+    """The published recipe: what `--protocol paper` means for this method."""
+    semantic_paper: ClassVar[Protocol | None] = None
+    """The same on semantic sets, where the paper treats them otherwise."""
+    overrides: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Config values that the paper sets for a dataset (`realiad`), a setting on every dataset (`single`) or both
+    (`realiad/single`): that name -> key -> value; a later kind in this row wins."""
+    clip_norm: float | None = None
+    """Global gradient-norm clip over all trainable parameters."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for base in get_original_bases(cls):
+            declared = [one for one in get_args(base) if isinstance(one, type) and issubclass(one, MethodConfig)]
+            if declared and "Config" not in vars(cls):
+                cls.Config = declared[0]
+
+    def __init__(self, config: ConfigT) -> None:
+        self.config = config
+
+    @property
+    def revision(self) -> str:
+        """What this configuration computes otherwise than the same settings once did, in words; empty for nearly all.
+
+        It is part of a cell's fingerprint: a record of the older computation is not taken for one of this.
+        """
+        return ""
+
+    def steps(self, images: int) -> int:
+        """Return the training iterations on so many images; 0 where nothing is trained.
+
+        `config.steps` unless a method states epochs: its own `steps` turns them into iterations where that is None.
+        """
+        if self.config.steps is None:
+            raise NotImplementedError(f"{self.name}: steps is null, and its method does not say what follows from that")
+        return self.config.steps
+
+    def settled(self, images: int) -> Self:
+        """Return the method as it trains on so many images: `config.steps` is what `steps` returns for them.
+
+        The harness calls `loss`, `optimizer` and `learning_rate` on this one.
+        """
+        steps = self.steps(images)
+        return self if steps == self.config.steps else type(self)(self.config.model_copy(update={"steps": steps}))
+
+    def encoder(self) -> EncoderRequest | None:
+        """Return which encoder, blocks and input size this configuration needs; None where it needs no encoder.
+
+        Raises:
+            UsageError: the encoder does not fit the method; the message names what fits.
+        """
+        return None
+
+    def features(self, blocks: Mapping[int, torch.Tensor], info: EncoderInfo) -> dict[str, torch.Tensor]:
+        """Reduce the encoder's block outputs to what `loss` and `anomaly` need. Pure; called without gradient.
+
+        A method without an encoder needs none.
+
+        Args:
+            blocks: block index -> float [B, prefix + h*w, dim] (ViT) or [B, C, h, w] (CNN).
+            info: the encoder's shape.
+
+        Returns:
+            Named tensors, batch first. The feature store keeps exactly these.
+        """
+        raise NotImplementedError(f"{self.name} has an encoder, and does not say what it needs of its blocks")
+
+    @abstractmethod
+    def build(self, info: EncoderInfo) -> ModuleT:
+        """Return the trainable part, freshly initialised from torch's global generator (seeded by the harness)."""
+
+    def fit(self, module: ModuleT, batches: Iterable[Batch]) -> None:
+        """Take in the training images once, before any step; methods without a memory do nothing.
+
+        Args:
+            module: as `build` returns it, on its device; what is remembered goes into its buffers.
+            batches: all training images, each once, in the task's order, batch first, without gradient.
+        """
+
+    def finish(self, module: ModuleT, batches: Iterable[Batch]) -> None:
+        """Look at the training images once more when the last step is done: statistics, quantiles, a threshold.
+
+        Args:
+            module: as trained, in evaluation mode; what is found goes into its buffers.
+            batches: as for `fit`.
+        """
+
+    def loss(self, module: ModuleT, batch: Batch, step: int) -> torch.Tensor:
+        """Return the scalar training loss of a batch of normal images at iteration `step` (from 0)."""
+        raise self._untrained()
+
+    @abstractmethod
+    def anomaly(self, module: ModuleT, batch: Batch, info: EncoderInfo, size: int) -> Prediction:
+        """Score a batch; maps come at `size` x `size` pixels, covering the network's input."""
+
+    def optimizer(self, module: ModuleT) -> torch.optim.Optimizer:
+        """Return the optimizer over the trainable part."""
+        raise self._untrained()
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate used at iteration `step` (from 0).
+
+        A parameter group of the optimizer with a value `lr_scale` takes that many times it, every other group takes it
+        as it is.
+        """
+        return 0.0
+
+    def _untrained(self) -> UsageError:
+        return UsageError(f"{self.name} trains nothing. Expected {self.name}.steps = 0")
+
+    def remedy(self) -> str:
+        """Return what the authors advise where the loss is not finite (`--set ...`); empty where they say nothing."""
+        return ""
+
+
+class Trained(Method[ConfigT, ModuleT]):
+    """A method that is trained step by step."""
+
+    @abstractmethod
+    def loss(self, module: ModuleT, batch: Batch, step: int) -> torch.Tensor:
+        """See `Method.loss`."""
+
+    @abstractmethod
+    def optimizer(self, module: ModuleT) -> torch.optim.Optimizer:
+        """See `Method.optimizer`."""
+
+    @abstractmethod
+    def learning_rate(self, step: int) -> float:
+        """See `Method.learning_rate`."""
+
+
+class Memory(Method[ConfigT, ModuleT]):
+    """A method that remembers normal images and trains nothing; its configuration is a `MemoryConfig`."""
+
+    @abstractmethod
+    def fit(self, module: ModuleT, batches: Iterable[Batch]) -> None:
+        """See `Method.fit`."""
