@@ -50,6 +50,9 @@ def compare(a: str, b: str, datasets: str | None, metrics: str, results: Path, d
     wanted = names(datasets)
     chosen = [str(parse(metric)) for metric in names(metrics)]
     sides = [_records(side, results, wanted) for side in (a, b)]
+    for side, records in zip((a, b), sides, strict=True):
+        if not records:
+            raise UsageError(f"no record of {side} on {', '.join(wanted)}. Expected --datasets that it was run on")
     found = paired.pairs(*sides)
     if not found:
         has = ["; ".join(sorted({record.cell.title for record in side})) for side in sides]

@@ -104,7 +104,8 @@ def report(
         speeds = _speeds(folders, only_methods)
         if not records and not speeds:
             where = ", ".join(map(str, folders))
-            raise UsageError(f"no finished record to report in {where}. Make some with: bench run --suite demo")
+            asked = " of these methods and datasets" if only_methods or only_datasets else ""
+            raise UsageError(f"no finished record{asked} to report in {where}. Make some with: bench run --suite demo")
         places = 1 if decimals is None else decimals
         tables = build.tables(
             records,

@@ -19,7 +19,7 @@ def read(
 
     Args:
         folders: searched with their subfolders.
-        say: told of records that cannot be read and of failed cells.
+        say: told of records that cannot be read, of failed cells, and of what is asked for and is not there.
         methods: only these; empty for all.
         datasets: only these; empty for all.
 
@@ -29,6 +29,11 @@ def read(
     found = find(folders)
     for message in found.unreadable:
         say(f"skipped: {message}")
+    for kind, wanted in (("method", methods), ("dataset", datasets)):
+        there = dict.fromkeys(getattr(record.cell, kind) for record in found.records.values())
+        for name in wanted:
+            if name not in there:
+                say(f"no record of {kind} {name}. There: {', '.join(there) or 'none'}. bench run makes some")
     for record in found.records.values():
         cell = record.cell
         if (methods and cell.method not in methods) or (datasets and cell.dataset not in datasets):

@@ -147,7 +147,11 @@ def html(report: Report, out: Path) -> list[Path]:
 
     evidence = Evidence(report.folders, report.data_roots)
     tables = with_intervals(report.tables, report.records, evidence)
-    text = page(report.title, tables, report.records, illustrate(report.records, evidence))
+    extras = illustrate(report.records, evidence)
+    for gallery in extras.galleries:
+        if gallery.absent:
+            report.say(f"no pictures of {gallery.dataset} in the page: {gallery.absent}")
+    text = page(report.title, tables, report.records, extras)
     path = out / "report.html"
     with atomic(path, durable=False) as file:
         # a name from a file system may hold what is no text; it is spelt out

@@ -115,7 +115,7 @@ def test_the_command_compares_methods_and_files(bench: Callable, tmp_path: Path)
     assert done.returncode == 1 and "not comparable: protocol" in done.stdout
     for arguments, word in (
         (("good", "por"), "Did you mean 'poor'"),
-        (("good", "poor", "--datasets", "visa"), "share no dataset"),
+        (("good", "poor", "--datasets", "visa"), "no record of good on visa"),
         (("good", "runs"), "Expected those of one method"),
         (("good", "poor", "--metrics", "image/auc"), "auroc"),
     ):

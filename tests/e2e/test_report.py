@@ -35,6 +35,22 @@ def test_a_report_of_every_table(bench: Callable[..., object], tmp_path: Path) -
         assert {path.stem for path in out.glob(place)} == names
 
 
+def test_what_is_asked_for_and_not_there_is_said(bench: Callable[..., object], tmp_path: Path) -> None:
+    save(tmp_path / "runs", made("vitad", "mvtec"))
+    done = bench("report", "--results", "runs", "--methods", "dinomaly", "--format", "csv")
+    assert done.returncode == 2 and "no record of method dinomaly. There: vitad. bench run makes some" in done.stderr
+    assert "error: no finished record of these methods and datasets" in done.stderr
+    done = bench(
+        "report", "--results", "runs", "--methods", "vitad,dinomaly", "--datasets", "mvtec,visa", "--format", "csv"
+    )
+    assert done.returncode == 0 and "no record of method dinomaly. There: vitad" in done.stderr
+    assert "no record of dataset visa. There: mvtec" in done.stderr
+    done = bench("report", "--results", "runs", "--format", "html")
+    assert "no pictures of mvtec in the page: the per-image scores (.parquet) are not beside the record" in done.stderr
+    done = bench("compare", "vitad", "vitad", "--results", "runs", "--datasets", "visa")
+    assert done.returncode == 2 and "no record of vitad on visa" in done.stderr
+
+
 def test_what_cannot_be_read_is_said_and_skipped(bench: Callable[..., object], tmp_path: Path) -> None:
     folder = save(tmp_path / "runs", made())
     (folder / "broken.json").write_text("{")
