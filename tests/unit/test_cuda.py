@@ -24,7 +24,7 @@ from bench.run.feature_store import Kept
 from bench.run.progress import Silent
 from bench.run.seeding import BatchOrder, seed_everything
 from bench.run.settings import tasks
-from bench.run.task import Task, read
+from bench.run.task import Task, hashed, index
 from bench.run.training import Step, Trainer
 
 pytestmark = [
@@ -42,7 +42,7 @@ def gpu() -> torch.device:
 
 @pytest.fixture
 def task(tree: Path) -> Task:
-    return tasks(read("folder", tree, (), Silent()), "multi")[0]
+    return tasks(hashed(index("folder", tree, ()), Silent()), "multi")[0]
 
 
 def run_on(device: str, bench: Callable, small: Callable, tree: Path, *more: str) -> dict:

@@ -21,7 +21,7 @@ from bench.demo.write import generate
 from bench.loading.verify import verify
 from bench.run.progress import Silent
 from bench.run.settings import tasks
-from bench.run.task import read
+from bench.run.task import hashed, index
 from bench.speed.gratings import grating
 
 FINGERPRINT = "c386199ac693ec67"
@@ -91,7 +91,7 @@ def test_the_statement_is_what_sha256sum_reads(drawn: Path) -> None:
 
 
 def test_the_fingerprint_is_the_one_that_records_carry(drawn: Path) -> None:
-    (task,) = tasks(read("demo", drawn, (), Silent()), "multi")
+    (task,) = tasks(hashed(index("demo", drawn, ()), Silent()), "multi")
     assert task.fingerprint == FINGERPRINT
 
 

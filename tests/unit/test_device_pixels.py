@@ -11,7 +11,7 @@ from bench.loading.pixel_cache import PixelCache
 from bench.run.device_pixels import DevicePixels
 from bench.run.progress import Silent
 from bench.run.settings import tasks
-from bench.run.task import read
+from bench.run.task import hashed, index
 
 CPU = torch.device("cpu")
 IMAGE = 3 * 32 * 32
@@ -19,7 +19,7 @@ IMAGE = 3 * 32 * 32
 
 @pytest.fixture
 def parts(tree: Path) -> tuple[tuple[Sample, ...], PixelCache]:
-    task = tasks(read("folder", tree, (), Silent()), "multi")[0]
+    task = tasks(hashed(index("folder", tree, ()), Silent()), "multi")[0]
     return task.train, PixelCache(task.dataset, task.hashes, 32, 32)
 
 
@@ -42,9 +42,9 @@ def test_what_is_kept_is_read_once(
     pixels = DevicePixels(cache, CPU)
     assert pixels.keep(samples[:6], room=6 * IMAGE)
     for chosen in ((0, 3), (3, 1), (1, 0, 3), (2, 4), (5, 2), (0, 1, 2, 3, 4, 5)):
-        batch = pixels.batch([samples[index] for index in chosen])
-        for index, image in zip(chosen, batch, strict=True):
-            assert torch.equal(image, want[samples[index].id])
+        batch = pixels.batch([samples[place] for place in chosen])
+        for place, image in zip(chosen, batch, strict=True):
+            assert torch.equal(image, want[samples[place].id])
     # (3, 1) and (5, 2) hold an image that was not there yet, and are read as a whole
     assert len(reads) == 2 + 2 + 2 + 2
     mixed = pixels.batch([samples[0], samples[8]])

@@ -18,7 +18,7 @@ from bench.run.feature_store import Kept
 from bench.run.progress import Silent
 from bench.run.seeding import BatchOrder
 from bench.run.settings import tasks
-from bench.run.task import Task, read
+from bench.run.task import Task, hashed, index
 from bench.speed import generated
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def task(tree: Path) -> Task:
-    return tasks(read("folder", tree, (), Silent()), "multi")[0]
+    return tasks(hashed(index("folder", tree, ()), Silent()), "multi")[0]
 
 
 @pytest.fixture

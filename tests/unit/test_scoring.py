@@ -19,7 +19,7 @@ from bench.run import recording, scoring
 from bench.run.progress import Advance, Silent
 from bench.run.scoring import Predicted, Scored
 from bench.run.settings import tasks
-from bench.run.task import Task, read
+from bench.run.task import Task, hashed, index
 from bench.run.timing import Stopwatch
 
 
@@ -49,7 +49,7 @@ class Guess:
 @pytest.fixture
 def task(tmp_path: Path, write_tree: Callable[..., Path]) -> Task:
     root = write_tree(tmp_path / "tree", ("dots", "hatching", "lines", "waves"))
-    return tasks(read("folder", root, (), Silent()), "multi")[0]
+    return tasks(hashed(index("folder", root, ()), Silent()), "multi")[0]
 
 
 def scored(task: Task, guess: Guess, overlap: bool, keep: Path | None = None) -> tuple[Scored, Stopwatch]:
@@ -94,7 +94,7 @@ def test_by_the_mask_rule_an_image_whose_mask_vanishes_is_normal(
     speck = np.zeros((600, 600), np.uint8)
     speck[300, 300] = 255
     Image.fromarray(speck).save(root / "dots" / "ground_truth" / "square" / "001_mask.png")
-    (found,) = tasks(read("folder", root, (), Silent()), "multi")
+    (found,) = tasks(hashed(index("folder", root, ()), Silent()), "multi")
     protocol = replace(COMMON, mask_rule="ader", label_rule=rule)
     masks = scoring.read_masks(found, protocol, 256)
     made = scoring.score(found, protocol, Guess(), masks, Stopwatch(), Silent(), keep_maps=None)

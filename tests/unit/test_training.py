@@ -20,7 +20,7 @@ from bench.run.feature_store import LastStore
 from bench.run.progress import Silent
 from bench.run.seeding import seed_everything
 from bench.run.settings import tasks
-from bench.run.task import Task, read
+from bench.run.task import Task, hashed, index
 from bench.run.training import Trainer, TrainingLog
 
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ class Setup:
     def __init__(self, root: Path, checkpoint: Path, **settings: object) -> None:
         kind = METHODS.load("dinomaly")
         self.method = kind(kind.Config(**{**SETTINGS, **settings}))
-        self.task: Task = tasks(read("folder", root, (), Silent()), "multi")[0]
+        self.task: Task = tasks(hashed(index("folder", root, ()), Silent()), "multi")[0]
         request = self.method.encoder()
         self.encoder = frozen.build(request, locate(request.name, None))
         pixels = PixelCache(self.task.dataset, self.task.hashes, 32, 32)

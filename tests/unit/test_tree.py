@@ -15,7 +15,7 @@ from bench.datasets.mvtec import MVTec
 from bench.errors import DatasetError
 from bench.run.progress import Silent
 from bench.run.settings import tasks
-from bench.run.task import read
+from bench.run.task import hashed, index
 
 
 def counts(samples: tuple[Sample, ...]) -> dict[str, Counts]:
@@ -79,7 +79,7 @@ def test_names_are_the_same_in_either_unicode_form(tree: Path, tmp_path: Path, w
         for part in renamed[what]:
             path = root / part
             path.rename(path.with_name(normalize(form, f"zä{path.name}")))
-        (task,) = tasks(read("folder", root, (), Silent()), "multi")
+        (task,) = tasks(hashed(index("folder", root, ()), Silent()), "multi")
         assert all(sample.masks for sample in task.test if sample.label)
         found.append((task.fingerprint, task.classes, [sample.id for sample in (*task.train, *task.test)]))
     assert found[0] == found[1] and any("zä" in name for name in found[0][2])
