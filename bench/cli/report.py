@@ -26,7 +26,7 @@ Examples:
   bench report --datasets mvtec --classes bottle,screw
   bench report --results results/baselines --no-published --format csv
 
-Nothing is run: what has no record is a dash. Best is bold and second best underlined among comparable rows alone.
+Nothing is run: what has no record is a dash. Best is bold and second best underlined where three or more compare.
 """
 
 

@@ -29,7 +29,7 @@ def delimited(table: Table) -> str:
     stubs = [*([table.block_stub] if table.block_stub else []), table.stub, "source"]
     head: list[str] = list(stubs)
     for place, column in enumerate(table.columns):
-        name = " ".join(part for part in (column.group if table.repeats else "", table.heading(column)) if part)
+        name = " ".join(part for part in (column.group if table.repeats else "", column.title) if part)
         head += [name, *(f"{name} {extra}" for extra in _extras(table, place))]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

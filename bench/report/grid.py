@@ -9,13 +9,17 @@ from dataclasses import replace
 from bench.protocol import COMMON
 from bench.report.costs import COSTS, COUNTS
 from bench.report.entry import protocol_title, variants
+from bench.report.groups import grouped, marked
 from bench.report.line import Line, Usual
 from bench.report.names import MAD, group, heading
-from bench.report.table import Cell, Column, Row, Table, chosen, ranked
+from bench.report.table import Cell, Column, Row, Table, chosen
 
-_COMPARED = "among what compares: ours of one protocol and data, published numbers of one paper."
-BY_COLUMN = f"Best in bold, second best underlined, within a column and block, {_COMPARED}"
-BY_MACHINE = "Best in bold, second best underlined, within a column and block; times, memory and rates on one machine."
+_COMPARED = "where three or more compare: published numbers of one paper, ours of one protocol and data."
+BY_COLUMN = f"Best in bold, second best underlined, within a column and group of rows, {_COMPARED}"
+BY_MACHINE = (
+    "Best in bold, second best underlined, within a column and group of rows, where three or more compare: counts, and "
+    "times, memory and rates of one machine."
+)
 BY_ROW = f"Best in bold, second best underlined, within a row and metric, {_COMPARED}"
 
 
@@ -47,7 +51,8 @@ def cells(lines: Sequence[Line], columns: Sequence[Column], dataset: str, cls: s
         else:
             beside = printed.get((line.method, column.metric))
             machine = column.metric.startswith("cost/") and column.metric not in COUNTS
-            if cell.value is not None and beside is not None and not machine:
+            other = column.metric in COUNTS and any("encoder" in head.changed for head in line.heads)
+            if cell.value is not None and beside is not None and not (machine or other):
                 cell = replace(cell, difference=cell.value - beside)
         found.append(cell)
     return found
@@ -56,28 +61,34 @@ def cells(lines: Sequence[Line], columns: Sequence[Column], dataset: str, cls: s
 def rows(
     lines: Sequence[Line], columns: Sequence[Column], decimals: int, notes: Sequence[tuple[str, ...]], dataset: str = ""
 ) -> tuple[Row, ...]:
-    """Return the rows of one block, a row a line, ranked column by column.
+    """Return the rows of one block, a row a line, group by group, ranked column by column within each.
 
     Args:
-        lines: published ones directly before ours of the same method.
+        lines: published ones before ours of the same method.
         columns: what is shown of each line.
         decimals: of percentages.
         notes: footnotes of each line.
         dataset: what the block is about, where the columns do not say it.
     """
+    groups = grouped(lines, dataset)
+    places = [own for _, own in groups]
     by_column = []
     for column in columns:
         keys = [line.comparable(column.dataset or dataset, column.metric) for line in lines]
-        by_column.append(ranked(cells(lines, [column] * len(lines), dataset), keys, column, decimals))
-    found = []
-    for place, (line, own) in enumerate(zip(lines, notes, strict=True)):
-        across = [column[place] for column in by_column]
-        # a note on every number of a row is one on the row
-        known = [set(cell.notes) for cell in across if cell.value is not None]
-        shared = set.intersection(*known) if len(known) > 1 else set()
-        alone = [replace(cell, notes=tuple(note for note in cell.notes if note not in shared)) for cell in across]
-        found.append(Row(line.title, tuple(alone), line.source, line.method, dataset, notes=(*own, *sorted(shared))))
-    return tuple(found)
+        by_column.append(marked(cells(lines, [column] * len(lines), dataset), keys, places, column, decimals))
+    return tuple(
+        replace(_row(lines[place], [column[place] for column in by_column], notes[place], dataset), group=heading)
+        for heading, own in groups
+        for place in own
+    )
+
+
+def _row(line: Line, across: Sequence[Cell], notes: tuple[str, ...], dataset: str) -> Row:
+    # a note on every number of a row is one on the row
+    known = [set(cell.notes) for cell in across if cell.value is not None]
+    shared = set.intersection(*known) if len(known) > 1 else set()
+    alone = [replace(cell, notes=tuple(note for note in cell.notes if note not in shared)) for cell in across]
+    return Row(line.title, tuple(alone), line.source, line.method, dataset, notes=(*notes, *sorted(shared)))
 
 
 def finished(table: Table, lines: Iterable[Line], rules: Usual | None, ranks: str = BY_COLUMN) -> Table:

@@ -66,6 +66,17 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Body:
+    """A group of rows as the template writes it; rows are sorted within it."""
+
+    block: Block
+    title: str
+    """The block's, where this is its first group."""
+    group: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Sheet:
     """A table as the template writes it."""
 
@@ -76,14 +87,14 @@ class Sheet:
     """Whether any number of a column has a spread, and a difference, whose place the others keep free."""
     spans: tuple[tuple[str, int, int, str], ...]
     """Group heading, columns, published ones among them, and class names."""
-    blocks: tuple[tuple[Block, tuple[Line, ...]], ...]
+    bodies: tuple[Body, ...]
     footnotes: tuple[tuple[str, str], ...]
     datasets: str
 
     @property
     def large(self) -> bool:
         """Return whether the table is only laid out when it is scrolled to."""
-        return len(self.columns) * sum(len(lines) for _, lines in self.blocks) > LARGE
+        return len(self.columns) * sum(len(body.lines) for body in self.bodies) > LARGE
 
 
 def page(title: str, tables: Sequence[Table], records: Sequence[Record], extras: Illustrations | None = None) -> str:
@@ -174,29 +185,25 @@ def _sheet(table: Table, places: dict[str, int]) -> Sheet:
         published = sum(column.source == "published" for column in within)
         spans.append((heading, count, published, shared.pop() if len(shared) == 1 else ""))
         start += count
-    blocks = tuple(
-        (
-            block,
-            tuple(
-                Line(
-                    row,
-                    marks(row.notes),
-                    tuple(
-                        _place(table, cell, column, css, marks(cell.notes), places)
-                        for cell, (column, css, _) in zip(row.cells, columns, strict=True)
-                    ),
-                )
-                for row in block.rows
-            ),
+
+    def line(row: Row) -> Line:
+        filled = (
+            _place(table, cell, column, css, marks(cell.notes), places)
+            for cell, (column, css, _) in zip(row.cells, columns, strict=True)
         )
+        return Line(row, marks(row.notes), tuple(filled))
+
+    bodies = tuple(
+        Body(block, "" if number else block.title, heading, tuple(map(line, rows)))
         for block in table.blocks
+        for number, (heading, rows) in enumerate(block.groups)
     )
     besides = tuple(
         (any(cell.std is not None for cell in cells), any(cell.difference is not None for cell in cells))
         for cells in zip(*(row.cells for row in table.rows), strict=True)
     )
     marked = tuple((mark, note) for note, mark in footnotes.items())
-    return Sheet(table, columns, besides, tuple(spans), blocks, marked, _about(table))
+    return Sheet(table, columns, besides, tuple(spans), bodies, marked, _about(table))
 
 
 def _place(table: Table, cell: Cell, column: Column, css: str, marks: str, places: dict[str, int]) -> Place:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import groupby
 
-from bench.report.table import Block, Cell, Column, Row, Table, pieces
+from bench.report.table import Block, Cell, Column, Table, pieces
 from bench.report.tex import tex
 
 PACKAGES = ("booktabs", "multirow", "graphicx", "textcomp")
@@ -107,69 +106,52 @@ def _tabular(table: Table) -> list[str]:
 
 
 def _head(table: Table, stubs: int) -> list[str]:
-    """Return up to three lines: groups of columns, titles, and where the numbers of a column are from."""
+    """Return one or two lines: groups of columns, and titles."""
     lines = []
     if any(name for name, _ in table.groups):
-        lines += _spanning([name for name, span in table.groups for _ in range(span)], stubs)
-    names = [tex(stub) for stub in table.stubs]
-    marks = [_marks(table, column.notes) for column in table.columns]
-    if table.mixes_columns:
-        lines += _spanning([f"{column.group}\0{column.title}" for column in table.columns], stubs)
-        titles = [f"{column.source or ''}{mark}" for column, mark in zip(table.columns, marks, strict=True)]
-    else:
-        titles = [f"{tex(column.title)}{mark}" for column, mark in zip(table.columns, marks, strict=True)]
-    return [*lines, f"{' & '.join([*names, *titles])} \\\\"]
+        lines += _spanning(table.groups, stubs)
+    titles = [f"{tex(column.title)}{_marks(table, column.notes)}" for column in table.columns]
+    return [*lines, _line([*(tex(stub) for stub in table.stubs), *titles])]
 
 
-def _spanning(names: Sequence[str], stubs: int) -> list[str]:
-    """Return a line of headings, each over its equal neighbours, and the rules under them."""
+def _spanning(groups: Sequence[tuple[str, int]], stubs: int) -> list[str]:
+    """Return a line of headings, each over its columns, and the rules under them."""
     cells, rules = [""] * stubs, []
     place = stubs + 1
-    for name, same in groupby(names):
-        span = len(list(same))
-        # what is before a zero only tells equal headings apart
-        shown = name.rpartition("\0")[2]
-        cells.append(rf"\multicolumn{{{span}}}{{c}}{{{tex(shown)}}}" if shown else " & " * (span - 1))
-        if shown:
+    for name, span in groups:
+        cells.append(rf"\multicolumn{{{span}}}{{c}}{{{tex(name)}}}" if name else " & " * (span - 1))
+        if name:
             rules.append(rf"\cmidrule(lr){{{place}-{place + span - 1}}}")
         place += span
-    return [f"{' & '.join(cells)} \\\\", " ".join(rules)]
+    return [_line(cells), " ".join(rules)]
 
 
 def _block(table: Table, block: Block) -> list[str]:
-    lines = []
-    spans = _spans(block.rows) if table.mixes_rows else [1] * len(block.rows)
-    for number, (row, span) in enumerate(zip(block.rows, spans, strict=True)):
-        if row.summary and number and not block.rows[number - 1].summary:
-            lines.append(
-                r"\cmidrule{2-" + f"{len(table.stubs) + len(table.columns)}}}" if table.block_stub else r"\midrule"
-            )
-        mark = _marks(table, row.notes)
-        cells = []
-        if table.block_stub:
-            cells.append(_over(len(block.rows), tex(block.title)) if not number else "")
-        title = tex(row.title)
-        if table.mixes_rows:
-            cells += [_over(span, title) if span else "", f"{row.source}{mark}"]
-        else:
-            cells.append(f"{title}{mark}")
-        cells += [_cell(table, cell, column) for cell, column in zip(row.cells, table.columns, strict=True)]
-        lines.append(f"{' & '.join(cells)} \\\\")
+    last = len(table.stubs) + len(table.columns)
+    # the block's title stands over all of its lines, and no rule goes through it
+    rule = rf"\cmidrule{{2-{last}}}" if table.block_stub else r"\midrule"
+    before = [""] if table.block_stub else []
+    lines: list[str] = []
+    bodies = 0
+    for heading, rows in block.groups:
+        if heading:
+            lines += [rule] if lines else []
+            over = rf"\multicolumn{{{last - len(before)}}}{{@{{}}l@{{}}}}{{\emph{{{tex(heading)}}}}}"
+            lines.append(_line([*before, over]))
+            bodies += 1
+        for place, row in enumerate(rows):
+            if row.summary and place and not rows[place - 1].summary:
+                lines.append(rule)
+            numbers = [_cell(table, cell, column) for cell, column in zip(row.cells, table.columns, strict=True)]
+            lines.append(_line([*before, f"{tex(row.title)}{_marks(table, row.notes)}", *numbers]))
+            bodies += 1
+    if table.block_stub and lines:
+        lines[0] = f"{_over(bodies, tex(block.title))}{lines[0]}"
     return lines
 
 
-def _spans(rows: Sequence[Row]) -> list[int]:
-    """Return over how many rows each title stands: 0 where it is that of the row before."""
-    spans: list[int] = []
-    first = 0
-    for place, row in enumerate(rows):
-        if place and (row.title, row.method) == (rows[place - 1].title, rows[place - 1].method):
-            spans.append(0)
-            spans[first] += 1
-        else:
-            first = place
-            spans.append(1)
-    return spans
+def _line(cells: Sequence[str]) -> str:
+    return f"{' & '.join(cells)} \\\\"
 
 
 def _over(rows: int, text: str) -> str:
@@ -218,16 +200,12 @@ def _width(table: Table) -> float:
         texts = [stub]
         if table.block_stub and not number:
             texts += [block.title for block in table.blocks]
-        elif table.mixes_rows and number == len(table.stubs) - 1:
-            texts.append("published")
         else:
             texts += [row.title for row in rows]
         total += max(len(text) for text in texts) * DIGIT + GAP
     for place, column in enumerate(table.columns):
         inner = [_cell_width(table, row.cells[place], column) for row in rows]
-        heading = len(column.title) / 2 if table.mixes_columns else len(column.title)
-        source = len(column.source or "") if table.mixes_columns else 0
-        total += max([max(heading, source) * DIGIT + len(column.notes) * SMALL, *inner]) + GAP
+        total += max([len(column.title) * DIGIT + len(column.notes) * SMALL, *inner]) + GAP
     return total
 
 

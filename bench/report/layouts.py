@@ -9,10 +9,11 @@ from bench.protocol import SEVEN
 from bench.report.costs import COSTS
 from bench.report.entry import Entry
 from bench.report.grid import BY_MACHINE, BY_ROW, cells, finished, metric_column, rows, usual
+from bench.report.groups import marked
 from bench.report.line import Line
 from bench.report.names import COLUMNS, MAD, dataset_title, heading
 from bench.report.ours import OurLine
-from bench.report.table import Block, Cell, Column, Row, Table, ranked
+from bench.report.table import Block, Cell, Column, Row, Table
 
 COSTS_NOTE = (
     "Training is feature extraction, fitting and training. MACs are of convolutions and linear layers for one image. "
@@ -93,13 +94,16 @@ def _matrix(name: str, title: str, lines: Sequence[Line], columns: Sequence[Colu
 
 
 def classes(name: str, title: str, lines: Sequence[Line], dataset: str, decimals: int = 1) -> Table:
-    """Return classes as rows and methods as columns, grouped by metric; of one line alone, metrics as columns.
+    """Return classes as rows and methods as columns, by metric and source; of one line alone, metrics as columns.
 
     Below the mean stands what all classes ranked together score, where records have it.
     """
     rules = usual(lines, [dataset])
     known = [line for line in lines if line.classes(dataset)]
     own = _best(known, dataset)
+    own.sort(key=lambda line: line.source != "published")
+    printed = sum(line.source == "published" for line in own)
+    sides = [side for side in (range(printed), range(printed, len(own))) if side]
     found = _classes(own, dataset)
     extra = dict.fromkeys(metric for line in own for metric in line.extra(dataset))
     metrics = (*SEVEN, MAD, *extra)
@@ -109,25 +113,26 @@ def classes(name: str, title: str, lines: Sequence[Line], dataset: str, decimals
         for line in own:
             notes = () if alone else line.notes(dataset, rules)
             named = replace(metric_column(metric), method=line.method, source=line.source, notes=notes)
-            columns.append(named if alone else replace(named, title=line.title, group=heading(metric)))
+            group = f"{heading(metric)}, {line.source}" if len(sides) > 1 else heading(metric)
+            columns.append(named if alone else replace(named, title=line.title, group=group))
 
-    def across(label: str, numbers: Sequence[Cell], cls: str = "") -> Row:
-        marked: list[Cell] = []
+    def line_of(label: str, numbers: Sequence[Cell], cls: str = "") -> Row:
+        across: list[Cell] = []
         # methods are compared along the row, metric by metric
         for place, metric in enumerate(metrics):
             first = place * len(own)
             keys = [line.comparable(dataset, metric) for line in own]
-            marked += ranked(numbers[first : first + len(own)], keys, columns[first], decimals)
-        return Row(label, tuple(marked), dataset=dataset, cls=cls, summary=not cls)
+            across += marked(numbers[first : first + len(own)], keys, sides, columns[first], decimals)
+        return Row(label, tuple(across), dataset=dataset, cls=cls, summary=not cls)
 
     body = [
-        across(cls or f"mean of {len(found)}", cells(own * len(metrics), columns, dataset, cls), cls)
+        line_of(cls or f"mean of {len(found)}", cells(own * len(metrics), columns, dataset, cls), cls)
         for cls in (*found, "")
     ]
     pooled = [line.pooled(dataset, metric) for metric in metrics for line in own]
     general = [EXTRA[kind] for kind in dict.fromkeys(map(_kind, extra)) if kind in EXTRA]
     if any(cell.value is not None for cell in pooled):
-        body.append(across("pooled", pooled))
+        body.append(line_of("pooled", pooled))
         general.append(POOLED_NOTE)
     if len(own) < len(known):
         general.append(

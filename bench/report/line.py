@@ -21,6 +21,18 @@ class Usual:
     """Dataset -> fingerprint of its images."""
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the rows of a group have in common: the paper that prints them, or the protocol and data of ours."""
+
+    source: Source
+    rules: Hashable
+    """Equal where lines may stand together; None for a line of ours that was not run yet."""
+    heading: str
+    images: str = ""
+    """Fingerprint of the images, where it tells rows apart."""
+
+
 class Line(ABC):
     """What ours and published lines have in common. Classes may be half-splits; empty stands for the mean."""
 
@@ -44,6 +56,10 @@ class Line(ABC):
     @abstractmethod
     def comparable(self, dataset: str, metric: str) -> Hashable:
         """Return a key that is equal for two lines exactly when their numbers compare; None for none that does."""
+
+    @abstractmethod
+    def origin(self, dataset: str = "") -> Origin:
+        """Return where the line's numbers come from, on a dataset or on all: lines of one origin stand together."""
 
     @property
     @abstractmethod

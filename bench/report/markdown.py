@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bench.names import harmless
-from bench.report.table import Block, Cell, Column, Row, Table, pieces
+from bench.report.table import Block, Cell, Column, Table, pieces
 
 WIDEST = 12
 """Columns of numbers beside each other; wider tables are cut between groups."""
@@ -40,25 +40,27 @@ def _grid(part: Table, table: Table) -> str:
     """Return some of a table's columns, with the marks that the whole table has."""
     head = [escaped(stub) for stub in part.stubs] + [_heading(table, column) for column in part.columns]
     rule = [":--"] * len(part.stubs) + ["--:"] * len(part.columns)
-    body = [
-        _stubs(table, block, row, number)
-        + [_cell(table, cell, column) for cell, column in zip(row.cells, part.columns, strict=True)]
-        for block in part.blocks
-        for number, row in enumerate(block.rows)
-    ]
+    body = [line for block in part.blocks for line in _block(part, block, table)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *body))
+
+
+def _block(part: Table, block: Block, table: Table) -> list[list[str]]:
+    lines = []
+    for heading, rows in block.groups:
+        if heading:
+            lines.append([*([""] if table.block_stub else []), f"*{escaped(heading)}*", *[""] * len(part.columns)])
+        for row in rows:
+            title = escaped(row.title) if not row.summary else f"*{escaped(row.title)}*"
+            numbers = [_cell(table, cell, column) for cell, column in zip(row.cells, part.columns, strict=True)]
+            lines.append([*([""] if table.block_stub else []), f"{title}{_raised(table, row.notes)}", *numbers])
+    if table.block_stub and lines:
+        lines[0][0] = escaped(block.title)
+    return lines
 
 
 def _heading(table: Table, column: Column) -> str:
     before = f"{escaped(column.group)}<br>" if table.repeats and column.group else ""
-    return f"{before}{escaped(table.heading(column))}{_raised(table, column.notes)}"
-
-
-def _stubs(table: Table, block: Block, row: Row, number: int) -> list[str]:
-    title = f"{escaped(row.title)}" if not row.summary else f"*{escaped(row.title)}*"
-    mark = _raised(table, row.notes)
-    before = [escaped(block.title) if not number else ""] if table.block_stub else []
-    return [*before, title, f"{row.source}{mark}"] if table.mixes_rows else [*before, f"{title}{mark}"]
+    return f"{before}{escaped(column.title)}{_raised(table, column.notes)}"
 
 
 def _cell(table: Table, cell: Cell, column: Column) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bench.report.entry import Entry, protocol_title, spelt
-from bench.report.line import Line, Usual
+from bench.report.line import Line, Origin, Usual
 from bench.report.names import method_title
 from bench.report.table import Cell, Source
 from bench.store.apart import apart
@@ -55,6 +55,16 @@ class OurLine(Line):
     def machine(self, dataset: str) -> tuple[str, ...]:
         """Return what was changed and where the costs were measured, see Entry.machine."""
         return self.entries[dataset].machine if dataset in self.entries else ()
+
+    def origin(self, dataset: str = "") -> Origin:
+        """Return the protocol, and on one dataset the images too."""
+        entries = [self.entries[dataset]] if dataset in self.entries else list(self.entries.values())
+        heads = [entry.head for entry in entries]
+        rules = {(head.protocol.name, head.protocol.version, head.metric_version) for head in heads}
+        names = ", ".join(sorted({name for name, _, _ in rules}))
+        # an incomplete row has other images for that reason alone
+        images = entries[0].images if dataset and not entries[0].missing else ""
+        return Origin("ours", tuple(sorted(rules)), f"Ours, protocol {names}", images)
 
     @property
     def datasets(self) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ function refresh() {
       start += count;
     }
     let visible = 0;
-    for (const body of all("tbody", sheet)) {
+    for (const body of all("tbody:not(.title)", sheet)) {
       let inside = 0;
       for (const row of all("tr.line", body)) {
         const text = row.dataset.words.toLowerCase();
@@ -91,6 +91,11 @@ function refresh() {
       }
       body.hidden = inside === 0;
       visible += inside;
+    }
+    for (const title of all("tbody.title", sheet)) {
+      let next = title.nextElementSibling;
+      while (next && next.hidden && !next.classList.contains("title")) next = next.nextElementSibling;
+      title.hidden = !next || next.classList.contains("title");
     }
     sheet.classList.toggle("empty", visible === 0);
     shown += visible;
@@ -239,9 +244,9 @@ function details(button) {
     for (const mark of all("sup", copy)) mark.remove();
     return copy.textContent.trim();
   };
-  const block = one("tr.block", row.parentNode);
+  const block = row.parentNode.dataset.title;
   const group = head.dataset.group;
-  const where = [block ? plain(block) : "", plain(row.cells[0]), group, plain(head)].filter(Boolean).join(" · ");
+  const where = [block, plain(row.cells[0]), group, plain(head)].filter(Boolean).join(" · ");
   const title = element("h2", where);
   title.id = "details-title";
   const value = element("p", button.textContent);
@@ -254,7 +259,7 @@ function details(button) {
     facts([
       ["95 % interval", button.dataset.i ? `${button.dataset.i}, over test images` : ""],
       ["ours − published", difference?.textContent ?? ""],
-      ["place", rank ? `${rank} of its column and block` : ""],
+      ["place", rank ? `${rank} of its column and group` : ""],
       ["in print", button.dataset.w],
     ]),
   );

@@ -12,7 +12,7 @@ from bench.published import papers
 from bench.report import layouts, ours, subset, theirs
 from bench.report.build import tables as all_tables
 from bench.report.entry import Entry
-from bench.report.line import Line, Usual
+from bench.report.line import Line, Origin, Usual
 from bench.report.names import COLUMNS, dataset_title, method_title
 from bench.report.table import Cell, Source, Table
 from bench.store.record import Record
@@ -41,6 +41,10 @@ class Absent(Line):
     def comparable(self, dataset: str, metric: str) -> Hashable:
         """Return None."""
         return None
+
+    def origin(self, dataset: str = "") -> Origin:
+        """Return that there is none yet."""
+        return Origin("ours", None, "Ours, not run yet")
 
     @property
     def datasets(self) -> tuple[str, ...]:

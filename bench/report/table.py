@@ -7,10 +7,11 @@ and a format marks each by its place there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cached_property
+from itertools import groupby
 from typing import Literal
 
 Source = Literal["ours", "published"]
@@ -84,15 +85,22 @@ class Row:
     notes: tuple[str, ...] = ()
     summary: bool = False
     """A mean over the rows above it."""
+    group: str = ""
+    """Heading over neighbouring rows of the same group; empty where a block has only one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows that belong together, such as those of one dataset. Marks of best and second best hold within a block."""
+    """Rows that belong together, such as those of one dataset. Marks of best and second best hold within its groups."""
 
     title: str
     rows: tuple[Row, ...]
     dataset: str = ""
+
+    @property
+    def groups(self) -> tuple[tuple[str, tuple[Row, ...]], ...]:
+        """Return the rows under their headings; one group with an empty heading where they have none."""
+        return tuple((heading, tuple(own)) for heading, own in groupby(self.rows, key=lambda row: row.group))
 
 
 @dataclass(frozen=True)
@@ -125,9 +133,8 @@ class Table:
 
     @property
     def stubs(self) -> tuple[str, ...]:
-        """Return the headings of what stands left of the numbers: block, row, and where rows come from."""
-        named = (self.block_stub,) if self.block_stub else ()
-        return (*named, self.stub, *(("source",) if self.mixes_rows else ()))
+        """Return the headings of what stands left of the numbers: block and row."""
+        return (self.block_stub, self.stub) if self.block_stub else (self.stub,)
 
     @property
     def sources(self) -> set[Source]:
@@ -136,23 +143,9 @@ class Table:
         return columns or {row.source for row in self.rows}
 
     @cached_property
-    def mixes_rows(self) -> bool:
-        """Return whether there are rows of ours and published ones."""
-        return len({row.source for row in self.rows}) > 1
-
-    @cached_property
-    def mixes_columns(self) -> bool:
-        """Return whether there are columns of ours and published ones."""
-        return len({column.source for column in self.columns}) > 1
-
-    def heading(self, column: Column) -> str:
-        """Return a column's title, with its source where columns differ in that."""
-        return f"{column.title}, {column.source}" if self.mixes_columns and column.source else column.title
-
-    @cached_property
     def repeats(self) -> bool:
         """Return whether columns have the same title in several groups, so that the group has to be read too."""
-        return len({self.heading(column) for column in self.columns}) < len(self.columns)
+        return len({column.title for column in self.columns}) < len(self.columns)
 
     @property
     def groups(self) -> tuple[tuple[str, int], ...]:
@@ -260,32 +253,20 @@ def letters(place: int) -> str:
     return text
 
 
-def ranked(cells: Sequence[Cell], comparable: Sequence[Hashable], column: Column, decimals: int) -> list[Cell]:
-    """Return cells with the best and the second best marked, among those that compare with one another.
+def ranked(cells: Sequence[Cell], column: Column, decimals: int) -> list[Cell]:
+    """Return cells with the best and the second best marked.
 
     Numbers that look equal share a mark, and the next one is second. Where all look equal there is no best.
 
     Args:
-        cells: what is compared, of one column and block.
-        comparable: a key a cell; only cells of equal keys are compared, None is never.
+        cells: with values, which compare with one another.
         column: how they are shown, and whether more is better.
         decimals: of percentages.
     """
-    marked = list(cells)
-    for key in dict.fromkeys(comparable):
-        places = [
-            place
-            for place, cell in enumerate(cells)
-            if key is not None and comparable[place] == key and cell.value is not None
-        ]
-        numbers = {place: Decimal(shown(cells[place], column, decimals)) for place in places}
-        best = sorted(set(numbers.values()), reverse=column.higher_is_better)[:2]
-        if len(best) < 2:
-            continue
-        for place, number in numbers.items():
-            if number in best:
-                marked[place] = replace(cells[place], rank=1 if number == best[0] else 2)
-    return marked
+    numbers = [Decimal(shown(cell, column, decimals)) for cell in cells]
+    best = sorted(set(numbers), reverse=column.higher_is_better)[:2]
+    ranks: dict[Decimal, Rank] = {best[0]: 1, best[1]: 2} if len(best) == 2 else {}
+    return [replace(cell, rank=ranks.get(number, 0)) for cell, number in zip(cells, numbers, strict=True)]
 
 
 def _scale(column: Column) -> int:

@@ -11,7 +11,7 @@ from bench.errors import UsageError
 from bench.protocol import SEVEN
 from bench.published import MEAN, Score, papers, protocols, scores
 from bench.registry import did_you_mean
-from bench.report.line import Line, Usual
+from bench.report.line import Line, Origin, Usual
 from bench.report.names import MAD, heading, method_title
 from bench.report.subset import ALL, Scopes, printed
 from bench.report.table import Cell, Source
@@ -63,6 +63,14 @@ class PrintedLine(Line):
             score.paper for (name, _, one), score in self.scores.items() if name in (dataset, "") and one in wanted
         }
         return ("published", *sorted(found))
+
+    def origin(self, dataset: str = "") -> Origin:
+        """Return the papers that print it."""
+        own = {
+            score.paper for (name, _, _), score in self.scores.items() if name == dataset or (name and not dataset)
+        } or {score.paper for score in self.scores.values()}
+        named = "; ".join(papers()[paper].name for paper in papers() if paper in own)
+        return Origin("published", tuple(sorted(own)), f"Published: {named}")
 
     @property
     def datasets(self) -> tuple[str, ...]:

@@ -86,7 +86,9 @@ def test_a_suite_gives_its_table_in_a_folder_of_its_own(bench: Callable[..., obj
     done = bench("report", "--suite", "dinomaly-table1", "--results", "runs", "--format", "markdown")
     assert done.stdout == "1 records, 1 tables, 1 files in reports/dinomaly-table1\n"
     text = (tmp_path / "reports" / "dinomaly-table1" / "tables.md").read_text(encoding="utf-8")
-    assert "| Dinomaly | ours | 85.0 (−14.6) |" in text and "| ViTAD | ours | – |" in text
+    printed, _, ours = text.partition("*Ours, protocol paper:dinomaly*")
+    assert "*Published: Dinomaly, CVPR 2025*" in printed and "|  | MambaAD<sup>" in printed
+    assert "| Dinomaly | 85.0 (−14.6) |" in ours and "| ViTAD | – |" in ours
 
 
 def test_a_suites_table_needs_no_record(bench: Callable[..., object], tmp_path: Path) -> None:

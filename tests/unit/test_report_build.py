@@ -51,13 +51,13 @@ def test_seeds_are_one_row_with_their_spread_and_a_table_of_their_own() -> None:
 
 def test_a_missing_class_takes_the_mean_away_and_the_rank_too() -> None:
     some = made("vitad", levels={"a": 0.99}, known=2)
-    first, second, third = overview(
-        made("rd4ad", levels=CLASSES), made("knn", levels={"bottle": 0.7, "metal_nut": 0.7}), some
-    )
-    assert (first.method, second.method, third.method) == ("vitad", "rd4ad", "knn")
+    level = {"bottle": 0.7, "metal_nut": 0.7}
+    whole = [made("rd4ad", levels=CLASSES), made("knn", levels=level), made("patchcore", levels=level)]
+    first, second, *rest = overview(*whole, some)
+    assert [one.method for one in (first, second, *rest)] == ["vitad", "rd4ad", "knn", "patchcore"]
     assert {(one.value, one.text, one.rank) for one in first.cells} == {(None, "1/2", 0)}
     assert first.notes == ("1/2 classes; no mean over fewer is given",)
-    assert second.cells[0].rank == 1 and third.cells[0].rank == 2
+    assert [one.cells[0].rank for one in (second, *rest)] == [1, 2, 2]
 
 
 def test_undefined_in_some_classes_is_counted_and_in_all_is_a_dash_with_its_reason() -> None:
@@ -91,8 +91,12 @@ def test_image_level_datasets_have_no_pixel_columns_and_a_dash_beside_others() -
 
 # --------------------------------------------------------------------------------------------- what compares
 def test_protocols_are_rows_of_their_own_and_marked() -> None:
-    common, paper, other = overview(made(), made(protocol=PAPER), made("rd4ad"))
+    common, other, paper = overview(made(), made(protocol=PAPER), made("rd4ad"))
     assert common.notes == () and other.notes == ()
+    assert [one.group for one in (common, other, paper)] == [
+        *(["Ours, protocol common"] * 2),
+        "Ours, protocol paper:dinomaly",
+    ]
     assert paper.notes[0].startswith("protocol paper:dinomaly v1 (")
     assert paper.notes[1].startswith("AUPRO by the rule grid200: ")
     assert [one.rank for one in paper.cells] == [0] * 8
@@ -111,7 +115,7 @@ def test_changed_settings_are_a_row_of_their_own_and_marked_encoder_first() -> N
 
 
 def test_titles_tell_configurations_of_one_method_apart_by_what_differs() -> None:
-    first, second, paper, other = overview(
+    first, second, other, paper = overview(
         made(config={"dropout": 0.1}),
         made(config={"dropout": 0.4}),
         made(protocol=PAPER, config={"dropout": 0.4}),
@@ -244,13 +248,15 @@ def test_half_splits() -> None:
 
 
 def test_classes_compare_methods_along_the_row() -> None:
-    table = tables(made("rd4ad"), made("dinomaly", levels={"bottle": 0.95, "metal_nut": 0.7}))["classes-mvtec-multi"]
+    levels = {"bottle": 0.95, "metal_nut": 0.7}
+    other = made("vitad", levels={"bottle": 0.6, "metal_nut": 0.6})
+    table = tables(made("rd4ad"), made("dinomaly", levels=levels), other)["classes-mvtec-multi"]
     assert [(column.group, column.title) for column in table.columns[:4]] == [
-        *(("I-AUROC", "Dinomaly"), ("I-AUROC", "RD4AD"), ("I-AP", "Dinomaly"), ("I-AP", "RD4AD"))
+        *(("I-AUROC", "Dinomaly"), ("I-AUROC", "ViTAD"), ("I-AUROC", "RD4AD"), ("I-AP", "Dinomaly"))
     ]
     bottle, nut, mean = table.rows
     assert (mean.title, mean.summary) == ("mean of 2", True)
-    assert [one.rank for one in bottle.cells[:2]] == [1, 2] and [one.rank for one in nut.cells[:2]] == [2, 1]
+    assert [one.rank for one in bottle.cells[:3]] == [1, 0, 2] and [one.rank for one in nut.cells[:3]] == [2, 0, 1]
     assert mean.cells[0].value == pytest.approx(0.825)
 
 

@@ -147,8 +147,15 @@ def test_a_suites_table_of_some_classes_takes_them_from_whichever_paper_has_them
     record = some(protocol=PAPER)
     (table,) = report.tables("s", load_suite("dinomaly-table1"), [record])
     assert [block.title for block in table.blocks] == ["MVTec AD (bottle and screw)", "VisA", "Real-IAD"]
-    titles = [row.title for row in table.blocks[0].rows if row.source == "published"]
-    assert titles == ["RD4AD", "SimpleNet", "DeSTSeg", "UniAD", "ReContrast", "DiAD", "ViTAD", "MambaAD", "Dinomaly"]
+    titles = {heading: [row.title for row in rows] for heading, rows in table.blocks[0].groups}
+    assert titles == {
+        "Published: Dinomaly, preprint with appendix, 2024": [
+            *("RD4AD", "SimpleNet", "DeSTSeg", "UniAD", "DiAD", "MambaAD", "Dinomaly")
+        ],
+        "Published: Dual student, NeurIPS 2025": ["ReContrast"],
+        "Published: ViTAD, preprint, 2023": ["ViTAD"],
+        "Ours, protocol paper:dinomaly": ["RD4AD", "ViTAD", "Dinomaly"],
+    }
     (asked,) = report.tables("s", load_suite("dinomaly-table1"), [], classes=("bottle", "screw"))
     assert [block.title for block in asked.blocks] == ["MVTec AD (bottle and screw)"]
 

@@ -2,14 +2,23 @@ from __future__ import annotations
 
 import pytest
 
-from bench.report.table import Block, Cell, Column, Rank, Row, Table, letters, pieces, ranked, shown
+from bench.report.groups import marked
+from bench.report.table import Block, Cell, Column, Rank, Row, Table, letters, pieces, shown
 
 PERCENT = Column("AUROC", metric="image/auroc")
 HOURS = Column("training (h)", unit="number", decimals=2, higher_is_better=False)
 
 
-def ranks(values: list[float | None], keys: list[object], column: Column = PERCENT, decimals: int = 1) -> list[Rank]:
-    return [cell.rank for cell in ranked([Cell(value) for value in values], keys, column, decimals)]
+def ranks(
+    values: list[float | None],
+    keys: list[object] | None = None,
+    groups: list[range] | None = None,
+    column: Column = PERCENT,
+    decimals: int = 1,
+) -> list[Rank]:
+    cells = [Cell(value) for value in values]
+    alike = ["same"] * len(values) if keys is None else keys
+    return [cell.rank for cell in marked(cells, alike, groups or [range(len(cells))], column, decimals)]
 
 
 def table(*rows: Row, columns: tuple[Column, ...] = (PERCENT,), blocks: tuple[Block, ...] = ()) -> Table:
@@ -24,27 +33,39 @@ def table(*rows: Row, columns: tuple[Column, ...] = (PERCENT,), blocks: tuple[Bl
         ([0.9, 0.9, 0.8], [1, 1, 2]),
         ([0.9, 0.8, 0.8, 0.7], [1, 2, 2, 0]),
         ([0.9001, 0.9004, 0.8], [1, 1, 2]),
-        ([0.9, None, 0.8], [1, 0, 2]),
-        ([0.9, 0.9], [0, 0]),
+        ([0.9, None, 0.8, 0.7], [1, 0, 2, 0]),
+        ([0.9, 0.9, 0.9], [0, 0, 0]),
+        # of two numbers anyone sees the better one
+        ([0.9, None, 0.8], [0, 0, 0]),
+        ([0.9, 0.8], [0, 0]),
         ([0.9], [0]),
         ([None, None], [0, 0]),
         ([], []),
     ],
 )
 def test_best_and_second_by_the_digits_that_are_shown(values: list[float | None], want: list[Rank]) -> None:
-    assert ranks(values, ["same"] * len(values)) == want
+    assert ranks(values) == want
 
 
-def test_what_does_not_compare_is_ranked_apart_or_not_at_all() -> None:
-    assert ranks([0.9, 0.8, 0.99, 0.98, 1.0], ["a", "a", "b", "b", None]) == [1, 2, 1, 2, 0]
+def test_groups_are_ranked_apart() -> None:
+    keys = ["a"] * 3 + ["b"] * 3
+    assert ranks([0.9, 0.8, 0.7, 0.99, 0.98, 0.97], keys, [range(3), range(3, 6)]) == [1, 2, 0, 1, 2, 0]
+
+
+@pytest.mark.parametrize("odd", ["b", None])
+def test_a_group_in_which_one_does_not_compare_has_no_marks(odd: object) -> None:
+    """The eye would compare it all the same."""
+    assert ranks([0.9, 0.8, 0.7, 0.99], ["a", "a", "a", odd]) == [0, 0, 0, 0]
+    # what has no number there is compared with nothing
+    assert ranks([0.9, 0.8, 0.7, None], ["a", "a", "a", odd]) == [1, 2, 0, 0]
 
 
 def test_less_is_better_for_costs() -> None:
-    assert ranks([3.0, 1.0, 2.0], ["same"] * 3, HOURS) == [0, 1, 2]
+    assert ranks([3.0, 1.0, 2.0], column=HOURS) == [0, 1, 2]
 
 
 def test_more_decimals_tell_more_apart() -> None:
-    assert ranks([0.9001, 0.9004], ["same"] * 2, decimals=2) == [2, 1]
+    assert ranks([0.9001, 0.9004, 0.8], decimals=2) == [2, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -105,18 +126,13 @@ def test_a_row_has_one_cell_a_column() -> None:
 
 
 def test_headings_and_stubs() -> None:
-    columns = (
-        Column("Dinomaly", "I-AUROC", source="published"),
-        Column("Dinomaly", "I-AUROC", source="ours"),
-        Column("Dinomaly", "AUPRO", source="ours"),
-    )
+    columns = (Column("ViTAD", "I-AUROC"), Column("Dinomaly", "I-AUROC"), Column("Dinomaly", "AUPRO"))
     made = table(Row("x", (Cell(), Cell(), Cell())), columns=columns)
     assert made.groups == (("I-AUROC", 2), ("AUPRO", 1)) and made.repeats
-    assert [made.heading(column) for column in columns] == ["Dinomaly, published", "Dinomaly, ours", "Dinomaly, ours"]
     assert made.stubs == ("method",)
-    both = table(Row("x", (Cell(),)), Row("x", (Cell(),), "published"))
-    assert both.stubs == ("method", "source") and not both.repeats
-    assert both.heading(PERCENT) == "AUROC"
+    both = table(Row("x", (Cell(),), "published", group="Published"), Row("x", (Cell(),), group="Ours"))
+    assert both.stubs == ("method",) and not both.repeats
+    assert [(heading, len(rows)) for heading, rows in both.blocks[0].groups] == [("Published", 1), ("Ours", 1)]
 
 
 def test_a_wide_table_is_cut_between_groups() -> None:
