@@ -17,6 +17,7 @@ from bench.errors import BenchError
 from bench.loading import cache_dir
 from bench.machine import crowding, threads
 from bench.run import host_memory
+from bench.words import counted
 
 State = Literal["ok", "note", "problem"]
 LITTLE_DISK = 5 << 30
@@ -32,6 +33,8 @@ class Finding:
     text: str
     mend: str = ""
     """A command, or what to do; empty where nothing is to be done."""
+    methods: tuple[str, ...] = ()
+    """Those that run by default once this is well."""
 
 
 def examine(results: Path, data_roots: Sequence[str], weights: Path | None, *, online: bool) -> Iterator[Finding]:
@@ -57,6 +60,7 @@ def packages() -> Iterator[Finding]:
 
     here = metadata.version("bench-uad")
     yield Finding("bench", "ok", f"{here}, commit {(commit() or 'none')[:12]}, Python {platform.python_version()}")
+    fitting = []
     for line in metadata.requires("bench-uad") or ():
         if "extra ==" in line:
             continue
@@ -67,10 +71,11 @@ def packages() -> Iterator[Finding]:
         except metadata.PackageNotFoundError:
             yield Finding(name, "problem", f"not installed, expected {wanted}", mend)
             continue
-        fits = _fits(found, wanted)
-        yield Finding(
-            name, "ok" if fits else "problem", found if fits else f"{found}, expected {wanted}", "" if fits else mend
-        )
+        if _fits(found, wanted):
+            fitting.append(name)
+        else:
+            yield Finding(name, "problem", f"{found}, expected {wanted}", mend)
+    yield Finding("packages", "ok", f"{counted(len(fitting), 'package')} as required: {', '.join(fitting)}")
 
 
 def machine() -> Iterator[Finding]:
@@ -80,7 +85,7 @@ def machine() -> Iterator[Finding]:
     from bench.store.provenance import environment
 
     here = environment("", "", torch.get_num_threads())
-    yield Finding("processor", "ok", f"{here.cpu}, {here.cores} cores, {here.threads} threads")
+    yield Finding("processor", "ok", f"{here.cpu}, {counted(here.cores, 'core')}, {counted(here.threads, 'thread')}")
     yield from processor()
     free = host_memory.available()
     text = f"{here.memory_gib} GiB" + (f", {free / 2**30:.1f} GiB of it free" if free is not None else "")
@@ -126,7 +131,7 @@ def caches() -> Iterator[Finding]:
     yield Finding("cache", "note" if little else "ok", f"{folder}, {free / 2**30:.1f} GiB free there", mend)
     for one in cache.kept():
         if one.files:
-            yield Finding(f"cache {one.name}", "ok", f"{size(one.bytes)} in {one.files} files")
+            yield Finding(f"cache {one.name}", "ok", f"{size(one.bytes)} in {counted(one.files, 'file')}")
 
 
 def records(results: Path) -> Iterator[Finding]:
@@ -140,16 +145,19 @@ def records(results: Path) -> Iterator[Finding]:
         return
     found = find([results])
     failed = [record for record in found.records.values() if record.status == "failed"]
-    text = f"{results}: {len(found.records) - len(failed)} finished cells, {len(failed)} failed"
+    text = f"{results}: {counted(len(found.records) - len(failed), 'finished cell')}, {len(failed)} failed"
     yield Finding("results", "note" if failed else "ok", text, "the same bench run again" if failed else "")
     for message in found.unreadable:
         yield Finding("results", "problem", message, "delete the file and run its cell again")
     begun = sorted(results.rglob("*.ckpt"))
     if begun:
-        text = f"{len(begun)} interrupted trainings, {size(sum(path.stat().st_size for path in begun))}: {begun[0]}"
+        taken = size(sum(path.stat().st_size for path in begun))
+        text = f"{counted(len(begun), 'interrupted training')}, {taken}: {begun[0]}"
         yield Finding("results", "note", text, "the same bench run goes on; or delete them")
     if left := sorted(results.rglob(".*.part")):
-        yield Finding("results", "note", f"{len(left)} half-written files of killed runs: {left[0]}", f"rm '{left[0]}'")
+        yield Finding(
+            "results", "note", f"{counted(len(left), 'half-written file')} of killed runs: {left[0]}", f"rm '{left[0]}'"
+        )
 
 
 def datasets(data_roots: Sequence[str]) -> Iterator[Finding]:
@@ -211,20 +219,23 @@ def encoders(folder: Path | None, *, online: bool) -> Iterator[Finding]:
             if path is not None:
                 weights.look(path, encoder)
         except BenchError as error:
-            yield Finding(encoder, "problem", str(error), "bench doctor --weights DIR")
+            yield Finding(encoder, "problem", str(error), "bench doctor --weights DIR", tuple(methods))
             continue
         if path is not None:
-            yield Finding(encoder, "ok", f"{used}: {path}")
+            yield Finding(encoder, "ok", f"{used}: {path}", methods=tuple(methods))
             continue
         trouble = weights.hub_trouble(encoder) if online else ""
         if trouble is None:
-            yield Finding(encoder, "ok", f"{used}: not here, the hub has it")
+            yield Finding(encoder, "ok", f"{used}: not here, the hub has it", methods=tuple(methods))
         elif online:
             mend = f"save {encoder}.safetensors in a folder and give it by --weights DIR or BENCH_WEIGHTS"
-            yield Finding(encoder, "problem", f"{used}: not here, and the hub gave nothing: {trouble}", mend)
+            yield Finding(
+                encoder, "problem", f"{used}: not here, and the hub gave nothing: {trouble}", mend, tuple(methods)
+            )
         else:
             text = f"{used}: not here, fetched from the hub on first use"
-            yield Finding(encoder, "note", text, "bench doctor --online tells whether it can be had")
+            mend = "bench doctor --online tells whether it can be had"
+            yield Finding(encoder, "note", text, mend, tuple(methods))
 
 
 def size(count: int) -> str:

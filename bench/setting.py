@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench.words import counted
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -31,7 +33,7 @@ class Setting:
         models = "one model a class" if self.each else "one model for all classes"
         if shots is None:
             return models
-        return f"{models}, {shots} training image{'s' * (shots != 1)} {'each' if self.each else 'a class'}"
+        return f"{models}, {counted(shots, 'training image')} {'each' if self.each else 'a class'}"
 
 
 SETTINGS = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
 from xml.etree import ElementTree
 
 from bench.checks.series import MEAN
@@ -47,6 +49,18 @@ def markdown(checked: Sequence[Checked]) -> str:
             blocks.append("\n".join(f"| {' | '.join(row)} |" for row in table))
         blocks.append("\n".join(_md(text) for text in (one.against, *one.notes)))
     return "\n\n".join(blocks) + "\n"
+
+
+def facts(one: Checked) -> dict[str, Any]:
+    """Return what was found of a baseline as JSON has it."""
+    return {
+        "title": one.title,
+        "against": one.against,
+        "failed": one.failed,
+        "summary": one.summary,
+        "notes": list(one.notes),
+        "findings": [asdict(finding) for finding in one.findings],
+    }
 
 
 def shown(findings: Iterable[Finding]) -> list[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +15,7 @@ from bench.encoders import catalog
 from bench.run.cell import Options
 from bench.run.estimate import Estimate, estimates
 from bench.run.planned import Planned
+from bench.store import record as records
 from bench.store.apart import apart
 from bench.store.record import Record
 from bench.store.rows import Row
@@ -77,6 +79,26 @@ def _narrow(planned: list[Planned], expectations: Sequence[Estimate | None]) -> 
 
 def _time(expected: Estimate | None) -> str:
     return f"{'' if expected.measured else '~'}{duration(expected.seconds)}" if expected else "–"
+
+
+def facts(item: Planned, results: Path) -> dict[str, Any]:
+    """Return a cell as JSON has it: what it is, and what the results folder now holds of it."""
+    cell, path = item.cell, item.cell.path(results)
+    record = records.read(path) if path.is_file() else None
+    return {
+        "name": cell.name,
+        **cell.key.model_dump(mode="json"),
+        "encoder": cell.encoder.name if cell.encoder is not None else None,
+        "input_size": cell.input_size,
+        "steps": cell.steps,
+        "train": len(cell.task.train),
+        "test": len(cell.task.test),
+        "planned": item.state,
+        "status": record.status if record else None,
+        "record": str(path) if record else None,
+        "mean": record.mean if record else {},
+        "error": record.error.message if record and record.error else None,
+    }
 
 
 def say(out: Console, text: str) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.echo import echo
-from bench.cli.options import PATH, RESULTS
+from bench.cli.echo import echo, print_json, suggest
+from bench.cli.options import PATH, RESULTS, json_option
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ Exit code: 0 all same or better, 1 anything else, 2 something given was wrong.
 @click.option("--junit", metavar="FILE", type=PATH, help="Also write JUnit XML.")
 @click.option("--markdown", metavar="FILE", type=PATH, help="Also write a summary for CI.")
 @click.option("--all", "everything", is_flag=True, help="Print every comparison, not only means and changes.")
+@json_option()
 def check(
     run_options: tuple[str, ...],
     suite: str | None,
@@ -92,6 +93,7 @@ def check(
     junit: Path | None,
     markdown: Path | None,
     everything: bool,
+    as_json: bool,
 ) -> int:
     """Compare records, or a fresh run, with recorded baselines, and fail where a score or a speed got worse."""
     if run_options and not fresh:
@@ -110,13 +112,17 @@ def check(
 
         if is_record(speed) and not record:
             return _tell(
-                [ratios.check(baselines, speed, allowed.given.get("", ratios.TOLERANCE))], junit, markdown, everything
+                [ratios.check(baselines, speed, allowed.given.get("", ratios.TOLERANCE))],
+                junit,
+                markdown,
+                everything,
+                as_json,
             )
         if record:
             click.echo(f"recorded {speeds.write(speed, baselines)}")
             return 0
         share = allowed.given.get("", speeds.TOLERANCE)
-        return _tell([speeds.check(baselines / speeds.BASELINE, speed, share)], junit, markdown, everything)
+        return _tell([speeds.check(baselines / speeds.BASELINE, speed, share)], junit, markdown, everything, as_json)
     chosen = _chosen(suite, methods, datasets)
     with _results(suite, fresh, results, run_options) as found:
         own = [one for one in found if _fits(one, *chosen)]
@@ -130,7 +136,7 @@ def check(
             wanted = _of_this_run(wanted, own)
         if not wanted:
             raise UsageError(f"no such baseline in {baselines}. Record one with: bench check --record")
-        return _tell(verdicts.check(wanted, own, allowed), junit, markdown, everything)
+        return _tell(verdicts.check(wanted, own, allowed), junit, markdown, everything, as_json)
 
 
 def _chosen(suite: str | None, methods: str | None, datasets: str | None) -> tuple[frozenset[str], frozenset[str]]:
@@ -162,7 +168,13 @@ def _results(suite: str | None, fresh: bool, folder: Path | None, options: Seque
         return list(found.records.values())
 
     if not fresh:
-        yield read(folder or RESULTS)
+        place = folder or RESULTS
+        if not place.exists():
+            at_once = f"bench check{f' --suite {suite}' if suite else ' --suite demo'} --run"
+            raise UsageError(
+                f"{place}: no such file or folder. Make records with bench run, or run and check at once: {at_once}"
+            )
+        yield read(place)
         return
     if folder is not None and folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"--run with --results {folder}: the folder holds something. Expected a new or empty one")
@@ -179,7 +191,8 @@ def _run(arguments: Sequence[str]) -> None:
 
     # the run's tables are progress here; the check's own are the output
     click.echo(f"bench run {' '.join(arguments)}", err=True)
-    run.main(args=list(arguments), prog_name="bench run", standalone_mode=False)
+    with redirect_stdout(sys.stderr):
+        run.main(args=list(arguments), prog_name="bench run", standalone_mode=False)
 
 
 def _of_this_run(baselines: list[Series], records: Sequence[Record]) -> list[Series]:
@@ -212,17 +225,25 @@ def _record(records: Sequence[Record], folder: Path) -> int:
     return 0
 
 
-def _tell(checked: Sequence[Checked], junit: Path | None, markdown: Path | None, everything: bool) -> int:
+def _tell(
+    checked: Sequence[Checked], junit: Path | None, markdown: Path | None, everything: bool, as_json: bool
+) -> int:
     from bench.checks import output
     from bench.store.files import atomic
 
-    _print(checked, everything)
+    failed = any(one.failed for one in checked)
+    if as_json:
+        print_json(failed=failed, checks=[output.facts(one) for one in checked])
+    else:
+        _print(checked, everything)
+        if failed:
+            suggest("mend it; or, where the change is meant, the same with --record")
     for path, content in ((junit, output.junit), (markdown, output.markdown)):
         if path is not None:
             made = content(checked)
             with atomic(path) as file:
                 file.write(made if isinstance(made, bytes) else made.encode())
-    return 1 if any(one.failed for one in checked) else 0
+    return 1 if failed else 0
 
 
 def _print(checked: Sequence[Checked], everything: bool) -> None:

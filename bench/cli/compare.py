@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import data_root_option, names, results_option
+from bench.cli.echo import print_json, suggest
+from bench.cli.options import data_root_option, json_option, names, results_option
 from bench.errors import UsageError
 from bench.home import expanded
 
@@ -40,7 +41,16 @@ METRICS = "image/auroc,pixel/aupro@0.3"
 @click.option("--metrics", metavar="M,..", default=METRICS, show_default=True, help="Metrics shown per class.")
 @results_option("Where methods are looked for.")
 @data_root_option()
-def compare(a: str, b: str, datasets: str | None, metrics: str, results: Path, data_roots: tuple[str, ...]) -> int:
+@json_option()
+def compare(
+    a: str,
+    b: str,
+    datasets: str | None,
+    metrics: str,
+    results: Path,
+    data_roots: tuple[str, ...],
+    as_json: bool,
+) -> int:
     """Put A and B side by side: scores per class, their difference, its interval, and whether it holds."""
     from bench.checks import paired
     from bench.cli.terminal import console
@@ -61,9 +71,36 @@ def compare(a: str, b: str, datasets: str | None, metrics: str, results: Path, d
     evidence = Evidence([place if place.is_dir() else place.parent for place in folders], data_roots)
     out = console()
     done = [paired.compare(first, second, chosen, evidence) for first, second in found]
-    for one in done:
-        _print(one, out)
+    if as_json:
+        print_json(pairs=[_facts(one) for one in done])
+    else:
+        for one in done:
+            _print(one, out)
+        suggest(f"bench report --methods {','.join(dict.fromkeys(side[0].cell.method for side in sides))}")
     return 1 if all(one.obstacles for one in done) else 0
+
+
+def _facts(one: Compared) -> dict[str, Any]:
+    """Return a comparison as JSON has it; scores are fractions."""
+    return {
+        "a": {"title": one.first.title, "seeds": list(one.first.seeds)},
+        "b": {"title": one.second.title, "seeds": list(one.second.seeds)},
+        "obstacles": list(one.obstacles),
+        "notes": list(one.notes),
+        "lines": [
+            {
+                "line": line.line,
+                "metric": line.metric,
+                "a": line.first,
+                "b": line.second,
+                "difference": line.difference,
+                "interval": line.interval,
+                "from": line.by or None,
+                "holds": line.holds or None,
+            }
+            for line in one.lines
+        ],
+    }
 
 
 def _records(side: str, results: Path, datasets: Sequence[str]) -> list[Record]:

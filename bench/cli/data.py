@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.echo import print_json, quoted, suggest
 from bench.cli.get import get
-from bench.cli.options import PATH, classes_option, names
+from bench.cli.options import PATH, classes_option, json_option, names
+from bench.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,8 +47,9 @@ data.add_command(get)
 @click.argument("name")
 @_root
 @click.option("--all", "everything", is_flag=True, help=f"List every finding, not only {_SHOWN} of a kind.")
+@json_option()
 @click.pass_context
-def verify(context: click.Context, name: str, root: Path | None, everything: bool) -> None:
+def verify(context: click.Context, name: str, root: Path | None, everything: bool, as_json: bool) -> None:
     """Read every file of dataset NAME and report every defect.
 
     The numbers of images are compared with the published ones, and every image and mask is decoded in full. Masks must
@@ -59,6 +63,15 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
     dataset = _open(name, root)
     with _progress("reading") as progress:
         report = check(dataset, progress)
+    if as_json:
+        print_json(
+            dataset=name,
+            root=str(dataset.root),
+            clean=not report.findings,
+            classes={cls: asdict(counts) for cls, counts in report.seen.items()},
+            findings=[asdict(finding) for finding in report.findings],
+        )
+        context.exit(1 if report.findings else 0)
     published = " / published" if dataset.card.counts else ""
     out.print(f"{dataset.card.title}: images found{published}", style="italic", markup=False, soft_wrap=True)
     out.print(_counts(dataset.card, report))
@@ -67,6 +80,9 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
         out.print(f"not here: {', '.join(absent)}\n", highlight=False, soft_wrap=True)
     _list(out, report.findings, everything)
     out.print(_verdict(dataset, report), highlight=False, soft_wrap=True)
+    if not report.findings:
+        where = "" if name == "demo" else f" --data-root {quoted(dataset.root)}"
+        suggest(f"bench run --methods METHOD --datasets {name}{where}")
     context.exit(1 if report.findings else 0)
 
 
@@ -221,14 +237,10 @@ def _verdict(dataset: Dataset, report: Report) -> str:
     from rich.markup import escape
 
     images = sum(counts.train + counts.good + counts.bad + counts.val for counts in report.seen.values())
-    classes = _many(len(report.seen), "class", "classes")
+    classes = counted(len(report.seen), "class", "classes")
     if len(dataset.card.classes) > len(report.seen):
         classes = f"{len(report.seen)} of {len(dataset.card.classes)} classes"
-    where = f"{dataset.card.name} at {dataset.root}: {_many(images, 'image', 'images')} of {classes}"
+    where = f"{dataset.card.name} at {dataset.root}: {counted(images, 'image')} of {classes}"
     if not report.findings:
         return f"[green]clean[/]  {escape(where)}"
-    return f"[red]{_many(len(report.findings), 'finding', 'findings')}[/]  {escape(where)}"
-
-
-def _many(number: int, one: str, more: str) -> str:
-    return f"{number} {one if number == 1 else more}"
+    return f"[red]{counted(len(report.findings), 'finding')}[/]  {escape(where)}"

@@ -101,3 +101,13 @@ def names(text: str | None) -> tuple[str, ...]:
         quoted.replace('""', '"') if quoted else plain.strip() for quoted, plain in _NAME.findall((text or "").strip())
     )
     return tuple(dict.fromkeys(name for name in found if name))
+
+
+def quiet_option() -> Decorator:
+    """Return `--quiet`."""
+    return click.option("-q", "--quiet", is_flag=True, help="Print what came of it, and nothing on the way.")
+
+
+def json_option() -> Decorator:
+    """Return `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON in place of tables; see docs/json.md.")

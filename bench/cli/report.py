@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.echo import echo
+from bench.cli.echo import echo, quoted, suggest
 from bench.cli.options import PATH, RESULTS, data_root_option, names
 from bench.errors import UsageError
 from bench.registry import did_you_mean
+from bench.words import counted
 
 if TYPE_CHECKING:
     from bench.report.table import Table
@@ -139,7 +140,10 @@ def report(
         say=_say,
     )
     files = write(made, wanted, out)
-    click.echo(f"{len(records)} records, {len(tables)} tables, {len(files)} files in {out}")
+    counts = (counted(len(records), "record"), counted(len(tables), "table"), counted(len(files), "file"))
+    click.echo(f"{', '.join(counts)} in {out}")
+    if page := next((file for file in files if file.suffix == ".html"), None):
+        suggest(f"open {quoted(page)}")
 
 
 def _folders(folders: Iterable[Path], may_be_absent: bool) -> list[Path]:

@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from bench.cli.echo import print_json, quoted, suggest
 from bench.cli.executor_options import executor_options
+from bench.cli.groups import Grouped
 from bench.cli.options import (
+    RESULTS,
     classes_option,
     data_root_option,
     device_option,
+    json_option,
     names,
     precision_option,
+    quiet_option,
     results_option,
     set_option,
     weights_option,
@@ -24,12 +29,12 @@ from bench.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.cli.terminal import TerminalProgress
     from bench.run.cell import Options
     from bench.run.executors import Executor
     from bench.run.executors.choice import Wanted
     from bench.run.places import Place
     from bench.run.planned import Planned
+    from bench.run.progress import Progress
     from bench.store.record import Record
 
 EPILOG = """\b
@@ -47,7 +52,20 @@ Exit code: 0 all cells done, 1 a cell failed or is with another process still, 2
 """
 
 
-@click.command(epilog=EPILOG)
+HEADINGS = {
+    "What": (
+        *("suite", "methods", "datasets", "classes", "settings", "splits", "shots", "seeds", "protocol"),
+        *("encoder", "pairs"),
+    ),
+    "Data and weights": ("data_roots", "weights"),
+    "How": ("device", "precision", "compile", "store", "store_budget", "checkpoint_seconds"),
+    "Where": ("executor", "jobs", "address", "cpus", "gpus", "slurm"),
+    "Results": ("results", "keep_maps", "again", "dry_run", "quiet", "as_json"),
+}
+"""Headings of the help -> parameters."""
+
+
+@click.command(epilog=EPILOG, cls=Grouped, headings=HEADINGS)
 @click.option("--suite", metavar="NAME", help="A named run definition; see bench ls suites. Other options override it.")
 @click.option("--methods", metavar="M,..", help="Methods; see bench ls methods.")
 @click.option("--datasets", metavar="D,..", help="Datasets; see bench ls datasets.")
@@ -95,7 +113,9 @@ Exit code: 0 all cells done, 1 a cell failed or is with another process still, 2
 @click.option("--keep-maps", is_flag=True, help="Keep the anomaly maps beside the record (npy, one file a class).")
 @click.option("--again", is_flag=True, help="Run finished cells again; a record stays until there is a new one.")
 @click.option("--compile", is_flag=True, help="Put the trained part through torch.compile, where that works.")
-@click.option("--dry-run", is_flag=True, help="Check everything and print the plan, run nothing.")
+@click.option("--dry-run", is_flag=True, help="Check everything and print the plan, run nothing, fetch nothing.")
+@quiet_option()
+@json_option()
 def run(
     suite: str | None,
     methods: str | None,
@@ -121,6 +141,8 @@ def run(
     again: bool,
     compile: bool,
     dry_run: bool,
+    quiet: bool,
+    as_json: bool,
 ) -> int:
     """Run methods on datasets and record the scores.
 
@@ -159,7 +181,7 @@ def run(
     choice.check(wanted, device)
     check(request)
     out = console()
-    progress = TerminalProgress(out)
+    progress = TerminalProgress.of(quiet)
     found = sources(request, progress.say)
     progress.say("loading torch")
 
@@ -185,28 +207,52 @@ def run(
 
     every = expand(request, progress, found, fetch=not dry_run)
     planned = look_up(every, results, progress.say, keep=("maps",) if keep_maps else (), again=again)
-    cells.print_plan(planned, out, options, executor.devices_at_once)
-    return 0 if dry_run else _run(planned, options, executor, progress, out)
+    if not (quiet or as_json):
+        cells.print_plan(planned, out, options, executor.devices_at_once)
+    code = 0
+    if not dry_run:
+        code = _run(planned, options, executor, progress, None if as_json else out)
+    if as_json:
+        print_json(cells=[cells.facts(item, results) for item in planned], exit_code=code)
+    elif not quiet and click.get_current_context().parent is not None:
+        # called by the user, and not by bench check
+        _suggest(results, dry_run, code)
+    return code
 
 
-def _run(planned: list[Planned], options: Options, executor: Executor, progress: TerminalProgress, out: Console) -> int:
+def _suggest(results: Path, dry_run: bool, code: int) -> None:
+    if dry_run:
+        suggest("the same command without --dry-run")
+    elif code:
+        suggest("the same command again, when the cause is mended: finished cells are kept")
+    else:
+        suggest("bench report" if results == RESULTS else f"bench report --results {quoted(results)}")
+
+
+def _run(planned: list[Planned], options: Options, executor: Executor, progress: Progress, out: Console | None) -> int:
+    """Run what is to be done, print each table as it comes, and return the exit code."""
     from bench.cli import cells
     from bench.run import sweep
     from bench.store.rows import rows
 
+    def show(record: Record, item: Planned) -> None:
+        if out is not None:
+            cells.print_record(record, item, options.results, out)
+
     for item in planned:
         # of what was done before, parts are only in the tables at the end
         if not item.todo and item.record is not None and not item.record.cell.part:
-            cells.print_record(item.record, item, options.results, out)
+            show(item.record, item)
     known = {item.cell.name: item.record for item in planned}
 
     def finished(item: Planned, record: Record) -> None:
         known[item.cell.name] = record
-        cells.print_record(record, item, options.results, out)
+        show(record, item)
 
     code = sweep.run(planned, options, progress, finished, executor)
     for row in rows(record for record in known.values() if record is not None and record.cell.part):
-        cells.print_row(row, out)
+        if out is not None:
+            cells.print_row(row, out)
     return code
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import PATH, classes_option, data_root_option, names, results_option
+from bench.cli.echo import quoted, suggest
+from bench.cli.options import PATH, RESULTS, classes_option, data_root_option, names, results_option
 from bench.errors import UsageError
 
 EPILOG = """\b
@@ -89,11 +90,12 @@ def score(
         command=("bench", *sys.argv[1:]),
     )
     out = console()
-    found = external.score(request, TerminalProgress(out))
+    found = external.score(request, TerminalProgress.of(quiet=False))
     for row in rows(found):
         out.print(score_table(row))
         for note in footnotes(row):
             out.print(note, highlight=False, markup=False)
     for record in found:
         out.print(f"record  {results / record.cell.file}", highlight=False, markup=False, soft_wrap=True)
+    suggest("bench report" if results == RESULTS else f"bench report --results {quoted(results)}")
     return 0

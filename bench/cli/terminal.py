@@ -7,18 +7,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from bench.names import harmless
 from bench.report.names import heading
-from bench.run.progress import Advance
+from bench.run.progress import Advance, Silent
+from bench.run.progress import Progress as Listener
 from bench.store.record import UNCHECKED, Record
 from bench.store.rows import Row, value
 
-PLAIN_EVERY_SECONDS = 10.0
+PLAIN_EVERY_SECONDS, PLAIN_AT_MOST_SECONDS = 10.0, 60.0
+"""Between the lines of a phase: so long before the first, then twice as long each time, up to the most."""
+SHARE_BEFORE_ETA = 0.05
+"""Of a phase: the first units, while caches fill, say nothing of the rest."""
 PIPED_WIDTH = 10_000
 """Columns; wider than any line, since what reads a pipe wants lines whole."""
 
@@ -37,10 +41,15 @@ def console(stderr: bool = False) -> Console:
 
 
 class TerminalProgress:
-    """Live bars on a terminal; elsewhere a line every ten seconds and at the end of each phase."""
+    """Live bars on a terminal; elsewhere a line now and then, and at the end of each phase."""
 
     def __init__(self, out: Console) -> None:
         self._out = out
+
+    @classmethod
+    def of(cls, quiet: bool) -> Listener:
+        """Return a listener that talks on stderr, where it is in nobody's way, or one that says nothing."""
+        return Silent() if quiet else cls(console(stderr=True))
 
     def say(self, text: str) -> None:
         """Print one line."""
@@ -60,30 +69,52 @@ class TerminalProgress:
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}", markup=False),
             TextColumn("{task.fields[note]}", markup=False),
         )
+        start, finished = time.monotonic(), done
         with Progress(*columns, console=self._out) as bars:
-            bar = bars.add_task(name, total=total, completed=done, note="")
-            yield lambda units, note: bars.update(bar, advance=units, note=note)
+            bar = bars.add_task(name, total=total, completed=done, left="", note="")
+
+            def advance(units: int, note: str) -> None:
+                nonlocal finished
+                finished += units
+                left = time_left(time.monotonic() - start, finished - done, total - done)
+                bars.update(bar, advance=units, left=f"{left} left" if left else "", note=note)
+
+            yield advance
 
     @contextmanager
     def _lines(self, name: str, total: int, done: int) -> Iterator[Advance]:
         start = last = time.monotonic()
-        finished = done
+        every, finished = PLAIN_EVERY_SECONDS, done
 
         def advance(units: int, note: str) -> None:
-            nonlocal finished, last
+            nonlocal every, finished, last
             finished += units
             now = time.monotonic()
-            if now - last >= PLAIN_EVERY_SECONDS and finished > done:
-                last = now
-                left = (now - start) / (finished - done) * (total - finished)
-                self.say(f"  {name} {finished}/{total}, {duration(left)} left{', ' if note else ''}{note}")
+            if now - last >= every and finished > done:
+                last, every = now, min(2 * every, PLAIN_AT_MOST_SECONDS)
+                left = time_left(now - start, finished - done, total - done)
+                words = (f"  {name} {finished}/{total}", f"{left} left" if left else "", note)
+                self.say(", ".join(word for word in words if word))
 
         yield advance
         self.say(f"  {name} {finished}/{total} in {duration(time.monotonic() - start)}")
+
+
+def time_left(passed: float, done: int, total: int) -> str:
+    """Return how long the rest of a phase will take; empty as long as that would be a guess.
+
+    Args:
+        passed: seconds since the phase began.
+        done: units done in that time.
+        total: units to be done, those included.
+    """
+    enough = done >= SHARE_BEFORE_ETA * total or passed >= PLAIN_AT_MOST_SECONDS
+    if not (done and enough and passed >= PLAIN_EVERY_SECONDS):
+        return ""
+    return duration(passed / done * (total - done))
 
 
 def duration(seconds: float) -> str:

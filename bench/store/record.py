@@ -21,6 +21,7 @@ from bench import regular
 from bench.errors import StoreError
 from bench.store import migrate
 from bench.store.files import atomic, file_name
+from bench.words import counted
 
 SCHEMA_VERSION = 2
 MOST_BYTES = 16 << 20
@@ -248,7 +249,7 @@ class Environment(_Part):
     @property
     def processor(self) -> str:
         """Return what a reader has to know of the CPU's part: `AMD EPYC, 2 threads`."""
-        return f"{self.cpu}, {self.threads} thread{'' if self.threads == 1 else 's'}"
+        return f"{self.cpu}, {counted(self.threads, 'thread')}"
 
 
 class Failure(_Part):

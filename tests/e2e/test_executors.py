@@ -111,7 +111,7 @@ def test_a_killed_worker_is_replaced_and_its_cell_goes_on_from_the_checkpoint(
     done = bench(*small(**STEPS), "--data-root", str(data), *SEEDS, *OFTEN, "--jobs", "2", "--results", "out")
     thread.join()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "was killed by SIGKILL, trying again (1 of 2)" in done.stdout and "resumed at step" in done.stdout
+    assert "was killed by SIGKILL, trying again (1 of 2)" in done.stderr and "resumed at step" in done.stderr
     assert found(tmp_path / "out") == undisturbed
     resumed = [bool(facts(tmp_path / "out", seed)["training"]["resumed_at"]) for seed in (0, 1)]
     assert sorted(resumed) == [False, True], "the other cell was disturbed"
@@ -196,6 +196,6 @@ def test_a_ray_node_dies_mid_sweep_and_its_cell_is_run_elsewhere(
     done = bench(*small(**STEPS), "--data-root", str(data), *SEEDS, *OFTEN, *place, "--results", "out")
     thread.join()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "trying again (1 of 2)" in done.stdout, done.stdout
+    assert "trying again (1 of 2)" in done.stderr, done.stderr
     assert found(tmp_path / "out") == undisturbed
     assert {facts(tmp_path / "out", seed)["environment"]["threads"] for seed in (0, 1)} == {1}

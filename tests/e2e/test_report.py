@@ -56,7 +56,7 @@ def test_what_cannot_be_read_is_said_and_skipped(bench: Callable[..., object], t
     (folder / "broken.json").write_text("{")
     (folder / "old.json").write_text('{"schema_version": 0}')
     done = bench("report", "--results", "runs", "--format", "markdown")
-    assert done.returncode == 0 and done.stdout.startswith("1 records")
+    assert done.returncode == 0 and done.stdout.startswith("1 record,")
     assert "skipped: runs/broken.json is no readable record" in done.stderr
     assert "skipped: runs/old.json has record schema 0" in done.stderr
 
@@ -84,7 +84,7 @@ def test_methods_datasets_and_decimals_are_chosen(bench: Callable[..., object], 
 def test_a_suite_gives_its_table_in_a_folder_of_its_own(bench: Callable[..., object], tmp_path: Path) -> None:
     save(tmp_path / "runs", made(protocol=PAPER), made("vitad"))
     done = bench("report", "--suite", "dinomaly-table1", "--results", "runs", "--format", "markdown")
-    assert done.stdout == "1 records, 1 tables, 1 files in reports/dinomaly-table1\n"
+    assert done.stdout == "1 record, 1 table, 1 file in reports/dinomaly-table1\n"
     text = (tmp_path / "reports" / "dinomaly-table1" / "tables.md").read_text(encoding="utf-8")
     printed, _, ours = text.partition("*Ours, protocol paper:dinomaly*")
     assert "*Published: Dinomaly, CVPR 2025*" in printed and "|  | MambaAD<sup>" in printed

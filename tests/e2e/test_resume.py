@@ -47,7 +47,7 @@ def test_sigkill_in_training_then_resume_gives_bit_identical_scores(
     assert not list((tmp_path / "killed").rglob("s*.json")), "the run ended before it was killed"
 
     done = bench(*command, "--results", "killed")
-    assert done.returncode == 0 and "resumed at step" in done.stdout and "interrupted" in done.stdout
+    assert done.returncode == 0 and "resumed at step" in done.stderr and "interrupted" in done.stdout
 
     want_scores, want_images, want_maps, _ = scores(tmp_path / "undisturbed")
     got_scores, got_images, got_maps, record = scores(tmp_path / "killed")
@@ -69,7 +69,7 @@ def test_a_damaged_checkpoint_is_said_and_training_starts_again(
     path.unlink()
     path.with_suffix(".ckpt").write_bytes(b"\x80\x04broken")
     done = bench(*command)
-    assert done.returncode == 0 and "damaged" in done.stdout
+    assert done.returncode == 0 and "damaged" in done.stderr
     assert json.loads(path.read_text())["scores"] == want
 
 
@@ -86,5 +86,5 @@ def test_a_cell_that_another_process_holds_is_left_to_it(
     with try_lock(path.with_suffix(".lock")) as mine:
         assert mine
         done = bench(*command)
-    assert done.returncode == 1 and "no record yet of dinomaly on folder, multi, seed 0: another process" in done.stdout
+    assert done.returncode == 1 and "no record yet of dinomaly on folder, multi, seed 0: another process" in done.stderr
     assert not path.exists()

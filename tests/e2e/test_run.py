@@ -150,7 +150,7 @@ def test_a_corrupt_image_fails_the_cell_before_training(
     broken.write_bytes(broken.read_bytes()[:200])
     done = bench(*small(), "--data-root", str(tree), "--results", "out")
     refused(done, str(broken), "bench data verify")
-    assert "train " not in done.stdout.partition("decode")[2], "training began before the file was read"
+    assert "train " not in done.stderr.partition("decode")[2], "training began before the file was read"
     (record,) = records_in(tmp_path / "out")
     assert record["status"] == "failed" and record["scores"] == {} and str(broken) in record["error"]["message"]
 

@@ -275,20 +275,20 @@ def test_a_part_that_was_interrupted_is_taken_up_alone(
     want = json.loads(path.read_text())["scores"]
     path.unlink()
 
-    from bench.run.training import Trainer
+    from bench.run.training import Step
 
     def killed(*given: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
         # the checkpoint of step 3 is written; the process ends before step 4
-        step = Trainer._step
-        patch.setattr(Trainer, "_step", lambda *given: killed() if given[-1] == 4 else step(*given))
+        step = Step.__call__
+        patch.setattr(Step, "__call__", lambda *given: killed() if given[-1] == 4 else step(*given))
         assert bench(*command, "--checkpoint-seconds", "0").returncode == 130
     plan = bench(*command, "--dry-run").stdout
     assert plan.count("interrupted") == 1 and "2 cells: 1 to do, 1 done" in plan
     done = bench(*command)
-    assert "resumed at step 4" in done.stdout and table(done.stdout, "2/4 splits")
+    assert "resumed at step 4" in done.stderr and table(done.stdout, "2/4 splits")
     assert json.loads(path.read_text())["scores"] == want
 
 
@@ -304,7 +304,7 @@ def test_a_part_that_another_process_holds_leaves_its_row_incomplete(
     with try_lock(path.with_suffix(".lock")) as mine:
         assert mine
         done = bench(*command)
-    assert done.returncode == 1 and "shapes A, multi, seed 0: another process" in done.stdout
+    assert done.returncode == 1 and "shapes A, multi, seed 0: another process" in done.stderr
     assert table(done.stdout, "1/4 splits") and not path.exists()
 
 

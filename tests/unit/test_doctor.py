@@ -124,8 +124,8 @@ def test_versions_are_compared_with_what_is_required(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("importlib.metadata.requires", lambda name: wanted)
     found = list(doctor.packages())
     assert about(found, "numpy").mend == "pip install 'numpy>=99.0'"
-    assert about(found, "not-there-at-all").state == "problem" and about(found, "click").state == "ok"
-    assert len(found) == 4
+    assert about(found, "not-there-at-all").state == "problem" and about(found, "packages").state == "ok"
+    assert len(found) == 4 and about(found, "packages").text == "1 package as required: click"
 
 
 def test_what_bench_chose_for_the_threads_is_told_apart_from_what_the_user_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_broken_records_and_interrupted_runs_are_found(tmp_path: Path) -> None:
     (results / "a" / ".s0.json.abc.part").write_bytes(b"1")
     states = [(finding.state, finding.text) for finding in doctor.records(results)]
     assert [state for state, _ in states] == ["ok", "problem", "note", "note"]
-    assert "1 finished cells" in states[0][1] and "bad.json" in states[1][1] and "5 KiB" in states[2][1]
+    assert "1 finished cell, 0 failed" in states[0][1] and "bad.json" in states[1][1] and "5 KiB" in states[2][1]
 
 
 def test_folders_that_cannot_be_written_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,11 +189,19 @@ def test_weights_are_looked_for_here_and_at_the_hub(tmp_path: Path, monkeypatch:
     assert about(list(doctor.encoders(tmp_path / "none", online=False)), name).state == "problem"
 
 
-def test_the_command_ends_with_a_verdict(folder: Path, bench: Callable, tmp_path: Path) -> None:
+def test_the_command_begins_with_a_verdict_and_ends_with_what_can_run(
+    folder: Path, bench: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "vit_base_patch14_reg4_dinov2.lvd142m"
+    monkeypatch.setattr(weights, "at_hand", lambda encoder, folder: None if encoder == name else tmp_path)
+    monkeypatch.setattr(weights, "look", lambda path, encoder: None)
     done = bench("doctor", "--results", "runs")
-    assert done.returncode == 0 and done.stdout.endswith("nothing stands in the way\n"), done.stdout
-    assert "torch" in done.stdout and "cache pixels" in done.stdout and "3 KiB in 1 files" in done.stdout
+    assert done.returncode == 0 and done.stdout.startswith("nothing stands in the way of a run\n"), done.stdout
+    assert "torch" in done.stdout and "cache pixels" in done.stdout and "3 KiB in 1 file\n" in done.stdout
+    can, cannot = done.stdout.splitlines()[-2:]
+    assert can == "can run now:  bench run --suite demo; with their own weights: vitad, rd4ad, patchcore; data: demo"
+    assert cannot == f"cannot yet:   dinomaly, dual_student, knn (weights of {name}). Another encoder: --encoder"
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "bad.json").write_text("{")
     done = bench("doctor", "--results", "runs")
-    assert done.returncode == 1 and "PROBLEM" in done.stdout and "problems: 1" in done.stdout
+    assert done.returncode == 1 and "PROBLEM" in done.stdout and done.stdout.startswith("1 problem: results\n")

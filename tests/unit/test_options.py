@@ -145,6 +145,6 @@ def test_a_class_with_a_comma_is_chosen_in_quotes(bench: Callable, tmp_path: Pat
     done = bench(*run, "--classes", "bolt, large")
     assert done.returncode == 2 and """in quotes: --classes '"bolt, large"'""" in done.stderr
     done = bench(*run, "--classes", '"bolt, large"')
-    assert done.returncode == 0 and "1 cells: 1 to do" in done.stdout, done.stderr
+    assert done.returncode == 0 and "1 cell: 1 to do" in done.stdout, done.stderr
     done = bench("data", "sheet", "folder", "--root", "data", "--classes", '"bolt, large",nut')
     assert done.returncode == 0, done.stderr

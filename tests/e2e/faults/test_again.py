@@ -24,12 +24,12 @@ def test_maps_that_were_not_kept_are_said_to_be_missing_and_had_by_running_again
     assert warm.run(*sweep(results)).code == 0
     want, before = outcome(results), the_record(results)
     done = warm.run(*sweep(results), "--keep-maps")
-    assert done.code == 0 and "done, maps not kept" in done.text and "1 cells: 0 to do, 1 done" in done.text
+    assert done.code == 0 and "done, maps not kept" in done.text and "1 cell: 0 to do, 1 done" in done.text
     assert re.search(r"tripwire on folder, multi, seed 0: maps were not kept.*: --again does \(it took \d", done.text)
     assert the_record(results) == before and not list(results.rglob("*.maps"))
 
     plan = warm.run(*sweep(results), "--keep-maps", "--again", "--dry-run")
-    assert "done, again" in plan.text and "1 cells: 1 to do, 0 done" in plan.text and "not kept" not in plan.text
+    assert "done, again" in plan.text and "1 cell: 1 to do, 0 done" in plan.text and "not kept" not in plan.text
     done = warm.run(*sweep(results), "--keep-maps", "--again")
     assert done.code == 0 and outcome(results) == want
     (maps,) = results.rglob("*.maps")

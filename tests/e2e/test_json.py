@@ -1,0 +1,69 @@
+"""What commands print for scripts is what docs/json.md says, and nothing else is on stdout."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from conftest import REPO
+
+DOCUMENT = (REPO / "docs" / "json.md").read_text(encoding="utf-8")
+DOCUMENTED = {
+    name: json.loads(block)
+    for name, block in re.findall(r"^## bench ([a-z ]+)\n(?:(?!^## ).)*?```json\n(.*?)```", DOCUMENT, re.M | re.S)
+}
+BY_NAME = {"mean", "not_ready"}
+"""Keys below which metrics and methods stand as keys."""
+
+
+def keys(value: Any, place: str = "") -> Iterator[str]:
+    """Every key with the way to it; of a list that of its first entry."""
+    if isinstance(value, list) and value:
+        yield from keys(value[0], f"{place}[]")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            here = f"{place}.{'CLASS' if place == '.classes' else key}"
+            yield here
+            if key not in BY_NAME:
+                yield from keys(inner, here)
+
+
+def same(name: str, printed: str) -> Any:
+    found = json.loads(printed)
+    assert set(keys(found)) == set(keys(DOCUMENTED[name])), name
+    return found
+
+
+def test_a_run_and_what_is_made_of_it(bench: Callable[..., Any], tree: Path, small: Callable[..., list[str]]) -> None:
+    run = [*small(steps=2), "--data-root", str(tree), "--results", "runs", "--json"]
+    planned = same("run", bench(*run, "--dry-run").stdout)
+    assert [cell["status"] for cell in planned["cells"]] == [None]
+    done = bench(*run)
+    (cell,) = same("run", done.stdout)["cells"]
+    assert done.returncode == 0 and (cell["planned"], cell["status"]) == ("new", "done") and "decode" in done.stderr
+    assert Path(cell["record"]).is_file() and 0 <= cell["mean"]["image/auroc"] <= 1
+
+    assert bench("check", "--record", "--results", "runs", "--baselines", "base").returncode == 0
+    done = bench("check", "--results", "runs", "--baselines", "base", "--json")
+    assert done.returncode == 0 and same("check", done.stdout)["failed"] is False
+
+    # against itself: the same in every line
+    done = bench("compare", cell["record"], cell["record"], "--json")
+    (pair,) = same("compare", done.stdout)["pairs"]
+    assert {line["difference"] for line in pair["lines"] if line["metric"] == "image/auroc"} == {0.0}
+
+
+def test_data_and_machine(bench: Callable[..., Any], tree: Path) -> None:
+    (tree / "dots" / "ground_truth" / "square" / "001_mask.png").unlink()
+    done = bench("data", "verify", "folder", "--root", str(tree), "--json")
+    found = same("data verify", done.stdout)
+    assert done.returncode == 1 and not found["clean"] and found["classes"]["dots"]["train"] == 5
+    done = bench("doctor", "--json", "--results", "runs")
+    same("doctor", done.stdout)
+
+
+def test_every_command_of_the_page_is_put_to_the_test() -> None:
+    assert set(DOCUMENTED) == {"ls", "run", "check", "compare", "doctor", "data verify"}
