@@ -147,6 +147,9 @@ class Dataset(ABC):
 
     card: ClassVar[Card]
 
+    remarks: tuple[Finding, ...] = ()
+    """What `samples` noticed that stops nothing but may surprise, such as images that lie where none is read."""
+
     def __init__(self, root: Path) -> None:
         self.root = root
 

@@ -17,4 +17,4 @@ def harmless(text: str) -> str:
 
 def composed(name: str) -> str:
     """Return a name in Unicode's composed form (NFC), as ids have it; macOS and some archives write it decomposed."""
-    return unicodedata.normalize("NFC", name)
+    return name if name.isascii() else unicodedata.normalize("NFC", name)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from bench.api import Dataset, Finding, Sample
 from bench.errors import DatasetError
-from bench.names import UNPRINTABLE
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-NOT_TEXT = "its name is not UTF-8, or has control characters. Expected one that can be printed and recorded; rename it"
-TWIN = "another folder's name differs from it only in its Unicode form. Expected one of them; rename or join them"
+from ._listing import contents, is_folder, printable, subfolders
+
 _DEPTH = 3
 """How many folders deep the usual sub-folders are looked for."""
 _NEEDED = {
@@ -29,6 +26,12 @@ class FileDataset(Dataset):
 
     aliases: ClassVar[tuple[str, ...]] = ()
     """Usual names of the dataset's folders, in lower case, looked for inside the data root; the preferred one first."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.normal_masks: Mapping[str, tuple[Path, ...]] = {}
+        """Sample id -> masks of a normal image, which no run reads; `bench data verify` asks what they mark. Filled by
+        `inspect`."""
 
     @classmethod
     @abstractmethod
@@ -53,11 +56,13 @@ class FileDataset(Dataset):
                 f"{card.name}: no data root given. Expected {cls.layout()}. Give it with --data-root DIR "
                 f"(bench run) or --root DIR (bench data). {card.source}"
             )
-        if not data_root.is_dir():
+        if not is_folder(data_root):
             raise DatasetError(f"{card.name}: no folder {data_root}. Expected {cls.layout()}. {card.source}")
         for candidate in _candidates(data_root, cls.aliases):
             if cls.is_at(candidate):
                 return candidate
+        if trouble := contents(data_root).trouble:
+            raise DatasetError(f"{card.name}: {data_root} cannot be looked into ({trouble}). Expected {cls.layout()}.")
         where = f", there or in a sub-folder {' or '.join(cls.aliases)}" if cls.aliases else ""
         raise DatasetError(
             f"{card.name} is not at {data_root}: found {listing(subfolders(data_root))}. "
@@ -71,18 +76,24 @@ class FileDataset(Dataset):
 
     def samples(self) -> tuple[Sample, ...]:
         """Return every sample; see `Dataset.samples`. Where several things are wrong the first is told."""
-        if not self.root.is_dir():
+        if not is_folder(self.root):
             raise DatasetError(f"{self.card.name}: no folder {self.root}. Expected {self.layout()}.")
         return self.sound(*self.inspect())
 
     def sound(self, samples: tuple[Sample, ...], findings: Sequence[Finding]) -> tuple[Sample, ...]:
-        """Return the samples unless something is wrong; raises DatasetError with the first finding."""
-        if findings:
-            more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        """Return the samples unless something stops a run, and keep what does not as `remarks`.
+
+        Raises:
+            DatasetError: the first finding that stops a run.
+        """
+        defects = [finding for finding in findings if finding.stops]
+        if defects:
+            more = f" (and {len(defects) - 1} more)" if len(defects) > 1 else ""
             raise DatasetError(
-                f"{self.card.name} at {self.root}: {findings[0].text}{more}. "
+                f"{self.card.name} at {self.root}: {defects[0].text}{more}. "
                 f"List all with: bench data verify {self.card.name} --root {self.root}"
             )
+        self.remarks = tuple(findings)
         return samples
 
 
@@ -92,38 +103,10 @@ def lacking(samples: Iterable[Sample]) -> dict[tuple[str, int], str]:
     return {need: text for need, text in _NEEDED.items() if need not in seen}
 
 
-def images_in(folder: Path) -> Iterator[Path]:
-    """Yield the image files directly in `folder`, by name; nothing where the folder does not exist."""
-    if not folder.is_dir():
-        return
-    for path in sorted(folder.iterdir()):
-        # a dangling link is no directory either: it is yielded, so that reading it fails instead of losing it
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir():
-            yield path
-
-
-def subfolders(folder: Path) -> list[Path]:
-    """Return the folders directly in `folder`, by name, without the hidden ones."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
-
-
 def listing(folders: Sequence[Path]) -> str:
     """Name the first of some folders, for messages."""
     names = [printable(Path(path.name)) for path in folders]
     return "no folders" if not names else "folders " + ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-
-
-def printable(path: Path) -> str:
-    r"""Return a path as text that can be printed and encoded; bytes that are not UTF-8 read as `\xff`."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
-
-
-def is_text(name: str) -> bool:
-    """Whether a file name can be printed, and used as an id on another machine: UTF-8 without control characters."""
-    return UNPRINTABLE.search(name) is None
 
 
 def _candidates(folder: Path, aliases: Sequence[str], depth: int = _DEPTH) -> Iterator[Path]:

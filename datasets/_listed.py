@@ -1,14 +1,16 @@
 """Reader of classes whose images and masks are named by a split file (VisA's CSV, Real-IAD's JSON).
 
-What a split file says is input from outside: a name that leads out of the class's folder, by `..`, as an absolute path
-or through a link, is refused, and so is a file that is named twice. A pair is what one entry names; no order matters.
+What a split file says is input from outside: a name that leads out of the class's folder, by `..` or as an absolute
+path, is refused, and so is a file that is named twice. A link below the folder may lead anywhere: archives are unpacked
+without links, so it is its owner who made it. A pair is what one entry names; no order matters. Names are looked for in
+both of Unicode's forms, since systems store accents in two ways.
 """
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -17,7 +19,8 @@ from bench.api import Finding, Sample
 from bench.errors import DatasetError
 from bench.names import composed
 
-from ._base import SUFFIXES, lacking
+from ._base import lacking
+from ._listing import SUFFIXES, contents
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Entry:
     image: str
     """Path relative to the reader's folder, with `/`."""
     mask: str = ""
-    """Likewise; empty where there is none. That of a normal image is not read."""
+    """Likewise; empty where there is none. That of a normal image is read by no run."""
     unit: str = ""
     """As `Sample.unit`."""
 
@@ -47,7 +50,7 @@ class ListReader:
 
     cls: str
     folder: Path
-    """What the entries' paths are relative to, and what they may not leave."""
+    """What the entries' paths are relative to, and what none of them may name its way out of."""
     masks: Literal["pixel", "none", "optional"]
     """`pixel`: anomalous images must have a mask. `optional`: only where some image of the class has one.
     `none`: masks are not looked at."""
@@ -59,14 +62,13 @@ class ListReader:
     """Of kind `layout`, `missing-mask` and `duplicate-id`."""
     absent: bool = False
     """Whether none of the images is there: the class is not at hand, which may be meant."""
-    _home: str = ""
-    """`folder` without any link."""
-    _folders: dict[Path, bool] = field(default_factory=dict)
-    """Folders asked for so far, and whether they lie inside `folder`."""
+    normal_masks: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    """Sample id -> mask that is named for a normal image, whether it is there or not."""
+    _spelt: dict[Path, dict[str, Path]] = field(default_factory=dict)
+    """Folder in which a name was not found as it is written -> composed form of its names -> what lies there."""
 
     def read(self, entries: Iterable[Entry]) -> ListReader:
         """Fill `samples`, `findings` and `absent`, and return self."""
-        self._home = os.path.realpath(self.folder)
         listed = list(entries)
         needed = self.masks == "pixel" or (
             self.masks == "optional" and any(entry.mask for entry in listed if entry.defect != "good")
@@ -92,6 +94,9 @@ class ListReader:
                 continue
             ids[sample.id] = entry.where
             self.samples.append(self._with_mask(sample, entry) if needed and sample.label else sample)
+            if entry.mask and not sample.label:
+                with suppress(DatasetError):
+                    self.normal_masks[sample.id] = (self.folder / checked_path(entry.mask, "mask"),)
         self.absent = not self.samples and not self.findings
         if not self.absent:
             self.findings += missing
@@ -105,10 +110,11 @@ class ListReader:
         if entry.split == "train" and label:
             raise DatasetError(f"'{entry.image}' is anomalous, yet to be trained on. Expected only normal images there")
         image = self._file(entry.image, "image")
-        parts = PurePosixPath(entry.image).with_suffix("").parts
+        parts = PurePosixPath(composed(entry.image)).with_suffix("").parts
         name = "/".join(parts[1:] if parts[0] == self.cls and len(parts) > 1 else parts)
-        name = composed(f"{self.cls}/{entry.split}/{name}")
-        return Sample(name, self.cls, entry.split, label, entry.defect, image, unit=entry.unit)
+        return Sample(
+            f"{self.cls}/{entry.split}/{name}", self.cls, entry.split, label, entry.defect, image, unit=entry.unit
+        )
 
     def _with_mask(self, sample: Sample, entry: Entry) -> Sample:
         if not entry.mask:
@@ -141,26 +147,32 @@ class ListReader:
         if path.suffix.lower() not in SUFFIXES:
             raise DatasetError(f"{what} '{name}' is no image. Expected a name in {', '.join(sorted(SUFFIXES))}")
         try:
-            mode = path.lstat().st_mode
-            inside = self._inside(path.parent) and (not stat.S_ISLNK(mode) or self._inside(path))
-            if inside and stat.S_ISLNK(mode):
-                mode = path.stat().st_mode
+            mode = path.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
-            raise _AbsentError(f"{what} {path} is not there") from None
+            other = self._as_spelt(path)
+            if other is None:
+                raise _AbsentError(f"{what} {path} is not there") from None
+            path, mode = other, other.stat().st_mode
         except OSError as error:
             raise DatasetError(f"{what} '{name}' cannot be read: {error.strerror}") from error
-        if not inside:
-            raise DatasetError(
-                f"{what} '{name}' leads out of {self.folder} through a link. Expected files inside it; copy them there"
-            )
         if not stat.S_ISREG(mode):
             raise DatasetError(f"{what} '{name}' is no file. Expected an image file")
         return path
 
-    def _inside(self, path: Path) -> bool:
-        if path not in self._folders:
-            self._folders[path] = Path(os.path.realpath(path)).is_relative_to(self._home)
-        return self._folders[path]
+    def _as_spelt(self, path: Path) -> Path | None:
+        """Return the file whose name differs only in Unicode's form, in any part of the path; None where none does."""
+        if str(path).isascii():
+            return None
+        found = self.folder
+        for part in path.relative_to(self.folder).parts:
+            if found not in self._spelt:
+                here = contents(found)
+                self._spelt[found] = {composed(one.name): one for one in (*here.folders, *here.images)}
+            inside = self._spelt[found].get(composed(part))
+            if inside is None:
+                return None
+            found = inside
+        return found if found.exists() else None
 
     def _find(self, kind: str, entry: Entry, text: str) -> None:
         self.findings.append(self._finding(kind, entry, text))

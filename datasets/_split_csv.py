@@ -13,6 +13,7 @@ from typing import Literal, cast
 from bench.api import Finding, Sample
 from bench.errors import DatasetError
 from bench.loading.tables import Row, TableError, read_table
+from bench.names import composed
 
 from ._listed import Entry, ListReader, checked_class
 from ._tree import TreeDataset
@@ -38,15 +39,18 @@ class CsvDataset(TreeDataset):
         samples: list[Sample] = []
         absent = []
         taken: dict[Path, str] = {}
+        normal_masks: dict[str, tuple[Path, ...]] = {}
         for cls in self.card.classes or sorted(groups):
             one = ListReader(cls, self.root, self.card.masks, taken).read(groups.get(cls, ()))
             samples += one.samples
             findings += one.findings
+            normal_masks |= one.normal_masks
             if one.absent:
                 absent.append(cls)
         if (absent and self.complete) or not (samples or findings):
             text = f"{SPLIT_FILE}: no image of {', '.join(absent) or 'any class'} is here. Expected those it names"
             findings.append(Finding("", "layout", SPLIT_FILE.as_posix(), text))
+        self.normal_masks = normal_masks
         return tuple(samples), tuple(findings)
 
 
@@ -93,7 +97,7 @@ def _entry(row: Row, where: str, classes: tuple[str, ...]) -> tuple[str, Entry]:
     for column, words in _WORDS.items():
         if cells[column] not in words:
             raise DatasetError(f"{column} {cells[column]!a}. Expected {' or '.join(words)}")
-    cls = checked_class(cells["object"])
+    cls = checked_class(composed(cells["object"]))
     if classes and cls not in classes:
         raise DatasetError(f"object '{cls}'. Expected one of {', '.join(classes)}")
     split = cast(Literal["train", "test"], cells["split"])

@@ -88,4 +88,4 @@ class Demo(TreeDataset):
                     f"{path}: not the published picture. Expected SHA-256 {known[:12]}..., found {found[:12]}.... "
                     f"Remove {self.root} to have it drawn again; if that does not help, this machine draws others"
                 )
-                yield Finding(file.partition("/")[0], "changed", file, text)
+                yield Finding(file.partition("/")[0], "changed", file, text, stops=False)

@@ -26,6 +26,7 @@ from bench.errors import DatasetError
 
 from ._base import FileDataset
 from ._listed import Entry, ListReader
+from ._listing import is_folder
 
 _CLASSES = (
     *("audiojack", "bottle_cap", "button_battery", "end_cap", "eraser", "fire_hood", "mint", "mounts", "pcb"),
@@ -183,7 +184,7 @@ def _folders(root: Path) -> Iterator[Path]:
     """Yield the class folders; MVTec AD has classes of the same names (toothbrush, zipper), but no OK or NG in them."""
     for name in _CLASSES:
         folder = root / name
-        if (folder / "OK").is_dir() or (folder / "NG").is_dir():
+        if is_folder(folder / "OK") or is_folder(folder / "NG"):
             yield folder
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from bench.api import Card, Counts, Finding, Sample
+from bench.names import composed
 
-from ._base import NOT_TEXT, FileDataset, images_in, is_text, printable
+from ._base import FileDataset
+from ._listing import NOT_TEXT, contents, is_folder, is_text, pictures_below, printable
 from ._semantic import half_splits
 
 _COUNTS = {
@@ -55,7 +57,7 @@ class View(FileDataset):
     @classmethod
     def is_at(cls, folder: Path) -> bool:
         """Return whether one of the two trees is there."""
-        return any((folder / name).is_dir() for name in _FOLDERS.values())
+        return any(is_folder(folder / name) for name in _FOLDERS.values())
 
     @classmethod
     def layout(cls) -> str:
@@ -69,7 +71,7 @@ class View(FileDataset):
         for cls in self.card.classes:
             for split, name in _FOLDERS.items():
                 outer = self.root / name
-                folder = (outer / name if (outer / name).is_dir() else outer) / cls
+                folder = (outer / name if is_folder(outer / name) else outer) / cls
                 found = [*self._read(folder, cls, split)]
                 samples += (item for item in found if isinstance(item, Sample))
                 findings += (item for item in found if isinstance(item, Finding))
@@ -78,15 +80,26 @@ class View(FileDataset):
     def _read(self, folder: Path, cls: str, split: Literal["train", "test"]) -> Iterator[Sample | Finding]:
         where = folder.relative_to(self.root).as_posix()
         names: dict[str, Path] = {}
-        for path in images_in(folder):
+        here = contents(folder)
+        if here.trouble:
+            text = f"{folder}: cannot be looked into ({here.trouble}). Expected the {split} images of '{cls}'"
+            yield Finding(cls, "unreadable", where, text)
+            return
+        for path in here.images:
+            stem = composed(path.stem)
             if not is_text(path.name):
                 text = f"{printable(path)}: {NOT_TEXT}"
                 yield Finding(cls, "name", printable(path.relative_to(self.root)), text)
-            elif path.stem in names:
-                text = f"{path}: differs from {names[path.stem].name} only in its extension. Expected one image a name"
+            elif stem in names:
+                how = "its extension" if names[stem].stem == path.stem else "its Unicode form"
+                text = f"{path}: differs from {names[stem].name} only in {how}. Expected one image a name"
                 yield Finding(cls, "duplicate-id", f"{where}/{path.name}", text)
             else:
-                names[path.stem] = path
+                names[stem] = path
+        for lost in (here.strange, *map(pictures_below, here.folders)):
+            if lost:
+                text = f"{printable(lost[0])}: one of {len(lost)} not read. Expected JPEG images in {where} itself"
+                yield Finding(cls, "unread", printable(lost[0].relative_to(self.root)), text, stops=False)
         if not names:
             yield Finding(cls, "layout", where, f"{folder}: no image. Expected the {split} images of '{cls}'")
         for stem, path in sorted(names.items()):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.api import Card, Counts, Download, Finding, Sample
 
-from ._base import subfolders
+from ._listing import is_folder, subfolders
 from ._split_csv import SPLIT_FILE, CsvDataset, is_listed
 
 _COUNTS = {
@@ -96,7 +96,7 @@ class VisA(CsvDataset):
 
 
 def _official(folder: Path, classes: tuple[str, ...]) -> list[str]:
-    return [path.name for path in subfolders(folder) if path.name in classes and (path / "Data").is_dir()]
+    return [path.name for path in subfolders(folder) if path.name in classes and is_folder(path / "Data")]
 
 
 def _named_alike(sample: Sample) -> Sample:

@@ -33,6 +33,8 @@ _TITLES = {
     "lossy-mask": "masks in a lossy format, of which every value above zero counts",
     "soft-mask": "masks with soft edges, of which every value above zero counts",
     "wide-mask": "masks that mark most of their images",
+    "unread": "places with pictures that are not read",
+    "unreadable": "folders that cannot be looked into",
     "empty-mask": "masks that are all zero, counted as normal pixels",
 }
 _told: set[str] = set()
@@ -114,32 +116,6 @@ class Surprises:
         """Class -> anomalous images whose masks mark nothing."""
         return dict(Counter(finding.cls for finding in self._findings if finding.kind == "empty-mask"))
 
-    def notes(self) -> tuple[str, ...]:
-        """Return what a reader of scores has to know, a sentence a kind of finding."""
-        return tuple(
-            f"{_TITLES[kind]}: {', '.join(f'{cls} {count}' for cls, count in Counter(f.cls for f in found).items())}"
-            for kind, found in _grouped(self.findings(), lambda finding: finding.kind).items()
-        )
-
-    def tell(self, say: Callable[[str], None], advice: str) -> None:
-        """Say in a line a class and kind what was found, once a process: a sweep's cells read the same files.
-
-        Args:
-            say: takes a line.
-            advice: the command that lists all of them.
-        """
-        groups = _grouped(self.findings(), lambda finding: (finding.cls, finding.kind)).items()
-        lines = [
-            f"{kind}: {found[0].text}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
-            for (_, kind), found in groups
-        ]
-        fresh = [line for line in lines if line not in _told]
-        for line in fresh:
-            say(line)
-        if fresh:
-            say(f"these are read all the same; list them with: {advice}")
-        _told.update(fresh)
-
     def findings(self) -> list[Finding]:
         """Return what was found, with what holds for whole classes."""
         of_classes = [finding for cls, own in self._classes.items() for finding in self._of_class(cls, own)]
@@ -180,6 +156,37 @@ class Surprises:
 
     def _find(self, cls: str, kind: str, path: Path, text: str) -> None:
         self._findings.append(Finding(cls, kind, _relative(path, self._root), f"{path}: {text}", stops=False))
+
+
+def tell(findings: Iterable[Finding], say: Callable[[str], None], advice: str) -> None:
+    """Say in a line a class and kind what was found, once a process: a sweep's cells read the same files.
+
+    Args:
+        findings: that stop nothing.
+        say: takes a line.
+        advice: the command that lists all of them.
+    """
+    groups = _grouped(findings, lambda finding: (finding.cls, finding.kind)).items()
+    lines = [
+        f"{kind}: {found[0].text}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
+        for (_, kind), found in groups
+    ]
+    fresh = [line for line in lines if line not in _told]
+    for line in fresh:
+        say(line)
+    if fresh:
+        say(f"this stops nothing; list all with: {advice}")
+    _told.update(fresh)
+
+
+def notes(findings: Iterable[Finding]) -> tuple[str, ...]:
+    """Return what a reader of scores has to know, a sentence a kind of finding, with how many each class has."""
+    return tuple(
+        _TITLES[kind] + "".join(f"{', ' if place else ': '}{cls} {count}" for place, (cls, count) in enumerate(counts))
+        for kind, found in _grouped(findings, lambda finding: finding.kind).items()
+        if kind in _TITLES
+        for counts in [[(cls, count) for cls, count in Counter(one.cls for one in found).items() if cls]]
+    )
 
 
 def _grouped(findings: Iterable[Finding], key: Callable[[Finding], K]) -> dict[K, list[Finding]]:

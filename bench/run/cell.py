@@ -15,7 +15,7 @@ from bench.api import Method
 from bench.encoders import frozen
 from bench.errors import TrainingError, UnwritableError
 from bench.loading.pixel_cache import PixelCache
-from bench.loading.surprises import Surprises
+from bench.loading.surprises import Surprises, tell
 from bench.machine import crowding
 from bench.run import allocator, feature_store, recording, scoring, timing
 from bench.run.batches import TrainingBatches
@@ -98,7 +98,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     with watch.phase("decode"), progress.phase("decode", len(images)) as advance:
         masks = scoring.read_masks(task, cell.protocol, size, surprises)
         pixels.decode(images, lambda done: advance(done, ""))
-    surprises.tell(progress.say, f"bench data verify {task.name} --root {task.dataset.root}")
+    tell(surprises.findings(), progress.say, task.verify)
 
     encoder = frozen.build(cell.encoder, cell.weights, size).to(device)
     extract = Extractor(method, encoder, pixels, device, progress.say)

@@ -23,7 +23,7 @@ from bench.errors import UsageError
 from bench.loading.images import peek_size
 from bench.loading.map_files import Array, Look, MapFile, common_dtype, exactly, resized_dtype, to_size
 from bench.loading.submission import Float64Scores, content, find_maps, match, read_scores
-from bench.loading.surprises import Surprises
+from bench.loading.surprises import Surprises, tell
 from bench.metrics import IMAGE_SCORES, METRIC_VERSION
 from bench.protocol import COMMON, Protocol
 from bench.registry import DATASETS, METHODS
@@ -224,7 +224,7 @@ def _record(output: Output, progress: Progress) -> Record:
     progress.say(f"scoring {request.method} on {request.dataset} {task.part}".rstrip())
     surprises = Surprises(task.dataset.root)
     masks = scoring.read_masks(task, protocol, side, surprises)
-    surprises.tell(progress.say, f"bench data verify {task.name} --root {task.dataset.root}")
+    tell(surprises.findings(), progress.say, task.verify)
     digest = output.digest()
     watch = Stopwatch()
     scored = scoring.score(task, protocol, output.predict, masks, watch, progress, keep_maps=None)

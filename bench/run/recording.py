@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from bench.api import EncoderRequest, Sample
+from bench.api import EncoderRequest, Finding, Sample
 from bench.encoders import catalog
 from bench.errors import BenchError, StoreError
-from bench.loading.surprises import Surprises
+from bench.loading.surprises import Surprises, notes
 from bench.metrics import METRIC_VERSION, parse
 from bench.protocol import Protocol
 from bench.run import timing
@@ -116,8 +116,13 @@ def dataset(
         test_bad=_count([sample for sample in task.test if sample.label == 1], task.classes),
         masks_vanished={cls: count - empty.get(cls, 0) for cls, count in lost.items() if count > empty.get(cls, 0)},
         relabelled=lost if protocol.label_rule == "mask" else {},
-        notes=surprises.notes() if surprises is not None else (),
+        notes=notes([*_remarks(task), *(surprises.findings() if surprises is not None else ())]),
     )
+
+
+def _remarks(task: Task) -> Iterator[Finding]:
+    """Yield what the dataset says of the task's classes, or of its root."""
+    return (finding for finding in task.dataset.remarks if finding.cls in ("", *task.classes, *task.normal))
 
 
 def scores(found: Scored, metrics: Sequence[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from bench.api import Dataset, Sample
 from bench.errors import DatasetError, UsageError
 from bench.home import expanded
 from bench.loading.hashes import content_hashes
+from bench.loading.surprises import tell
 from bench.registry import DATASETS, did_you_mean
 from bench.run.progress import Progress
 
@@ -64,6 +65,11 @@ class Task:
             found[sample.cls] |= bool(sample.masks)
         return found
 
+    @property
+    def verify(self) -> str:
+        """Return the command that looks at every file of the dataset."""
+        return verify_command(self.name, self.dataset)
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over ids, labels, splits and the bytes of every image and mask."""
@@ -73,6 +79,11 @@ class Task:
             member = [sample.member] if sample.member else []
             digest.update("\t".join([sample.id, sample.split, str(sample.label), *files, *member]).encode() + b"\n")
         return digest.hexdigest()[:16]
+
+
+def verify_command(name: str, dataset: Dataset) -> str:
+    """Return the command that looks at every file of a dataset."""
+    return f"bench data verify {name} --root {dataset.root}"
 
 
 def data_roots(given: Sequence[str]) -> dict[str, Path]:
@@ -124,7 +135,7 @@ def index(name: str, root: Path | None, classes: Sequence[str]) -> Source:
     """
     kind = DATASETS.load(name)
     dataset = kind(kind.locate(root))
-    card, verify = dataset.card, f"Check with: bench data verify {name} --root {dataset.root}"
+    card, verify = dataset.card, f"Check with: {verify_command(name, dataset)}"
     found = dataset.samples()
     present = list(dict.fromkeys(sample.cls for sample in found))
     for wanted in classes:
@@ -154,11 +165,16 @@ def index(name: str, root: Path | None, classes: Sequence[str]) -> Source:
 
 
 def hashed(source: Source, progress: Progress) -> Source:
-    """Return the dataset with the SHA-256 of its files, which `progress` is told of.
+    """Return the dataset with the SHA-256 of its files.
+
+    `progress` is told of them, and of what the dataset leaves out, or could not look into, of the classes asked for.
 
     Raises:
         DatasetError: a file cannot be read.
     """
+    used = {sample.cls for sample in source.samples} | {""}
+    remarks = [finding for finding in source.dataset.remarks if finding.cls in used]
+    tell(remarks, progress.say, verify_command(source.name, source.dataset))
     files = dict.fromkeys(path for sample in source.samples for path in (sample.image, *sample.masks))
     with progress.phase("hash", len(files)) as advance:
         return replace(source, hashes=content_hashes(files, lambda done: advance(done, "")))

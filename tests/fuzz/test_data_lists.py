@@ -40,7 +40,8 @@ def read(name: str, root: Path) -> None:
         samples, findings = dataset.inspect()  # type: ignore[attr-defined]
         for sample in samples:
             for path in (sample.image, *sample.masks):
-                assert Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)), path
+                # no name leads out; a link may, and is made by the owner of the folder
+                assert Path(os.path.normpath(path)).is_relative_to(os.path.normpath(root)), path
             assert not UNPRINTABLE.search(f"{sample.id}{sample.cls}{sample.defect}")
         texts(findings)
         dataset.samples()
@@ -115,8 +116,10 @@ def test_split_files_that_lead_elsewhere_by_a_link(roots: dict[str, Path], tmp_p
     victim = next(root.glob("candle/Data/Images/Normal/*.JPG"))
     linked(victim, victim.name if target == "loop" else target)
     kind = DATASETS.load("visa")
+    dataset = kind(kind.locate(root))
+    # a link to a regular file is its owner's affair; one that is no image is refused when it is read
     with pytest.raises(DatasetError):
-        kind(kind.locate(root)).samples()
+        dataset.read_image(next(sample for sample in dataset.samples() if sample.image == victim))
     read("visa", root)
 
 

@@ -177,7 +177,7 @@ def test_a_run_says_and_records_what_it_reads_otherwise_than_it_looks(
     assert "orientation: " in done.stdout and "(and 2 more)" in done.stdout
     assert "lossy-mask: " in done.stdout and "002_mask.jpg" in done.stdout
     assert "empty-mask: " in done.stdout
-    assert f"list them with: bench data verify folder --root {dots}" in done.stdout
+    assert f"list all with: bench data verify folder --root {dots}" in done.stdout
     notes = (
         "masks that are all zero, counted as normal pixels: dots 1",
         "masks in a lossy format, of which every value above zero counts: dots 1",

@@ -1,0 +1,210 @@
+"""Reader of one class in MVTec AD's layout, which goes on after each defect.
+
+    train/good/<stem>.png
+    validation/good/<stem>.png                        (MVTec LOCO; neither trained on nor tested)
+    test/<good or defect type>/<stem>.png
+    ground_truth/<defect type>/<stem>_mask.png        (or <stem>.png, or all files of the folder <stem>)
+
+Images and masks are paired by stem, never by their position in two listings, which pairs wrongly once a file is missing
+(MVTec AD, LOCO, MPDD, BTAD). Stems are compared in Unicode's composed form, since systems store accents in two ways.
+Pictures that lie elsewhere in the class's folder, or are in formats that are not read, are told. Masks of normal images
+(`ground_truth/good`) are not read: the folder of an image says that it is normal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from bench.api import Finding, Sample, Split
+from bench.names import composed
+
+from ._base import lacking
+from ._listing import NOT_TEXT, SUFFIXES, TWIN, Contents, contents, is_text, pictures_below, printable
+
+SPLITS: Mapping[str, Split] = {"train": "train", "validation": "val", "test": "test"}
+"""Folder of a class -> split."""
+TRUTH = "ground_truth"
+
+_Masks = dict[str, list[Path]]
+"""Stem, in Unicode's composed form -> mask files."""
+
+
+@dataclass(slots=True)
+class ClassReader:
+    """Reads one class folder; `read` fills `samples`, `findings` and `normal_masks`."""
+
+    folder: Path
+    cls: str
+    root: Path
+    """Findings name files relative to it."""
+    normals: tuple[str, ...]
+    """Folder names, in lower case, that mean normal."""
+    families: Mapping[str, str]
+    """Defect folder -> family of the defect."""
+    masks: Literal["pixel", "none", "optional"]
+    """`pixel`: anomalous images must have a mask. `optional`: only where the class has a ground_truth folder.
+    `none`: ground_truth is not looked at."""
+    samples: list[Sample] = field(default_factory=list)
+    """Ordered by id. An anomalous image without its mask is here, too, besides its finding."""
+    findings: list[Finding] = field(default_factory=list)
+    """Of kind `layout`, `name`, `missing-mask`, `orphan-mask`, `duplicate-id`, `unreadable` and `unread`."""
+    normal_masks: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    """Sample id -> masks of a normal image."""
+    _closed: bool = False
+    """Whether a folder could not be looked into: what seems to be missing may lie in it."""
+
+    def read(self) -> ClassReader:
+        """Fill the lists from the files, and return self."""
+        here = self._list(self.folder)
+        if here.trouble:
+            return self
+        self._unread(here.images, f"in the class's folder itself. Expected train/{self.normals[0]} and the like")
+        parts = {composed(path.name): path for path in here.folders}
+        truth = self._list(parts[TRUTH]) if TRUTH in parts and self.masks != "none" else None
+        if self.masks == "pixel" and truth is None:
+            self._find("layout", self.folder / TRUTH, "no such folder. Expected the masks of the anomalous test images")
+        drawn = self._truth(truth) if truth is not None else None
+        for name, path in parts.items():
+            if name in SPLITS:
+                self._read_split(path, SPLITS[name], drawn)
+            elif name != TRUTH:
+                self._unread(pictures_below(path), f"in {path.name}/. Expected train/, test/ and {TRUTH}/ in a class")
+        if drawn is not None and not self._closed:
+            self._check_lost_masks(drawn)
+        if not self._closed:
+            for (split, label), text in lacking(self.samples).items():
+                self._find("layout", self.folder / split / ("" if label else self.normals[0]), text)
+        self.samples.sort(key=lambda sample: sample.id)
+        return self
+
+    def _truth(self, truth: Contents) -> dict[str, tuple[Path, _Masks]]:
+        """Return defect type -> its folder of masks and what lies there by stem."""
+        self._unread(truth.images, f"in {TRUTH}/ itself. Expected {TRUTH}/<defect type>")
+        drawn: dict[str, tuple[Path, _Masks]] = {}
+        for kind in truth.folders:
+            found = self._list(kind)
+            _, index = drawn.setdefault(composed(kind.name), (kind, _Masks()))
+            for path in found.images:
+                index.setdefault(composed(path.stem), []).append(path)
+            for inside in found.folders:
+                own = self._list(inside)
+                if own.images:
+                    index.setdefault(composed(inside.name), []).extend(own.images)
+                for deeper in own.folders:
+                    self._unread(pictures_below(deeper), f"too deep for masks. Expected {TRUTH}/<defect type>/<image>")
+        return drawn
+
+    def _read_split(self, home: Path, split: Split, drawn: Mapping[str, tuple[Path, _Masks]] | None) -> None:
+        here = self._list(home)
+        self._unread(here.images, f"in {home.name}/ itself. Expected {home.name}/{self.normals[0]} and the like")
+        seen: set[str] = set()
+        for kind in here.folders:
+            normal = kind.name.lower() in self.normals
+            if not is_text(kind.name) or composed(kind.name) in seen:
+                self._find("name", kind, TWIN if is_text(kind.name) else NOT_TEXT)
+                continue
+            seen.add(composed(kind.name))
+            if split == "train" and not normal:
+                if pictures_below(kind):
+                    text = f"images to train on. Expected only normal ones, in train/{self.normals[0]}"
+                    self._find("layout", kind, text)
+            elif split == "val" and not normal:
+                self._unread(
+                    pictures_below(kind),
+                    f"in {home.name}/{kind.name}. Expected only normal ones, in {home.name}/{self.normals[0]}",
+                )
+            else:
+                self._read_kind(kind, split, normal, drawn)
+
+    def _read_kind(
+        self, kind: Path, split: Split, normal: bool, drawn: Mapping[str, tuple[Path, _Masks]] | None
+    ) -> None:
+        """Make the samples of one folder of images, with the masks that they claim."""
+        here = self._list(kind)
+        for inside in here.folders:
+            where = kind.relative_to(self.folder).as_posix()
+            self._unread(pictures_below(inside), f"in a folder inside of {where}/. Expected them in that itself")
+        name = composed(kind.name)
+        truth, masks = (drawn or {}).get(name, (self.folder / TRUTH / kind.name, _Masks()))
+        added: dict[str, Sample] = {}
+        for path in here.images:
+            if not is_text(path.name):
+                self._find("name", path, NOT_TEXT)
+                continue
+            stem = composed(path.stem)
+            one = f"{self.cls}/{split}/{name}/{stem}"
+            if one in added:
+                twin = added[one].image
+                how = "its extension" if twin.stem == path.stem else "its Unicode form"
+                self._find("duplicate-id", path, f"differs from {twin.name} only in {how}. Expected one image a name")
+                continue
+            own = (masks.pop(f"{stem}_mask", []) or masks.pop(stem, [])) if split == "test" else []
+            if normal and own:
+                self.normal_masks[one] = tuple(own)
+            added[one] = Sample(
+                id=one,
+                cls=self.cls,
+                split=split,
+                label=int(not normal),
+                defect="good" if normal else name,
+                image=path,
+                masks=() if normal else tuple(own),
+                family="" if normal else self.families.get(name, ""),
+            )
+        self.samples += added.values()
+        if drawn is not None and not normal and not self._closed:
+            self._check_pairs(added.values(), kind, truth, masks)
+
+    def _check_pairs(self, added: Iterable[Sample], kind: Path, truth: Path, unclaimed: _Masks) -> None:
+        for sample in added:
+            if not sample.masks:
+                expected = _mask_for(sample.image.stem, truth)
+                self._find("missing-mask", sample.image, f"anomalous, but without a mask. Expected {expected}")
+        for stem, paths in unclaimed.items():
+            image = kind / f"{stem.removesuffix('_mask')}.*"
+            for path in paths:
+                self._find("orphan-mask", path, f"mask without an image. Expected {printable(image)}")
+
+    def _check_lost_masks(self, drawn: Mapping[str, tuple[Path, _Masks]]) -> None:
+        tested = {composed(path.name) for path in contents(self.folder / "test").folders}
+        for name, (kind, index) in drawn.items():
+            if index and name not in tested and name.lower() not in self.normals:
+                images = self.folder / "test" / kind.name
+                self._find("orphan-mask", kind, f"masks without images. Expected the images in {printable(images)}")
+
+    def _list(self, folder: Path) -> Contents:
+        """List a folder of the class, and tell what of it is not read."""
+        found = contents(folder)
+        if found.trouble:
+            self._closed = True
+            self._find("unreadable", folder, f"cannot be looked into ({found.trouble}). Expected a readable folder")
+        self._unread(
+            found.strange, f"in a format that bench does not know. Expected {', '.join(sorted(SUFFIXES))}; convert them"
+        )
+        return found
+
+    def _unread(self, pictures: Iterable[Path], why: str) -> None:
+        """Tell pictures that lie where none is read, or in a format that is not."""
+        paths = list(pictures)
+        if paths:
+            count = "a picture that is" if len(paths) == 1 else f"the first of {len(paths)} pictures that are"
+            text = f"{printable(paths[0])}: {count} not read, {why}"
+            self.findings.append(Finding(self.cls, "unread", self._where(paths[0]), text, stops=False))
+
+    def _find(self, kind: str, path: Path, text: str) -> None:
+        self.findings.append(Finding(self.cls, kind, self._where(path), f"{printable(path)}: {text}"))
+
+    def _where(self, path: Path) -> str:
+        return printable(path.relative_to(self.root))
+
+
+def _mask_for(stem: str, folder: Path) -> Path:
+    """Return where an image's mask would be, going by the other masks of the folder."""
+    here = contents(folder)
+    if here.folders:
+        return folder / stem / "000.png"
+    other = next(iter(here.images), Path("_mask.png"))
+    return folder / f"{stem}{'_mask' if other.stem.endswith('_mask') else ''}{other.suffix}"
