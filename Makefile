@@ -15,7 +15,7 @@ demo: $(READY)
 	$(BIN)/bench run --suite demo --keep-maps
 	$(BIN)/bench report --datasets demo --out reports/demo --format html,latex
 	@if command -v pdflatex > /dev/null; then cd reports/demo/latex && for one in standalone/*.tex; do \
-	  pdflatex -interaction=batchmode -halt-on-error $$one > /dev/null; done; fi
+	  pdflatex -interaction=batchmode -halt-on-error $$one > /dev/null || echo "no PDF of $$one: see its log"; done; fi
 	@echo "look at: reports/demo/report.html    the images: $(BIN)/bench data sheet demo --out demo.png"
 
 example: $(READY)

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -25,6 +25,8 @@ Examples:
   bench report --suite dinomaly-table1 --format latex,markdown
   bench report --methods dinomaly,vitad --datasets mvtec --out paper/tables
   bench report --datasets mvtec --classes bottle,screw
+  bench report --tables overview-multi --format latex --cite all --notes none --caption "Ours beside the papers'."
+  bench report --tables classes-mvtec-multi --layout triples --format latex,markdown
   bench report --results results/baselines --no-published --format csv
 
 Nothing is run: what has no record is a dash. Best is bold and second best underlined where three or more compare.
@@ -72,6 +74,30 @@ def _uncollected() -> Iterator[None]:
     type=click.IntRange(0, 6),
     help="Decimals of percentages (default: 1, of a suite as many as its paper prints).",
 )
+@click.option("--tables", metavar="T,..", help="Only these tables, by the names of their files.")
+@click.option("--metrics", metavar="M,..", help="Only these columns, in this order: I-AUROC,P-AP,AUPRO or ids.")
+@click.option(
+    "--layout",
+    type=click.Choice(["columns", "triples"]),
+    default="columns",
+    show_default=True,
+    help="A column a metric, or one a level as papers print them: 99.6/99.8/99.0.",
+)
+@click.option(
+    "--notes",
+    type=click.Choice(["each", "once", "none"]),
+    default="each",
+    show_default=True,
+    help="Notes of LaTeX and Markdown: under each table, once for all, or nowhere.",
+)
+@click.option("--caption", metavar="TEXT", help="Caption of the one table in LaTeX, taken as it is.")
+@click.option("--label", metavar="KEY", help="Label of the one table in LaTeX.")
+@click.option(
+    "--cite",
+    metavar="M=KEY",
+    multiple=True,
+    help="Cite a method by its key of BibTeX, or all by their own; writes references.bib. May be repeated.",
+)
 @_uncollected()
 def report(
     folders: tuple[Path, ...],
@@ -84,6 +110,13 @@ def report(
     classes: str | None,
     published: bool,
     decimals: int | None,
+    tables: str | None,
+    metrics: str | None,
+    layout: str,
+    notes: Literal["each", "once", "none"],
+    caption: str | None,
+    label: str | None,
+    cite: tuple[str, ...],
 ) -> None:
     """Make tables of the recorded scores, with what papers print beside them.
 
@@ -91,12 +124,13 @@ def report(
     Markdown and CSV, and one file of all numbers for your own plots.
     """
     from bench.config import load_suite
-    from bench.report import build, collect, suite, tidy
+    from bench.report import arrange, build, collect, suite, tidy
     from bench.report.write import FORMATS, Report, write
 
     wanted = _known(formats, FORMATS, "format") or tuple(FORMATS)
     chosen = load_suite(suite_name) if suite_name else None
     only_methods, only_datasets = names(methods), names(datasets)
+    only_metrics = arrange.metrics(names(metrics))
     if chosen is not None and only_datasets:
         chosen = chosen.model_copy(update={"datasets": _known(datasets, chosen.datasets, "dataset of the suite")})
     found = collect.read(_folders(folders, chosen is not None), _say, only_methods, only_datasets)
@@ -108,7 +142,7 @@ def report(
             asked = " of these methods and datasets" if only_methods or only_datasets else ""
             raise UsageError(f"no finished record{asked} to report in {where}. Make some with: bench run --suite demo")
         places = 1 if decimals is None else decimals
-        tables = build.tables(
+        made = build.tables(
             records,
             methods=only_methods,
             classes=names(classes),
@@ -116,9 +150,9 @@ def report(
             decimals=places,
             say=_say,
         )
-        tables += speeds
+        made += speeds
     else:
-        tables = suite.tables(
+        made = suite.tables(
             str(suite_name),
             chosen,
             records,
@@ -130,17 +164,23 @@ def report(
         )
         out = out / str(suite_name)
     sets = only_datasets or (chosen.datasets if chosen else tuple(dict.fromkeys(one.cell.dataset for one in records)))
-    made = Report(
+    if only_metrics:
+        made = [part for table in made if (part := arrange.of_metrics(table, only_metrics)) is not None]
+    if layout == "triples":
+        made = [arrange.triples(table) for table in made]
+    made = arrange.named(made, names(tables))
+    whole = Report(
         title=chosen.title if chosen else "bench report",
-        tables=tuple(tables),
+        tables=tuple(made),
+        style=arrange.style(made, notes, caption, label, cite),
         records=records,
         published=tidy.chosen(only_methods, sets) if published else (),
         folders=folders,
         data_roots=data_roots,
         say=_say,
     )
-    files = write(made, wanted, out)
-    counts = (counted(len(records), "record"), counted(len(tables), "table"), counted(len(files), "file"))
+    files = write(whole, wanted, out)
+    counts = (counted(len(records), "record"), counted(len(made), "table"), counted(len(files), "file"))
     click.echo(f"{', '.join(counts)} in {out}")
     if page := next((file for file in files if file.suffix == ".html"), None):
         suggest(f"open {quoted(page)}")

@@ -20,6 +20,7 @@ BY_MACHINE = (
     "Best in bold, second best underlined, within a column and group of rows, where three or more compare: counts, and "
     "times, memory and rates of one machine."
 )
+DIFFERENCES = "Small signed numbers are ours minus published."
 BY_ROW = f"Best in bold, second best underlined, within a row and metric, {_COMPARED}"
 
 
@@ -114,7 +115,7 @@ def finished(table: Table, lines: Iterable[Line], rules: Usual | None, ranks: st
     table = chosen(table, kept)
     general = [ranks] if any(cell.rank for row in table.rows for cell in row.cells) else []
     if any(cell.difference is not None for row in table.rows for cell in row.cells):
-        general.append("Small signed numbers are ours minus published.")
+        general.append(DIFFERENCES)
     if any(column.metric == MAD for column in table.columns):
         printed = ", of published rows that of their printed numbers where the paper gives none"
         general.append(f"mAD is the mean of the seven metrics{printed if 'published' in table.sources else ''}.")

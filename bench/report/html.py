@@ -42,6 +42,8 @@ class Place:
     """A cell as the template writes it."""
 
     text: str
+    parts: tuple[tuple[str, str], ...]
+    """Several numbers in one place: text and class names of each; empty where there is one."""
     spread: str
     difference: str
     marks: str
@@ -214,6 +216,7 @@ def _place(table: Table, cell: Cell, column: Column, css: str, marks: str, place
     text = table.shown(cell, column)
     return Place(
         text=MINUS + text[1:] if cell.value is not None and text.startswith("-") else text,
+        parts=tuple((table.shown(part, column), RANKS[part.rank].strip()) for part in cell.parts),
         spread=table.shown_std(cell, column),
         difference=table.shown_difference(cell, column),
         marks=marks,

@@ -21,8 +21,8 @@ def markdown(table: Table) -> str:
     parts = pieces(table, lambda part: len(part.columns) <= WIDEST)
     marks = table.marks(table.footnotes)
     marked = [f"<sup>{mark}</sup> {escaped(note)}" for mark, note in zip(marks, table.footnotes, strict=True)]
-    notes = [*(escaped(note) for note in table.notes), *marked]
-    return "\n\n".join([f"## {escaped(table.title)}", *(_grid(part, table) for part in parts), *notes])
+    notes = [] if table.silent else [*(escaped(note) for note in table.notes), *marked]
+    return "\n\n".join([f"## {escaped(table.title)}", *(_grid(part, table) for part in parts if part.columns), *notes])
 
 
 def escaped(text: str) -> str:
@@ -64,6 +64,8 @@ def _heading(table: Table, column: Column) -> str:
 
 
 def _cell(table: Table, cell: Cell, column: Column) -> str:
+    if cell.parts:
+        return f"{'/'.join(_cell(table, part, column) for part in cell.parts)}{_raised(table, cell.notes)}"
     text = table.shown(cell, column)
     spread = table.shown_std(cell, column)
     text = f"{text} ± {spread}" if spread else text

@@ -46,6 +46,8 @@ class Cell:
     """Where a published value stands: `vitad table 5`."""
     interval: tuple[float, float] | None = None
     """Confidence interval, in the value's unit."""
+    parts: tuple[Cell, ...] = ()
+    """Several numbers in one place, as `99.6/99.8/99.0`; the value is then the first one's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,10 @@ class Table:
     notes: tuple[str, ...] = ()
     """What holds for the whole table; formats print it without a mark."""
     decimals: int = 1
+    legend: tuple[str, ...] = ()
+    """Footnotes of several tables, by whose places those of this one are marked; empty for its own."""
+    silent: bool = False
+    """The notes are printed elsewhere."""
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -161,6 +167,8 @@ class Table:
     @cached_property
     def footnotes(self) -> tuple[str, ...]:
         """Return the footnotes in reading order, each once."""
+        if self.legend:
+            return self.legend
         texts = [note for column in self.columns for note in column.notes]
         for row in self.rows:
             texts += [*row.notes, *(note for cell in row.cells for note in cell.notes)]
@@ -198,6 +206,8 @@ class Table:
 
 def shown(cell: Cell, column: Column, decimals: int) -> str:
     """Return a cell's value with the column's or else so many decimals (or as few as printed), its text, or a dash."""
+    if cell.parts:
+        return "/".join(shown(part, column, decimals) for part in cell.parts)
     decimals = decimals if column.decimals is None else column.decimals
     if cell.value is None:
         return cell.text or DASH

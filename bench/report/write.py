@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.published import Score
+from bench.report.arrange import Style, bibliography, noted_once, without_notes
 from bench.report.table import Table
 from bench.store.files import atomic, file_name
 from bench.store.record import Record
@@ -27,6 +28,8 @@ class Report:
     """Where the records were read from; per-image scores and maps lie beside them."""
     data_roots: tuple[str, ...] = ()
     """Where images for the gallery are, as `bench run --data-root` takes them."""
+    style: Style = field(default_factory=Style)
+    """How Markdown and LaTeX are written."""
     say: Callable[[str], None] = lambda text: None
     """Told of what a reader of the files will miss in them."""
 
@@ -38,7 +41,8 @@ def markdown(report: Report, out: Path) -> list[Path]:
     """Write all tables into one tables.md."""
     from bench.report.markdown import document
 
-    return [_text(out / "tables.md", document(report.title, report.tables))]
+    tables, notes = _noted(report)
+    return [_text(out / "tables.md", document(report.title, [*tables, *notes]))]
 
 
 def csv(report: Report, out: Path) -> list[Path]:
@@ -60,16 +64,31 @@ def parquet(report: Report, out: Path) -> list[Path]:
 
 
 def latex(report: Report, out: Path) -> list[Path]:
-    r"""Write each table for \input, and as a document of its own under standalone/."""
-    from bench.report.latex import latex as code
-    from bench.report.latex import standalone
+    r"""Write each table for \input, as a document of its own under standalone/, and the notes and references of all."""
+    from bench.report import latex as code
 
+    style, folder = report.style, out / "latex"
+    tables, notes = _noted(report)
     files = []
-    for table in report.tables:
+    for table, whole in zip(tables, report.tables, strict=True):
         name = f"{file_name(table.name)}.tex"
-        files.append(_text(out / "latex" / name, code(table)))
-        files.append(_text(out / "latex" / "standalone" / name, standalone(table)))
+        files.append(_text(folder / name, code.latex(table, style)))
+        alone = whole if style.notes == "once" else table
+        files.append(_text(folder / "standalone" / name, code.standalone(alone, style)))
+    files += [_text(folder / "notes.tex", code.notes(table)) for table in notes]
+    if style.citations:
+        files.append(_text(folder / "references.bib", bibliography(style.citations)))
     return files
+
+
+def _noted(report: Report) -> tuple[list[Table], list[Table]]:
+    """Return the tables with the notes that the report's style asks for, and what holds those that stand apart."""
+    if report.style.notes == "none":
+        return [without_notes(table) for table in report.tables], []
+    if report.style.notes == "each":
+        return list(report.tables), []
+    tables, notes = noted_once(report.tables)
+    return tables, [notes]
 
 
 FORMATS: Mapping[str, str] = {

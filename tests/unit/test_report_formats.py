@@ -196,7 +196,7 @@ def compiled(code: str, folder: Path) -> str:
     """Compile a document and return TeX's log and the PDF's text."""
     program = shutil.which("pdflatex")
     if program is None:
-        pytest.skip("no pdflatex here: apt-get install texlive-latex-extra texlive-fonts-recommended")
+        pytest.skip("no pdflatex here: apt-get install texlive-latex-recommended")
     (folder / "table.tex").write_text(code, encoding="utf-8")
     command = [program, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "table.tex"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="latin-1", timeout=120)
@@ -223,7 +223,7 @@ def test_latex_compiles_without_a_warning_on_widths(name: str, tmp_path: Path) -
 def test_tables_can_be_input_into_a_paper(tmp_path: Path) -> None:
     (tmp_path / "overview.tex").write_text(latex(tables()[0]), encoding="utf-8")
     code = r"""\documentclass[twocolumn]{article}
-\usepackage[T1]{fontenc}\usepackage{booktabs,multirow,graphicx,textcomp}
+\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx,textcomp}
 \begin{document}Text before. \input{overview} Text behind, see table~\ref{tab:overview-multi}.\end{document}"""
     assert "Overfull \\hbox" not in compiled(code, tmp_path)
 
