@@ -16,6 +16,7 @@ from bench.errors import DatasetError
 from bench.loading.pickles import read_plain
 
 from ._arrays import ArrayDataset, Images, Part
+from ._listing import is_file
 
 SIDE = 32
 
@@ -34,7 +35,7 @@ class Cifar(ArrayDataset):
     @classmethod
     def is_at(cls, folder: Path) -> bool:
         """Return whether one of the pickles is there."""
-        return any((folder / file).is_file() for file, _ in cls.files)
+        return any(is_file(folder / file) for file, _ in cls.files)
 
     @classmethod
     def layout(cls) -> str:

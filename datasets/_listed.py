@@ -20,7 +20,7 @@ from bench.errors import DatasetError
 from bench.names import composed
 
 from ._base import lacking
-from ._listing import SUFFIXES, contents
+from ._listing import SUFFIXES, contents, trouble_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,14 @@ class _AbsentError(DatasetError):
     """A named file is not there; whether that is a defect depends on the class's other files."""
 
 
+class _ShutError(DatasetError):
+    """A folder on the way to a named file may not be looked into; told once, however many files lie in it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder}: cannot be looked into ({trouble_of(folder)}). Expected a readable folder")
+        self.folder = folder
+
+
 @dataclass(slots=True)
 class ListReader:
     """Reads the entries of one class, going on after each defect; `read` fills `samples` and `findings`."""
@@ -59,11 +67,13 @@ class ListReader:
     samples: list[Sample] = field(default_factory=list)
     """Ordered by id. An anomalous image without its mask is here, too, besides its finding."""
     findings: list[Finding] = field(default_factory=list)
-    """Of kind `layout`, `missing-mask` and `duplicate-id`."""
+    """Of kind `layout`, `missing-mask`, `duplicate-id` and `unreadable`."""
     absent: bool = False
     """Whether none of the images is there: the class is not at hand, which may be meant."""
     normal_masks: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     """Sample id -> mask that is named for a normal image, whether it is there or not."""
+    _shut: bool = False
+    """Whether a folder may not be looked into: what seems to be missing may lie in it."""
     _spelt: dict[Path, dict[str, Path]] = field(default_factory=dict)
     """Folder in which a name was not found as it is written -> composed form of its names -> what lies there."""
 
@@ -80,6 +90,9 @@ class ListReader:
                 sample = self._sample(entry)
             except _AbsentError as error:
                 missing.append(self._finding("layout", entry, str(error)))
+                continue
+            except _ShutError as error:
+                self._tell_shut(error)
                 continue
             except DatasetError as error:
                 self.findings.append(self._finding("layout", entry, str(error)))
@@ -100,7 +113,7 @@ class ListReader:
         self.absent = not self.samples and not self.findings
         if not self.absent:
             self.findings += missing
-            for text in lacking(self.samples).values():
+            for text in lacking(self.samples).values() if not self._shut else ():
                 self.findings.append(Finding(self.cls, "layout", self.cls, f"class '{self.cls}': {text}"))
         self.samples.sort(key=lambda sample: sample.id)
         return self
@@ -125,6 +138,9 @@ class ListReader:
         except _AbsentError as error:
             self._find("missing-mask", entry, f"{sample.image} is anomalous, but {error}")
             return sample
+        except _ShutError as error:
+            self._tell_shut(error)
+            return sample
         except DatasetError as error:
             self._find("layout", entry, str(error))
             return sample
@@ -141,6 +157,7 @@ class ListReader:
 
         Raises:
             _AbsentError: it is not there.
+            _ShutError: a folder above it may not be looked into.
             DatasetError: it may not be read: outside the folder, no image file, or no name at all.
         """
         path = self.folder / checked_path(name, what)
@@ -153,6 +170,9 @@ class ListReader:
             if other is None:
                 raise _AbsentError(f"{what} {path} is not there") from None
             path, mode = other, other.stat().st_mode
+        except PermissionError as error:
+            above = [folder for folder in path.parents if folder.is_relative_to(self.folder)]
+            raise _ShutError(next(filter(trouble_of, reversed(above)), path.parent)) from error
         except OSError as error:
             raise DatasetError(f"{what} '{name}' cannot be read: {error.strerror}") from error
         if not stat.S_ISREG(mode):
@@ -173,6 +193,13 @@ class ListReader:
                 return None
             found = inside
         return found if found.exists() else None
+
+    def _tell_shut(self, error: _ShutError) -> None:
+        self._shut = True
+        if error.folder not in self.taken:
+            self.taken[error.folder] = str(error)
+            where = error.folder.relative_to(self.folder).as_posix()
+            self.findings.append(Finding(self.cls, "unreadable", where, str(error)))
 
     def _find(self, kind: str, entry: Entry, text: str) -> None:
         self.findings.append(self._finding(kind, entry, text))

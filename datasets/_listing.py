@@ -82,6 +82,11 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where a folder above may not be looked into
 
 
+def is_file(path: Path) -> bool:
+    """Whether a path is a regular file, or a link to one; False where that may not be known."""
+    return os.path.isfile(path)  # noqa: PTH113 - as above
+
+
 def trouble_of(folder: Path) -> str:
     """Return why a folder cannot be looked into, without listing it; empty where it can."""
     try:

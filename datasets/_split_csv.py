@@ -16,6 +16,7 @@ from bench.loading.tables import Row, TableError, read_table
 from bench.names import composed
 
 from ._listed import Entry, ListReader, checked_class
+from ._listing import is_folder, trouble_of
 from ._tree import TreeDataset
 
 SPLIT_FILE = Path("split_csv") / "1cls.csv"
@@ -56,7 +57,9 @@ class CsvDataset(TreeDataset):
 
 def is_listed(folder: Path) -> bool:
     """Whether the split file is there: one that cannot be read is a defect, and no tree is read in its place."""
-    return os.path.lexists(folder / SPLIT_FILE)
+    return os.path.lexists(folder / SPLIT_FILE) or bool(
+        is_folder(folder / SPLIT_FILE.parent) and trouble_of(folder / SPLIT_FILE.parent)
+    )
 
 
 def read_split(root: Path, classes: tuple[str, ...]) -> tuple[dict[str, list[Entry]], list[Finding]]:
@@ -76,6 +79,11 @@ def read_split(root: Path, classes: tuple[str, ...]) -> tuple[dict[str, list[Ent
     def find(where: str, error: object) -> None:
         findings.append(Finding("", "layout", where, f"{where}: {error}"))
 
+    folder = root / SPLIT_FILE.parent
+    if trouble := trouble_of(folder):
+        text = f"{folder}: cannot be looked into ({trouble}). Expected a readable folder"
+        findings.append(Finding("", "unreadable", SPLIT_FILE.parent.as_posix(), text))
+        return groups, findings
     try:
         for row in read_table(root / SPLIT_FILE, COLUMNS):
             where = f"{source}:{row.line}"

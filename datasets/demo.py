@@ -18,6 +18,7 @@ from bench.errors import DatasetError
 from bench.loading import cache_dir
 from bench.loading.hashes import sha256
 
+from ._listing import is_folder
 from ._tree import TreeDataset
 
 
@@ -51,7 +52,7 @@ class Demo(TreeDataset):
         """
         if data_root is None:
             return cache_dir() / cls.aliases[0]
-        if not data_root.is_dir():
+        if not is_folder(data_root):
             raise DatasetError(
                 f"demo: no folder {data_root}. Expected an existing folder to write the demo's files into; "
                 f"leave the data root away to have them in {cache_dir()}."

@@ -15,6 +15,7 @@ from bench.errors import DatasetError
 from bench.loading import idx
 
 from ._arrays import ArrayDataset, Images, Part
+from ._listing import is_file
 from ._semantic import half_splits
 
 SIDE = 28
@@ -83,7 +84,7 @@ class FashionMNIST(ArrayDataset):
     @classmethod
     def is_at(cls, folder: Path) -> bool:
         """Return whether one of the two image files is there."""
-        return any(_file(folder, split, "images-idx3").is_file() for split in ("train", "t10k"))
+        return any(is_file(_file(folder, split, "images-idx3")) for split in ("train", "t10k"))
 
     @classmethod
     def layout(cls) -> str:
@@ -118,4 +119,4 @@ def _file(folder: Path, split: str, what: str) -> Path:
     """Return the gzipped file, or the plain one where only that is there."""
     plain = folder / f"{split}-{what}-ubyte"
     zipped = plain.with_name(f"{plain.name}.gz")
-    return plain if plain.is_file() and not zipped.is_file() else zipped
+    return plain if is_file(plain) and not is_file(zipped) else zipped

@@ -26,7 +26,7 @@ from bench.errors import DatasetError
 
 from ._base import FileDataset
 from ._listed import Entry, ListReader
-from ._listing import is_folder
+from ._listing import is_file, is_folder, trouble_of
 
 _CLASSES = (
     *("audiojack", "bottle_cap", "button_battery", "end_cap", "eraser", "fire_hood", "mint", "mounts", "pcb"),
@@ -112,6 +112,13 @@ class RealIAD(FileDataset):
         """Return what can be read and all that is wrong with the files; never raises over their content."""
         samples: list[Sample] = []
         findings: list[Finding] = []
+        if shut := next(_shut(self.root), None):
+            return (), (shut,)
+        for name in _CLASSES:
+            folder = self.root / name
+            if is_folder(folder) and (trouble := trouble_of(folder)):
+                text = f"{folder}: cannot be looked into ({trouble}). Expected a readable folder"
+                findings.append(Finding(name, "unreadable", name, text))
         for folder in _folders(self.root):
             cls = folder.name
             entries = []
@@ -188,12 +195,22 @@ def _folders(root: Path) -> Iterator[Path]:
             yield folder
 
 
+def _shut(root: Path) -> Iterator[Finding]:
+    """Yield the folders of split files that cannot be looked into: without them no class can be read."""
+    for place in (root.absolute().parent, root):
+        for inside in _JSONS[:-1]:
+            folder = place / inside
+            if is_folder(folder) and (trouble := trouble_of(folder)):
+                text = f"{folder}: cannot be looked into ({trouble}). Expected a readable folder"
+                yield Finding("", "unreadable", os.path.relpath(folder, root), text)
+
+
 def _split_file(root: Path, cls: str) -> Path:
     home = root.absolute()
     for place in (home.parent, home):
         for inside in _JSONS:
             path = place / inside / f"{cls}.json"
-            if path.is_file():
+            if is_file(path):
                 return path
     expected = home.parent / _JSONS[0] / f"{cls}.json"
     raise DatasetError(f"no split file {cls}.json. Expected {expected}, from realiad_jsons")

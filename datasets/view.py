@@ -15,7 +15,7 @@ from bench.api import Card, Counts, Finding, Sample
 from bench.names import composed
 
 from ._base import FileDataset
-from ._listing import NOT_TEXT, contents, is_folder, is_text, pictures_below, printable
+from ._listing import NOT_TEXT, contents, is_folder, is_text, pictures_below, printable, trouble_of
 from ._semantic import half_splits
 
 _COUNTS = {
@@ -68,11 +68,18 @@ class View(FileDataset):
         """See `FileDataset.inspect`."""
         samples: list[Sample] = []
         findings: list[Finding] = []
+        shut: set[str] = set()
         for cls in self.card.classes:
             for split, name in _FOLDERS.items():
                 outer = self.root / name
-                folder = (outer / name if is_folder(outer / name) else outer) / cls
-                found = [*self._read(folder, cls, split)]
+                inner = outer / name if is_folder(outer / name) else outer
+                if is_folder(inner) and (trouble := trouble_of(inner)):
+                    if name not in shut:
+                        text = f"{inner}: cannot be looked into ({trouble}). Expected a readable folder"
+                        findings.append(Finding("", "unreadable", inner.relative_to(self.root).as_posix(), text))
+                    shut.add(name)
+                    continue
+                found = [*self._read(inner / cls, cls, split)]
                 samples += (item for item in found if isinstance(item, Sample))
                 findings += (item for item in found if isinstance(item, Finding))
         return tuple(samples), tuple(findings)

@@ -19,6 +19,7 @@ from bench.datasets.folder import Folder
 from bench.datasets.mvtec import MVTec
 from bench.errors import DatasetError
 from bench.loading.verify import verify
+from bench.machine.threads import cores
 from bench.registry import DATASETS
 
 
@@ -140,6 +141,8 @@ def unprivileged(write_tree: Callable[..., Path]) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         root = write_tree(Path(folder) / "tree")
         Path(folder).chmod(0o755)
+        # what is imported on first use lies where only the tests' own user may read
+        assert verify(Folder(root)).findings == () and cores()
         before = os.geteuid()
         if before == 0:
             os.seteuid(65534)
@@ -211,6 +214,59 @@ def test_a_class_of_the_card_that_is_shut_is_a_finding_that_stops(unprivileged: 
     assert [(f.cls, f.kind, f.stops) for f in MVTec(home).inspect()[1]] == [("screw", "unreadable", True)]
     with pytest.raises(DatasetError, match=r"screw: cannot be looked into \(Permission denied\)"):
         MVTec(home).samples()
+
+
+SHUT = [
+    ("mvtec", "screw/test/bent"),
+    ("mvtec_loco", "juice_bottle/ground_truth/logical_anomalies/000"),
+    ("visa", "candle"),
+    ("visa", "candle/Data/Images/Anomaly"),
+    ("visa", "candle/Data/Masks"),
+    ("visa", "split_csv"),
+    ("mpdd", "tubes"),
+    ("btad", "01/train/ok"),
+    ("realiad", "../realiad_jsons"),
+    ("realiad", "zipper"),
+    ("realiad", "zipper/OK"),
+    ("realiad", "zipper/NG/HS"),
+    ("view", "seg_train"),
+    ("view", "seg_test/seg_test/sea"),
+    ("folder", "apples/ground_truth"),
+]
+
+
+@pytest.mark.parametrize(("name", "shut_folder"), SHUT)
+def test_one_shut_folder_is_one_finding_in_every_layout(unprivileged: Path, name: str, shut_folder: str) -> None:
+    os.seteuid(0) if os.getuid() == 0 else None
+    home = unprivileged.parent / name
+    LAYOUTS[name](home)
+    kind = DATASETS.load(name)
+    root = kind.locate(home)
+    for place, _, _ in os.walk(home):
+        os.chown(place, 65534, 65534) if os.getuid() == 0 else None
+    os.seteuid(65534) if os.getuid() == 0 else None
+    shut(root / shut_folder)
+    dataset = kind(kind.locate(home))
+    report = verify(dataset)
+    told = [(finding.kind, finding.where) for finding in report.findings if finding.kind != "count"]
+    ((what, where),) = told
+    assert what == "unreadable" and Path(shut_folder).name in where
+    with pytest.raises(DatasetError, match=r"cannot be looked into \(Permission denied\)"):
+        dataset.samples()
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fmnist", "mvtec", "realiad"])
+def test_a_shut_folder_of_a_usual_name_hides_nothing_else(unprivileged: Path, name: str) -> None:
+    os.seteuid(0) if os.getuid() == 0 else None
+    home = unprivileged.parent / name
+    kind = DATASETS.load(name)
+    LAYOUTS[name](home / kind.aliases[-1])
+    for alias in kind.aliases[:-1]:
+        (home / alias).mkdir()
+    os.seteuid(65534) if os.getuid() == 0 else None
+    for alias in kind.aliases[:-1]:
+        shut(home / alias)
+    assert kind(kind.locate(home)).samples()
 
 
 def test_a_root_that_is_shut_is_said_to_be(unprivileged: Path) -> None:
