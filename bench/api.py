@@ -123,7 +123,8 @@ class Card:
 
     name: str
     title: str
-    kind: Literal["industrial", "semantic"]
+    kind: Literal["industrial", "semantic", "auxiliary"]
+    """`auxiliary`: pictures that methods paint defects with (`Batch.textures`), not trained or tested on by itself."""
     classes: tuple[str, ...]
     """Class names in the papers' order; empty where they are only known from the files."""
     counts: Mapping[str, Counts]

@@ -28,6 +28,7 @@ class Batch(Mapping[str, "Tensor"]):
         *,
         encode: Encode | None = None,
         random: Callable[[], Generator] | None = None,
+        textures: Callable[[int, Generator], Tensor] | None = None,
     ) -> None:
         """Hold what is given.
 
@@ -37,9 +38,10 @@ class Batch(Mapping[str, "Tensor"]):
             classes: as the attribute.
             encode: see `Batch.encode`.
             random: makes the generator of a training step, see `Batch.random`.
+            textures: draws textures, see `Batch.textures`.
         """
         self._features, self.images, self.classes = features, images, classes
-        self._encode, self._make = encode, random
+        self._encode, self._make, self._draw = encode, random, textures
         self._random: Generator | None = None
 
     def __getitem__(self, name: str) -> Tensor:
@@ -83,6 +85,16 @@ class Batch(Mapping[str, "Tensor"]):
             self._random = self._make()
         return self._random
 
+    def textures(self, count: int) -> Tensor:
+        """Return `count` textures that the step's generator chooses, of a method that needs them.
+
+        Returns:
+            float32 [count, 3, S, S] in [0, 1], on the training's device: of an auxiliary dataset where one is at hand,
+            else generated; the record says which.
+        """
+        assert self._draw is not None, "a method draws textures where its `needs` names them"
+        return self._draw(count, self.random)
+
     @property
     def count(self) -> int:
         """Return the number of images."""
@@ -92,4 +104,4 @@ class Batch(Mapping[str, "Tensor"]):
         """Return the first images of it alone."""
         kept = {name: feature[:count] for name, feature in self._features.items()}
         images = None if self.images is None else self.images[:count]
-        return Batch(kept, images, self.classes[:count], encode=self._encode, random=self._make)
+        return Batch(kept, images, self.classes[:count], encode=self._encode, random=self._make, textures=self._draw)

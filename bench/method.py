@@ -55,6 +55,8 @@ class EncoderRequest:
     statistics: Literal["encoder", "imagenet"] = "encoder"
     """Mean and standard deviation that pixels are normalised by: those that the encoder was trained with, or ImageNet's
     whatever the encoder."""
+    norm: bool = False
+    """Whether the final norm of a ViT is put behind every requested block, and not the last one's output alone."""
     position: Literal["dinov2", "timm"] = "timm"
     """How position embeddings are resized to another grid: by the offset rule of DINO's and DINOv2's own code, or by
     timm's antialiased one."""
@@ -93,7 +95,7 @@ class Prediction:
     """float32 [B, S, S] at the protocol's evaluation size; None for image-level methods."""
 
 
-Need = Literal["features", "images", "classes"]
+Need = Literal["features", "images", "classes", "trunk", "textures"]
 NEEDS: tuple[Need, ...] = get_args(Need)
 
 ConfigT = TypeVar("ConfigT", bound=MethodConfig, default=MethodConfig, covariant=True)
@@ -111,7 +113,9 @@ class Method(ABC, Generic[ConfigT, ModuleT]):
     """Its configuration's class: the one that it is declared with, unless it says another."""
     needs: ClassVar[Set[Need]] = frozenset({"features"})
     """What of the images it is handed: `features` of the frozen encoder, which are computed once and kept; `images`
-    themselves, for what it augments or encodes on its own; `classes`, their names, which a record then says."""
+    themselves, for what it augments or encodes on its own; `classes`, their names, at test time too, which a record
+    then says; `textures` to paint defects with. With `trunk`, `build` is also handed a trainable copy of the encoder up
+    to its last requested block."""
     paper: ClassVar[Protocol] = COMMON
     """The published recipe: what `--protocol paper` means for this method."""
     semantic_paper: ClassVar[Protocol | None] = None
@@ -181,7 +185,11 @@ class Method(ABC, Generic[ConfigT, ModuleT]):
 
     @abstractmethod
     def build(self, info: EncoderInfo) -> ModuleT:
-        """Return the trainable part, freshly initialised from torch's global generator (seeded by the harness)."""
+        """Return the trainable part, freshly initialised from torch's global generator (seeded by the harness).
+
+        A method that needs the `trunk` takes it as one parameter more: `build(self, info, trunk)`, a module from images
+        in [0, 1] to {block: output}, with gradient (`bench.encoders.frozen.Trunk`).
+        """
 
     def fit(self, module: ModuleT, batches: Iterable[Batch]) -> None:
         """Take in the training images once, before any step; methods without a memory do nothing.

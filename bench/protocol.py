@@ -102,7 +102,7 @@ def check(name: str) -> None:
         )
 
 
-def resolve(name: str, method: type[Method], kind: Literal["industrial", "semantic"]) -> Protocol:
+def resolve(name: str, method: type[Method], kind: Literal["industrial", "semantic", "auxiliary"]) -> Protocol:
     """Return the protocol called `name` for a method on such a dataset. Raises UsageError for an unknown name."""
     check(name)
     if name == "common":

@@ -175,6 +175,7 @@ DATASETS: Registry[Dataset] = Registry(
         "visa": "bench.datasets.visa:VisA",
         "realiad": "bench.datasets.realiad:RealIAD",
         "mpdd": "bench.datasets.mpdd:MPDD",
+        "dtd": "bench.datasets.dtd:DTD",
         "btad": "bench.datasets.btad:BTAD",
         "cifar10": "bench.datasets.cifar10:Cifar10",
         "cifar100": "bench.datasets.cifar100:Cifar100",

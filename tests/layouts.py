@@ -16,6 +16,7 @@ from PIL import Image
 from semantic_layouts import write_cifar10, write_cifar100, write_fmnist, write_view
 
 from bench.api import Sample, Split
+from bench.registry import DATASETS
 
 SIZE = (48, 40)
 """Width and height of every image; unequal, so that swapped sides show."""
@@ -206,6 +207,16 @@ def write_btad(root: Path) -> tuple[Sample, ...]:
     return in_order(samples, formats)
 
 
+def write_dtd(root: Path) -> tuple[Sample, ...]:
+    """DTD: one picture of each texture."""
+    names = DATASETS.load("dtd").card.classes
+    found = [picture(root / "dtd" / "images" / name / f"{name}_0001.jpg") for name in names]
+    return tuple(
+        Sample(f"{name}/train/good/{path.stem}", name, "train", 0, "good", path)
+        for name, path in zip(names, found, strict=True)
+    )
+
+
 def write_folder(root: Path) -> tuple[Sample, ...]:
     """Anyone's own: other formats, no masks for one class."""
     samples = [*tree(root, "zigzag", image=".jpeg"), *tree(root, "apples", ("rot",), image=".tif", truth=".png")]
@@ -218,6 +229,7 @@ LAYOUTS: dict[str, Writer] = {
     "visa": write_visa,
     "realiad": write_realiad,
     "mpdd": write_mpdd,
+    "dtd": write_dtd,
     "btad": write_btad,
     "cifar10": write_cifar10,
     "cifar100": write_cifar100,

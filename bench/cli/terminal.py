@@ -190,8 +190,6 @@ def footnotes(row: Row) -> list[str]:
     lost = {name: count for record in row.records for name, count in record.dataset.masks_vanished.items()}
     if lost:
         notes.append(f"masks smaller than half an evaluation pixel, counted as normal pixels: {_counts(lost)}")
-    if relabelled := {name: count for record in row.records for name, count in record.dataset.relabelled.items()}:
-        notes.append(f"images that the protocol's label rule relabels: {_counts(relabelled)}")
     notes.extend(dict.fromkeys(note for record in row.records for note in record.dataset.notes))
     if any(record.unchecked for record in row.records):
         notes.append(UNCHECKED)

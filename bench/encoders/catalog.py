@@ -1,6 +1,7 @@
 """Which frozen encoders exist and what shape they have. Needs no weights: networks are laid out on the meta device.
 
-Every timm name works whose network is a plain ViT (timm's VisionTransformer) or a CNN with staged features. Names that
+Every timm name works whose network is a plain ViT (timm's VisionTransformer, or its Eva in DINOv3's form: rotary
+positions and no others) or a CNN with staged features. Names that
 end in `.bench` are encoders embedded in this package (encoders/embedded/<stem>.safetensors); their layout is read off
 the tensor shapes in the file, so that file and description cannot disagree.
 """
@@ -17,6 +18,7 @@ from typing import Any
 import timm
 import torch
 from safetensors import safe_open
+from timm.models.eva import Eva
 from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -109,7 +111,7 @@ def describe(name: str, input_size: int | None = None, blocks: tuple[int, ...] =
     mean, std, native = _statistics(name, module)
     info = EncoderInfo(
         name=name,
-        family="vit" if isinstance(module, VisionTransformer) else "cnn",
+        family="vit" if _is_vit(module) else "cnn",
         dim=0,
         depth=0,
         heads=0,
@@ -185,7 +187,17 @@ def folded_parameters(info: EncoderInfo) -> int:
 @lru_cache(maxsize=64)
 def _family(name: str) -> str:
     with torch.device("meta"):
-        return "vit" if isinstance(timm.create_model(name, pretrained=False), VisionTransformer) else "cnn"
+        return "vit" if _is_vit(timm.create_model(name, pretrained=False)) else "cnn"
+
+
+def rotates(module: nn.Module) -> bool:
+    """Return whether a ViT tells positions by rotating queries and keys alone, as DINOv3 does."""
+    mixed = getattr(module, "rope_mixed", False)
+    return isinstance(module, Eva) and module.rope is not None and module.pos_embed is None and not mixed
+
+
+def _is_vit(module: nn.Module) -> bool:
+    return isinstance(module, VisionTransformer) or rotates(module)
 
 
 def _describe_vit(module: Any, info: EncoderInfo) -> EncoderInfo:
@@ -204,8 +216,8 @@ def _describe_cnn(module: Any, info: EncoderInfo, blocks: tuple[int, ...]) -> En
     # attention networks other than the plain ViT have feature stages too, but their tokens follow other rules
     if not stages or not hasattr(module, "forward_intermediates") or hasattr(module, "pos_embed"):
         raise UsageError(
-            f"encoder '{info.name}' is a {type(module).__name__}: supported are timm's plain VisionTransformer family "
-            f"and CNNs with staged features, for example vit_base_patch14_reg4_dinov2.lvd142m or wide_resnet50_2"
+            f"encoder '{info.name}' is a {type(module).__name__}: supported are timm's plain VisionTransformer family, "
+            f"DINOv3 and CNNs with staged features, for example vit_base_patch14_reg4_dinov2.lvd142m or wide_resnet50_2"
         )
     wanted = [stages[index] for index in blocks if index < len(stages)] or stages[-1:]
     return replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,13 +19,12 @@ DINOV2_OFFSET = 0.1
 """Added to the grid side before dividing by the native side; see `dinov2_positions`."""
 
 
-class FrozenEncoder(nn.Module):
-    """A pretrained network that is never trained: always in evaluation mode, without gradients.
+class Encoder(nn.Module):
+    """A pretrained network that gives the outputs of some of its blocks.
 
     Attributes:
         info: shape at the requested input size.
         blocks: requested block indices, ascending.
-        weights_sha256: hash of the weights file; empty for a network without weights.
         memory_format: in which images go through, and maps come out: channels last for a CNN, whose convolutions are
             faster so on CPUs and on tensor cores; a network trained on its maps does well to take it over.
     """
@@ -32,20 +32,72 @@ class FrozenEncoder(nn.Module):
     _mean: Tensor
     _std: Tensor
 
-    def __init__(self, backbone: nn.Module, info: EncoderInfo, blocks: tuple[int, ...], weights_sha256: str) -> None:
+    def __init__(self, backbone: nn.Module, info: EncoderInfo, blocks: tuple[int, ...], norm: bool = False) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if info.family == "cnn" else torch.contiguous_format
-        self.backbone: Any = backbone.requires_grad_(False).to(memory_format=self.memory_format)
+        self.backbone: Any = backbone.to(memory_format=self.memory_format)
         self.info = info
         self.blocks = blocks
-        self.weights_sha256 = weights_sha256
+        self.norm = norm
         self.register_buffer("_mean", torch.tensor(info.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(info.std).view(1, 3, 1, 1), persistent=False)
-        self.eval()
 
     def normalised(self, images: Tensor) -> Tensor:
         """Return images, float [B, 3, S, S] in [0, 1], as the encoder expects them."""
         return (images - self._mean).div_(self._std)
+
+    def outputs(self, images: Tensor) -> dict[int, Tensor]:
+        """Return the output of every requested block; blocks after the last requested one do not run.
+
+        Args:
+            images: float32 [B, 3, S, S], normalised with info.mean and info.std, S = info.input_size.
+
+        Returns:
+            block index -> float32 [B, prefix + h*w, dim] for a ViT: the residual stream after the block, class and
+            register tokens first, without the final norm unless it was asked for; index info.depth is the last block's
+            output after the final norm. For a CNN stage index -> float32 [B, C, h, w].
+        """
+        if not self.blocks:
+            return {}
+        images = images.contiguous(memory_format=self.memory_format)
+        backbone = self.backbone
+        if self.info.family == "cnn":
+            maps = backbone.forward_intermediates(
+                images, indices=list(self.blocks), intermediates_only=True, stop_early=True
+            )
+            return dict(zip(self.blocks, maps, strict=True))
+        outputs: dict[int, Tensor] = {}
+        tokens, turned = backbone._pos_embed(backbone.patch_embed(images)), {}
+        if catalog.rotates(backbone):
+            tokens, rope = tokens
+            turned = {"rope": rope}
+        else:
+            tokens = backbone.patch_drop(tokens)
+        tokens = backbone.norm_pre(tokens)
+        if -1 in self.blocks:
+            outputs[-1] = tokens
+        for index, block in enumerate(backbone.blocks[: self.blocks[-1] + 1]):
+            tokens = block(tokens, **turned)
+            if index in self.blocks:
+                outputs[index] = backbone.norm(tokens) if self.norm else tokens
+        if self.info.depth in self.blocks:
+            outputs[self.info.depth] = backbone.norm(tokens)
+        return outputs
+
+
+class FrozenEncoder(Encoder):
+    """An encoder that is never trained: always in evaluation mode, without gradients.
+
+    Attributes:
+        weights_sha256: hash of the weights file; empty for a network without weights.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, info: EncoderInfo, blocks: tuple[int, ...], weights_sha256: str, norm: bool = False
+    ) -> None:
+        super().__init__(backbone.requires_grad_(False), info, blocks, norm)
+        self.weights_sha256 = weights_sha256
+        self.eval()
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode whatever is asked, so that `model.train()` around it cannot wake dropout or BN."""
@@ -53,36 +105,31 @@ class FrozenEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> dict[int, Tensor]:
-        """Return the output of every requested block; blocks after the last requested one do not run.
+        """Return the output of every requested block; see `Encoder.outputs`."""
+        return self.outputs(images)
 
-        Args:
-            images: float32 [B, 3, S, S], normalised with info.mean and info.std, S = info.input_size.
+    def trunk(self) -> Trunk:
+        """Return a copy to be trained, with the same weights."""
+        return Trunk(copy.deepcopy(self.backbone), self.info, self.blocks, self.norm)
 
-        Returns:
-            block index -> float32 [B, prefix + h*w, dim] for a ViT: the residual stream after the block, without the
-            final norm, class and register tokens first; index info.depth is the last block's output after the final
-            norm. For a CNN stage index -> float32 [B, C, h, w].
-        """
-        if not self.blocks:
-            return {}
-        images = images.contiguous(memory_format=self.memory_format)
-        if self.info.family == "cnn":
-            maps = self.backbone.forward_intermediates(
-                images, indices=list(self.blocks), intermediates_only=True, stop_early=True
-            )
-            return dict(zip(self.blocks, maps, strict=True))
-        outputs: dict[int, Tensor] = {}
-        backbone = self.backbone
-        tokens = backbone.norm_pre(backbone.patch_drop(backbone._pos_embed(backbone.patch_embed(images))))
-        if -1 in self.blocks:
-            outputs[-1] = tokens
-        for index, block in enumerate(backbone.blocks[: self.blocks[-1] + 1]):
-            tokens = block(tokens)
-            if index in self.blocks:
-                outputs[index] = tokens
-        if self.info.depth in self.blocks:
-            outputs[self.info.depth] = backbone.norm(tokens)
-        return outputs
+
+class Trunk(Encoder):
+    """A trainable copy of an encoder, up to its last requested block. It starts in training mode, as every module."""
+
+    def __init__(self, backbone: nn.Module, info: EncoderInfo, blocks: tuple[int, ...], norm: bool) -> None:
+        super().__init__(backbone.requires_grad_(True), info, blocks, norm)
+        if info.family == "vit":
+            # what never runs would get no gradient, and has no place in an optimizer or a checkpoint
+            self.backbone.blocks = self.backbone.blocks[: blocks[-1] + 1]
+            if not norm and info.depth not in blocks:
+                self.backbone.norm = nn.Identity()
+            for name in ("fc_norm", "head", "head_drop", "attn_pool"):
+                if isinstance(getattr(self.backbone, name, None), nn.Module):
+                    setattr(self.backbone, name, nn.Identity())
+
+    def forward(self, images: Tensor) -> dict[int, Tensor]:
+        """Return the outputs of images, float [B, 3, S, S] in [0, 1], with gradient; see `Encoder.outputs`."""
+        return self.outputs(self.normalised(images))
 
 
 def build(request: EncoderRequest | None, path: Path | None, input_size: int = 0) -> FrozenEncoder:
@@ -109,7 +156,8 @@ def build(request: EncoderRequest | None, path: Path | None, input_size: int = 0
     if info.family == "vit" and "pos_embed" in state:
         state["pos_embed"] = positions(state["pos_embed"], native, info, request.position)
     backbone.load_state_dict(state, strict=True)
-    return FrozenEncoder(_pruned(backbone, request, info), info, request.blocks, weights.fingerprint(path))
+    pruned = _pruned(backbone, request, info)
+    return FrozenEncoder(pruned, info, request.blocks, weights.fingerprint(path), request.norm)
 
 
 def absent(input_size: int) -> FrozenEncoder:
@@ -135,7 +183,8 @@ def skeleton(request: EncoderRequest | None, input_size: int = 0) -> FrozenEncod
             return absent(input_size)
     info = _info(request)
     with torch.device("meta"):
-        return FrozenEncoder(_pruned(_laid_out(request, info), request, info), info, request.blocks, "")
+        pruned = _pruned(_laid_out(request, info), request, info)
+        return FrozenEncoder(pruned, info, request.blocks, "", request.norm)
 
 
 def positions(native: Tensor, module: nn.Module, info: EncoderInfo, rule: str) -> Tensor:
@@ -177,7 +226,10 @@ def dinov2_positions(grid: Tensor, size: tuple[int, int]) -> Tensor:
 def _info(request: EncoderRequest) -> EncoderInfo:
     if not request.blocks:
         raise UsageError(f"no block of encoder '{request.name}' was requested")
-    return catalog.requested(request)
+    info = catalog.requested(request)
+    if request.norm and info.family == "cnn":
+        raise UsageError(f"encoder '{request.name}' is a CNN, which has no final norm for its stages. Expected a ViT")
+    return info
 
 
 def _laid_out(request: EncoderRequest, info: EncoderInfo) -> nn.Module:

@@ -170,8 +170,6 @@ class Entry:
             found.append(f"mean ± standard deviation over {len(self.rows)} seeds ({seeds})")
         if head.environment.precision != "fp32":
             found.append(f"trained in {head.environment.precision}")
-        if any(record.dataset.relabelled for record in self.records):
-            found.append("the protocol's label rule relabels some images")
         found += dict.fromkeys(note for record in self.records for note in record.dataset.notes)
         if any(record.unchecked for record in self.records):
             found.append(UNCHECKED)

@@ -17,7 +17,7 @@ from bench.errors import TrainingError, UnwritableError
 from bench.loading.pixel_cache import PixelCache
 from bench.loading.surprises import Surprises, tell
 from bench.machine import crowding
-from bench.run import allocator, feature_store, recording, scoring, timing
+from bench.run import allocator, feature_store, needs, recording, scoring, timing
 from bench.run.batches import TrainingBatches
 from bench.run.extractor import Extractor
 from bench.run.feature_store import FeatureStore, LastStore
@@ -26,6 +26,7 @@ from bench.run.plan import Cell
 from bench.run.planned import checkpoint_of
 from bench.run.progress import Progress
 from bench.run.seeding import seed_everything
+from bench.run.textures import Draw
 from bench.run.training import Trainer, TrainingLog, set_precision
 from bench.store import record as records
 from bench.store.files import atomic_folder
@@ -101,7 +102,12 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     tell(surprises.findings(), progress.say, task.verify)
 
     encoder = frozen.build(cell.encoder, cell.weights, size).to(device)
-    extract = Extractor(method, encoder, pixels, device, progress.say)
+    draw = None
+    if cell.textures is not None:
+        draw = Draw(cell.textures, size, device)
+        with watch.phase("decode"):
+            draw.decode(progress)
+    extract = Extractor(method, encoder, pixels, device, progress.say, draw)
     store: FeatureStore | None = None
     if cell.steps and "images" in method.needs:
         feature_store.keep_pixels(extract, task.train)
@@ -118,7 +124,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     def trained(batch_size: int) -> tuple[torch.nn.Module, TrainingLog | None]:
         # seeded after the features: how those were had must not move the generators that training draws from
         seed_everything(cell.seed)
-        module = method.build(encoder.info).to(device).to(memory_format=encoder.memory_format)
+        module = needs.build(method, encoder).to(device).to(memory_format=encoder.memory_format)
         log = None
         look("fit", module)
         if cell.steps:

@@ -21,8 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.api import EncoderInfo, EncoderRequest, Method
 from bench.encoders import catalog, frozen
+from bench.run import needs
 from bench.run.extractor import Looking
 from bench.run.seeding import step_generator
+from bench.run.textures import Draw, Textures
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def complexity(method: Method) -> Complexity:
     info = encoder.info
     products = FlopCounterMode(display=False)
     with torch.device("meta"), torch.no_grad(), products, counted_macs(encoder) as frozen_tally:
-        module = method.build(info).eval()
+        module = needs.build(method, encoder).eval()
         images = torch.empty(1, 3, info.input_size, info.input_size)
         batch = Looking(method, encoder).batch(images, ("",))
         with counted_macs(module) as tally:
@@ -108,9 +110,11 @@ def training_cost(method: Method) -> TrainingCost:
     count = 2  # BatchNorm on the smallest maps wants more than one value a channel
     # what a method makes of images may depend on their values, which the meta device has none of
     device = torch.device("cpu" if "images" in method.needs else "meta")
-    looking, random = Looking(method, encoder.to_empty(device=device)), partial(step_generator, 0, 0, device)
+    textures = Draw(Textures(), info.input_size, device)
+    looking = Looking(method, encoder.to_empty(device=device), textures)
+    random = partial(step_generator, 0, 0, device)
     with device, counted_macs(encoder) as looked:
-        module = method.build(info).train()
+        module = needs.build(method, encoder).train()
         images = torch.full((count, 3, info.input_size, info.input_size), 0.5)
         with FlopCounterMode(display=False) as frozen_products:
             batch = looking.batch(images, ("",) * count, random=random)

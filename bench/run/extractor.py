@@ -12,6 +12,7 @@ from bench.encoders.frozen import FrozenEncoder
 from bench.loading.pixel_cache import PixelCache
 from bench.run.device_pixels import DevicePixels
 from bench.run.memory import Reductions
+from bench.run.textures import Draw
 
 
 class Looking:
@@ -20,10 +21,11 @@ class Looking:
     Args:
         method: gives `features` and `needs`.
         encoder: on the device of the images; one without blocks where the method has no encoder.
+        textures: draws textures, for a method that needs them.
     """
 
-    def __init__(self, method: Method, encoder: FrozenEncoder) -> None:
-        self.method, self.encoder = method, encoder
+    def __init__(self, method: Method, encoder: FrozenEncoder, textures: Draw | None = None) -> None:
+        self.method, self.encoder, self._textures = method, encoder, textures
         self.needs_features, self.needs_images = "features" in method.needs, "images" in method.needs
 
     def needs_pixels(self, features: Mapping[str, Tensor] | None) -> bool:
@@ -68,6 +70,7 @@ class Looking:
             tuple(classes) if "classes" in self.method.needs else (),
             encode=self.encode if self.encoder.blocks else None,
             random=random,
+            textures=self._textures,
         )
 
 
@@ -81,9 +84,10 @@ class Extractor:
         pixels: PixelCache,
         device: torch.device,
         say: Callable[[str], None] = lambda text: None,
+        textures: Draw | None = None,
     ) -> None:
         self.reductions = Reductions(say)
-        self.looking = Looking(method, encoder)
+        self.looking = Looking(method, encoder, textures)
         self.encoder = encoder
         self.pixels = DevicePixels(pixels, device)
         self.device = device

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from bench.api import NEEDS, EncoderRequest, Method
+from collections.abc import Callable
+from typing import cast
+
+from torch import nn
+
+from bench.api import NEEDS, EncoderInfo, EncoderRequest, Method
+from bench.encoders.frozen import FrozenEncoder
 from bench.errors import UsageError
 from bench.registry import did_you_mean
 
@@ -24,6 +30,14 @@ def side(method: Method, encoder: EncoderRequest | None) -> int:
     return size
 
 
+def build(method: Method, encoder: FrozenEncoder) -> nn.Module:
+    """Return a method's trainable part, freshly initialised, on the encoder's device if that is the current one."""
+    if "trunk" not in method.needs:
+        return cast("nn.Module", method.build(encoder.info))
+    with_trunk: Callable[[EncoderInfo, nn.Module], nn.Module] = method.build  # type: ignore[assignment]
+    return with_trunk(encoder.info, encoder.trunk())
+
+
 def check(method: Method, encoder: EncoderRequest | None) -> None:
     """Refuse a method whose `needs` cannot be met.
 
@@ -33,8 +47,9 @@ def check(method: Method, encoder: EncoderRequest | None) -> None:
     for need in method.needs:
         if need not in NEEDS:
             raise UsageError(f"{method.name} needs '{need}'.{did_you_mean(need, NEEDS)} Known: {', '.join(NEEDS)}")
-    if "features" in method.needs and encoder is None:
-        raise UsageError(f"{method.name} needs features, but asks for no encoder. Expected an EncoderRequest")
+    for need in ("features", "trunk"):
+        if need in method.needs and encoder is None:
+            raise UsageError(f"{method.name} needs {need}, but asks for no encoder. Expected an EncoderRequest")
     if not {"features", "images"} & set(method.needs):
         raise UsageError(f"{method.name} needs neither features nor images. Expected at least one of them")
     side(method, encoder)

@@ -20,6 +20,8 @@ from bench.run import request as requests
 from bench.run.progress import Progress
 from bench.run.request import Request
 from bench.run.task import Source, Task, hashed
+from bench.run.textures import Textures
+from bench.run.textures import find as find_textures
 from bench.setting import SETTINGS
 from bench.store.record import CellKey
 
@@ -40,6 +42,8 @@ class Cell:
     precision: str
     changed: tuple[str, ...]
     """Config keys that differ from the method's published values for this dataset."""
+    textures: Textures | None = field(default=None, repr=False)
+    """What defects are painted with, of a method that needs textures."""
 
     @property
     def steps(self) -> int:
@@ -72,7 +76,13 @@ class Cell:
             "precision": self.precision,
         }
         # cells without these keep the name they had before there were any
-        optional = {"part": self.task.part, "shots": self.task.shots, "revision": self.method.revision}
+        textures = self.textures.fingerprint if self.textures is not None else ""
+        optional = {
+            "textures": textures,
+            "part": self.task.part,
+            "shots": self.task.shots,
+            "revision": self.method.revision,
+        }
         return fingerprint(facts | {name: value for name, value in optional.items() if value})
 
     @cached_property
@@ -142,6 +152,9 @@ def expand(
         catalog.describe(wanted.name, wanted.input_size, wanted.blocks)
     files = {name: _weights(name, request, fetch) for name in {wanted.name for wanted in asked}}
 
+    drawing = [name for name, kind in kinds.items() if "textures" in kind.needs]
+    textures = find_textures(request.data_roots, progress) if drawing else None
+
     cells = []
     for dataset in request.datasets:
         source = hashed(sources[dataset], progress)
@@ -164,6 +177,7 @@ def expand(
                                 weights_sha256=sha256,
                                 precision=request.precision,
                                 changed=changed,
+                                textures=textures if name in drawing else None,
                             )
                         )
     return cells

@@ -57,7 +57,7 @@ def facts(
         "units": {str(metric): metric.unit for metric in map(parse, cell.protocol.metrics) if metric.unit},
         "config": cell.method.config.model_dump(mode="json"),
         "changed": cell.changed,
-        "dataset": dataset(cell.task, vanished, cell.protocol, surprises),
+        "dataset": _told(cell, dataset(cell.task, vanished, cell.protocol, surprises)),
         "encoder": encoder(cell.encoder, cell.weights_sha256) if cell.encoder else None,
         "input_size": cell.input_size,
         "environment": environment(timing.describe(device), cell.precision, torch.get_num_threads()),
@@ -77,6 +77,16 @@ def protocol(used: Protocol) -> ProtocolFacts:
     )
 
 
+def _told(cell: Cell, images: DatasetFacts) -> DatasetFacts:
+    """Return the facts of images with what the method was told of them, where that is more than others are."""
+    notes = list(images.notes)
+    if "classes" in cell.method.needs:
+        notes.append(f"{cell.method.name} is told the class of each image, at test time too")
+    if cell.textures is not None:
+        notes.append(cell.textures.note)
+    return images.model_copy(update={"notes": tuple(notes)})
+
+
 def encoder(request: EncoderRequest, sha256: str) -> EncoderFacts:
     """Return the frozen encoder that a method asked for, with the hash of its weights."""
     info = catalog.requested(request)
@@ -85,6 +95,7 @@ def encoder(request: EncoderRequest, sha256: str) -> EncoderFacts:
         weights_sha256=sha256,
         blocks=request.blocks,
         position=request.position,
+        norm=request.norm,
         grid=info.grid,
         mean=info.mean,
         std=info.std,

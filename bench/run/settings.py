@@ -33,7 +33,8 @@ def check(
     """Refuse what cannot be run, from the cards alone, before any dataset is read.
 
     Raises:
-        UsageError: unknown setting or split; `--classes`, `--splits` or `--shots` where they mean nothing.
+        UsageError: unknown setting or split; a dataset that is a source of textures; `--classes`, `--splits` or
+            `--shots` where they mean nothing.
     """
     for setting in settings:
         if setting not in SETTINGS:
@@ -48,6 +49,11 @@ def check(
             f"--shots {shots}: setting {', '.join(settings)} has none. Expected --setting few-shot or few-shot-single"
         )
     for card in cards:
+        if card.kind == "auxiliary":
+            raise UsageError(
+                f"{card.name} is a source of textures for methods that paint defects, not trained or tested on by "
+                f"itself. Expected another dataset, and this one as --data-root {card.name}=DIR"
+            )
         for setting in settings:
             if card.kind == "semantic" and not SETTINGS[setting].each:
                 _check_halves(card, setting, classes, splits)

@@ -26,7 +26,7 @@ from bench.api import Batch, Sample
 from bench.encoders import frozen
 from bench.encoders.frozen import FrozenEncoder
 from bench.loading.pixel_cache import PixelCache
-from bench.run import feature_store
+from bench.run import feature_store, needs
 from bench.run.batches import TrainingBatches
 from bench.run.extractor import Extractor, Looking
 from bench.run.feature_store import FeatureStore
@@ -34,6 +34,7 @@ from bench.run.plan import Cell
 from bench.run.progress import Silent
 from bench.run.rates import settle
 from bench.run.seeding import BatchOrder, step_generator
+from bench.run.textures import Draw, Textures
 from bench.run.timing import Stopwatch
 from bench.run.training import Step, set_precision
 
@@ -100,7 +101,7 @@ class Stepper:
         self._parts = parts
         self._precision, self._after = precision, cell.precision
         self._warm, self._step = warm, 0
-        built = cell.method.build(encoder.info).to(device)
+        built = needs.build(cell.method, encoder).to(device)
         module, method = (
             built.to(memory_format=encoder.memory_format).train(),
             cell.method.settled(len(cell.task.train)),
@@ -178,7 +179,7 @@ class Plain:
         """Score so many test images and return the wall seconds."""
         if self._module is None:
             module = self._fitted()
-            built = module or self._cell.method.build(self.encoder.info).to(self._device)
+            built = module or needs.build(self._cell.method, self.encoder).to(self._device)
             self._module = built.to(memory_format=self.encoder.memory_format).eval()
         module, size = self._module, self._cell.protocol.eval_size
 
@@ -207,7 +208,8 @@ class Plain:
     @torch.no_grad()
     def _batched(self, name: str, samples: Sequence[Sample], count: int, step: int | None = None) -> Batch:
         """Return the next images as a batch; of a training step where one is given. They come round for ever."""
-        parts, looking = self.parts[name], Looking(self._cell.method, self.encoder)
+        parts = self.parts[name]
+        looking = Looking(self._cell.method, self.encoder, Draw(Textures(), self._cell.input_size, self._device))
         with parts.part("decode"):
             images = self._images(name, samples, count)
         with parts.part("features"):
@@ -278,7 +280,8 @@ class Again:
             cell, side = self._cell, self._cell.input_size
             pixels = PixelCache(cell.task.dataset, cell.task.hashes, cell.protocol.resize_for(side), side)
             encoder = frozen.build(cell.encoder, cell.weights, side).to(self._device)
-            extract = Extractor(cell.method, encoder, pixels, self._device)
+            draw = Draw(Textures(), side, self._device)
+            extract = Extractor(cell.method, encoder, pixels, self._device, textures=draw)
             store: FeatureStore | None = None
             if "features" in cell.method.needs:
                 store = feature_store.build(extract, cell.task.train, Silent(), place="none")

@@ -27,6 +27,7 @@ from bench.run.extractor import Looking
 from bench.run.needs import side as input_side
 from bench.run.plan import Cell
 from bench.run.progress import Progress
+from bench.run.textures import Textures
 from bench.speed import generated
 from bench.speed.arithmetic import BYTES, Size
 from bench.speed.workload import Workload
@@ -100,6 +101,7 @@ def prepare(plan: Plan, name: str, files: generated.Files) -> Prepared:
             weights_sha256="",
             precision=plan.precision,
             changed=(),
+            textures=Textures() if "textures" in kind.needs else None,
         )
 
     side = input_side(method, request)

@@ -135,6 +135,8 @@ class EncoderFacts(_Part):
     weights_sha256: str
     blocks: tuple[int, ...]
     position: str
+    norm: bool = False
+    """Whether the final norm was put behind every block."""
     grid: tuple[int, int]
     mean: tuple[float, ...] = ()
     """Of the pixels in [0, 1], by channel: what was taken off them before they went in; older records do not say."""

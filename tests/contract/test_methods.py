@@ -15,14 +15,17 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.api import Method
+from bench.api import Batch, Method
 from bench.encoders import frozen
 from bench.encoders.weights import locate
 from bench.errors import UsageError
 from bench.protocol import COMMON
 from bench.registry import DATASETS, METHODS
+from bench.run import needs
+from bench.run.extractor import Looking
 from bench.run.feature_store import Kept
-from bench.run.seeding import BatchOrder
+from bench.run.seeding import BatchOrder, step_generator
+from bench.run.textures import Draw, Textures
 from bench.run.training import Step
 from bench.setting import SETTINGS
 
@@ -31,6 +34,8 @@ CNN = "test_resnet.r160_in1k"
 SMALL: dict[str, dict[str, Any]] = {
     "rd4ad": {"encoder": CNN, "input_size": 64, "lr": 5e-3},
     "vitad": {"lr": 1e-4},
+    "destseg_lite": {"encoder": CNN, "input_size": 64},
+    "draem_lite": {"lr": 1e-2},
 }
 """Encoder and input size where a method does not take the embedded ViT at 32 pixels; rates of whole batches."""
 TRAINED = [name for name in METHODS.names() if METHODS.load(name).Config.model_fields["steps"].default != 0]
@@ -39,7 +44,8 @@ UNTRAINED = [name for name in METHODS.names() if name not in TRAINED]
 
 def settings(name: str) -> dict[str, Any]:
     trains = {"steps": 4, "batch_size": 3} if name in TRAINED else {}
-    return {"encoder": VIT, "input_size": 32} | SMALL.get(name, {}) | trains
+    looks = {"encoder": VIT} if "encoder" in METHODS.load(name).Config.model_fields else {}
+    return looks | {"input_size": 32} | SMALL.get(name, {}) | trains
 
 
 def configured(name: str) -> Method:
@@ -75,6 +81,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def encode(weights: Path) -> Callable[[Method], frozen.FrozenEncoder]:
     def build(method: Method) -> frozen.FrozenEncoder:
         wanted = method.encoder()
+        if wanted is None:
+            return frozen.absent(method.config.input_size)
         return frozen.build(wanted, locate(wanted.name, weights))
 
     return build
@@ -82,15 +90,21 @@ def encode(weights: Path) -> Callable[[Method], frozen.FrozenEncoder]:
 
 def images(encoder: frozen.FrozenEncoder, count: int) -> torch.Tensor:
     side = encoder.info.input_size
-    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(count))
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(count))
+
+
+def seen(method: Method, encoder: frozen.FrozenEncoder, shown: torch.Tensor, step: int = 0) -> Batch:
+    """What a method is handed of images in [0, 1] at a training step."""
+    looking = Looking(method, encoder, Draw(Textures(), encoder.info.input_size, torch.device("cpu")))
+    return looking.batch(shown, ["dots"] * len(shown), random=lambda: step_generator(0, step, torch.device("cpu")))
 
 
 def fitted(method: Method, encoder: frozen.FrozenEncoder, batch: int = 3) -> torch.nn.Module:
     """The module as a cell has it before the first step, from seven images."""
     torch.manual_seed(0)
-    module = method.build(encoder.info)
+    module = needs.build(method, encoder)
     with torch.no_grad():
-        method.fit(module, (method.features(encoder(part), encoder.info) for part in images(encoder, 7).split(batch)))
+        method.fit(module, (seen(method, encoder, part) for part in images(encoder, 7).split(batch)))
     return module
 
 
@@ -115,10 +129,10 @@ def test_overrides_are_of_datasets_and_settings_that_there_are(method: Method) -
 
 def test_features_do_not_depend_on_the_batch(method: Method, encode: Callable) -> None:
     encoder = encode(method)
-    batch = images(encoder, 5)
-    together = method.features(encoder(batch), encoder.info)
-    alone = [method.features(encoder(image[None]), encoder.info) for image in batch]
-    assert together
+    shown = images(encoder, 5)
+    together = seen(method, encoder, shown)
+    alone = [seen(method, encoder, image[None]) for image in shown]
+    assert bool(together) == ("features" in method.needs)
     for name, feature in together.items():
         assert feature.shape[0] == 5
         torch.testing.assert_close(feature, torch.cat([one[name] for one in alone]), rtol=1e-4, atol=1e-4)
@@ -127,8 +141,7 @@ def test_features_do_not_depend_on_the_batch(method: Method, encode: Callable) -
 def test_every_trainable_tensor_gets_a_gradient_and_a_place_in_the_optimizer(trained: Method, encode: Callable) -> None:
     encoder = encode(trained)
     module = fitted(trained, encoder).train()
-    features = trained.features(encoder(images(encoder, 3)), encoder.info)
-    loss = trained.loss(module, features, step=2)
+    loss = trained.loss(module, seen(trained, encoder, images(encoder, 3)), step=2)
     assert loss.shape == () and torch.isfinite(loss)
     loss.backward()
     trainable = {name: param for name, param in module.named_parameters() if param.requires_grad}
@@ -143,14 +156,13 @@ def test_training_lowers_the_loss(trained: Method, encode: Callable) -> None:
     # ten peak-rate steps on one batch; a sign error in the loss or a wrong optimizer argument shows
     encoder = encode(trained)
     module = fitted(trained, encoder).eval()
-    features = trained.features(encoder(images(encoder, 3)), encoder.info)
     optimizer = trained.optimizer(module)
     rate = max(trained.learning_rate(step) for step in range(trained.config.steps))
     losses = []
     for _ in range(10):
         for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss = trained.loss(module, features, step=0)
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+        loss = trained.loss(module, seen(trained, encoder, images(encoder, 3)), step=0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -163,7 +175,7 @@ def test_a_method_without_training_has_nothing_to_train_and_says_so(untrained: M
     assert untrained.config.steps == 0 and not list(module.parameters())
     assert any(buffer.numel() for buffer in module.buffers()), "what it knows is in its buffers"
     with pytest.raises(UsageError, match="trains nothing"):
-        untrained.loss(module, {}, 0)
+        untrained.loss(module, Batch({}), 0)
     with pytest.raises(UsageError, match="trains nothing"):
         untrained.optimizer(module)
     with pytest.raises(ValidationError, match="steps"):
@@ -182,13 +194,19 @@ def test_predictions_have_the_promised_shape_and_do_not_depend_on_the_batch(meth
     encoder = encode(method)
     module = fitted(method, encoder).eval()
     with torch.no_grad():
-        features = method.features(encoder(images(encoder, 5)), encoder.info)
-        whole = method.anomaly(module, features, encoder.info, 64)
-        again = method.anomaly(module, features, encoder.info, 64)
-        parts = [
-            method.anomaly(module, {name: f[i : i + 1] for name, f in features.items()}, encoder.info, 64)
-            for i in range(5)
+        shown = seen(method, encoder, images(encoder, 5))
+        whole = method.anomaly(module, shown, encoder.info, 64)
+        again = method.anomaly(module, shown, encoder.info, 64)
+        alone = [
+            Batch(
+                {name: feature[place : place + 1] for name, feature in shown.items()},
+                None if shown.images is None else shown.images[place : place + 1],
+                shown.classes[:1],
+                encode=shown.encode,
+            )
+            for place in range(5)
         ]
+        parts = [method.anomaly(module, one, encoder.info, 64) for one in alone]
     assert whole.scores.shape == (5,) and torch.isfinite(whole.scores).all()
     assert whole.scores.dtype == torch.float32 and len(whole.scores.unique()) == 5
     assert torch.equal(whole.scores, again.scores)
@@ -204,15 +222,16 @@ def test_the_module_goes_through_a_checkpoint(method: Method, encode: Callable, 
     encoder = encode(method)
     module = fitted(method, encoder)
     torch.save(module.state_dict(), tmp_path / "state")
-    other = method.build(encoder.info)
+    other = needs.build(method, encoder)
     other.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
     for name, tensor in module.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name]), name
 
 
 def test_it_builds_without_weights_or_memory(method: Method) -> None:
+    skeleton = frozen.skeleton(method.encoder(), method.config.input_size)
     with torch.device("meta"):
-        module = method.build(frozen.skeleton(method.encoder()).info)
+        module = needs.build(method, skeleton)
     assert all(param.is_meta for param in module.parameters())
 
 
@@ -227,7 +246,9 @@ def test_an_input_size_that_does_not_fit_is_refused_before_any_work(
 ) -> None:
     done = _run(bench, method.name, tree, weights, settings(method.name) | {"input_size": 70})
     assert done.returncode == 2
-    assert "input size 70 does not fit" in done.stderr and "64 or" in done.stderr
+    if method.encoder() is not None:
+        assert "input size 70 does not fit" in done.stderr and "64 or" in done.stderr
+    assert "input" in done.stderr and "70" in done.stderr
 
 
 @pytest.mark.parametrize("name", METHODS.names())
@@ -256,7 +277,8 @@ def test_cached_and_uncached_features_give_the_same_losses_and_scores(
         (path,) = (tmp_path / store).rglob("s*.parquet")
         scores[store] = torch.tensor(parquet.read_table(path)["score"].to_pylist())
         training = json.loads(path.with_suffix(".json").read_text())["training"]
-        assert (training or {"store": store})["store"] == store
+        kept = "features" in METHODS.load(name).needs
+        assert (training or {"store": store})["store"] == (store if kept else "none")
         losses[store] = torch.tensor([loss for _, loss in (training or {"loss_curve": []})["loss_curve"]])
     assert len(scores["none"]) == 10 and len(losses["none"]) == (4 if name in TRAINED else 0)
     assert torch.equal(scores["memory"], scores["file"]) and torch.equal(losses["memory"], losses["file"])
@@ -282,12 +304,17 @@ def test_a_training_step_waits_for_no_number(
 ) -> None:
     encoder = encode(trained)
     module = fitted(trained, encoder).train()
-    store = Kept(trained.features(encoder(images(encoder, 7)), encoder.info), "memory", torch.device("cpu"))
+    cpu, shown = torch.device("cpu"), images(encoder, 7)
+    looking = Looking(trained, encoder, Draw(Textures(), encoder.info.input_size, cpu))
+    store = Kept(dict(seen(trained, encoder, shown)), "memory", cpu) if looking.needs_features else None
     order = BatchOrder(7, 3, 0)
-    take = Step(
-        *(trained, module, trained.optimizer(module), lambda step: store.get(order.at(step))),
-        *(torch.device("cpu"), precision),
-    )
+
+    def batch(step: int) -> Batch:
+        rows = order.at(step)
+        features = store.get(rows) if store else {}
+        return looking.batch(shown[rows], ["dots"] * 3, features, lambda: step_generator(0, step, cpu))
+
+    take = Step(trained, module, trained.optimizer(module), batch, cpu, precision)
     # the first step may look at what it sees, once
     take(0)
     for reader in ("tolist", "numpy", "cpu"):

@@ -137,7 +137,8 @@ def test_an_installed_package_is_found_by_its_entry_points(tree: Path, tmp_path:
     assert record["dataset"]["test_bad"] == {"dots": 3, "lines": 3} and record["mean"]["pixel/auroc"] is not None
 
 
-def test_the_examples_method_passes_the_contract_tests() -> None:
+@pytest.mark.parametrize("method", ["mean_patch", "draem_lite", "destseg_lite"])
+def test_the_examples_methods_pass_the_contract_tests(method: str) -> None:
     command = [
         Path(sys.executable).with_name("pytest"),
         "tests/contract/test_methods.py",
@@ -145,8 +146,9 @@ def test_the_examples_method_passes_the_contract_tests() -> None:
         "-p",
         "no:cacheprovider",
     ]
-    command += ["--plugin", str(EXAMPLE / "bench_example" / "mean_patch.py")]
-    command += ["-k", "mean_patch and not whole_cell and not uncached"]
+    path = EXAMPLE / "bench_example" / f"{method}.py"
+    assert len(path.read_text().splitlines()) < 90
+    command += ["--plugin", str(path), "-k", f"{method} and not whole_cell and not uncached"]
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr
 

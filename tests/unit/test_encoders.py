@@ -311,3 +311,66 @@ def test_stages_by_stride(name: str, strides: tuple[int, ...], at: tuple[int, ..
     assert catalog.stages_at(name, (4, 8, 16)) == at
     assert catalog.stages_at(name, (4, 64)) is None
     assert catalog.is_resnet(name) is resnet
+
+
+def test_dinov3_blocks_are_timms_with_its_rotary_positions_and_five_tokens_before_the_patches(tmp_path: Path) -> None:
+    name = "vit_small_patch16_dinov3.lvd1689m"
+    reference, path = saved(name, tmp_path)
+    images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
+    for norm in (False, True):
+        encoder = frozen.build(EncoderRequest(name, (1, 4, 12), 96, norm=norm), path)
+        assert (encoder.info.family, encoder.info.prefix, encoder.info.grid) == ("vit", 5, (6, 6))
+        found = encoder(images)
+        with torch.no_grad():
+            options = {"indices": [1, 4], "return_prefix_tokens": True, "norm": norm, "output_fmt": "NLC"}
+            expected = reference.forward_intermediates(images, intermediates_only=True, **options)
+            last = reference.forward_features(images)
+        for block, (patches, prefix) in zip((1, 4), expected, strict=True):
+            torch.testing.assert_close(found[block], torch.cat([prefix, patches], dim=1), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found[12], last, rtol=1e-4, atol=1e-4)
+
+
+def test_the_final_norm_goes_behind_every_block_where_asked(small_vit: tuple[Any, Path]) -> None:
+    reference, path = small_vit
+    images = torch.randn(2, 3, 160, 160, generator=torch.Generator().manual_seed(1))
+    raw, normed = (
+        frozen.build(EncoderRequest("test_vit.r160_in1k", (-1, 1, 6), 160, norm=norm), path)(images)
+        for norm in (False, True)
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(normed[1], reference.norm(raw[1]))
+    assert torch.equal(normed[-1], raw[-1]) and torch.equal(normed[6], raw[6])
+
+
+def test_a_cnn_has_no_final_norm_to_ask_for() -> None:
+    with pytest.raises(UsageError, match="no final norm"):
+        frozen.skeleton(EncoderRequest("test_resnet.r160_in1k", (1,), 64, norm=True))
+
+
+def test_rotary_networks_with_absolute_positions_too_are_refused() -> None:
+    with pytest.raises(UsageError, match="supported are timm's plain VisionTransformer family, DINOv3 and CNNs"):
+        catalog.describe("eva02_tiny_patch14_224.mim_in22k")
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("test_vit.r160_in1k", (0, 2)), ("vit_small_patch16_dinov3", (0, 1))])
+def test_a_trunk_ends_with_the_last_block_asked_for_and_all_of_it_learns(
+    name: str, blocks: tuple[int, ...], tmp_path: Path
+) -> None:
+    _, path = saved(name, tmp_path)
+    encoder = frozen.build(EncoderRequest(name, blocks, 32, norm=False), path)
+    trunk, images = encoder.trunk(), torch.rand(2, 3, 32, 32)
+    outputs = trunk(images)
+    for block, tokens in encoder(encoder.normalised(images)).items():
+        torch.testing.assert_close(outputs[block], tokens, rtol=1e-5, atol=1e-5)
+    sum(tokens.square().mean() for tokens in outputs.values()).backward()
+    assert all(param.grad is not None for param in trunk.parameters())
+    assert len(trunk.backbone.blocks) == blocks[-1] + 1 and len(encoder.backbone.blocks) > blocks[-1] + 1
+    assert not any(param.requires_grad for param in encoder.parameters())
+
+
+def test_a_cnns_trunk_reaches_its_last_stage_where_that_is_asked_for(tmp_path: Path) -> None:
+    _, path = saved("test_resnet.r160_in1k", tmp_path)
+    for blocks in ((1, 2), (1, 4)):
+        trunk = frozen.build(EncoderRequest("test_resnet.r160_in1k", blocks, 64), path).trunk()
+        named = {name.split(".")[1] for name, _ in trunk.named_parameters() if ".layer" in name}
+        assert named == {f"layer{stage}" for stage in range(1, blocks[-1] + 1)}

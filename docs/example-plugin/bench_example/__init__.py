@@ -1,1 +1,1 @@
-"""A method and a dataset for bench, found by entry points."""
+"""Methods and a dataset for bench, found by entry points."""
