@@ -101,9 +101,9 @@ def test_a_run_says_what_it_leaves_out(bench: Callable, tree: Path, small: Calla
     command = [*small(), "--data-root", str(tree), "--dry-run"]
     done = bench(*command)
     assert done.returncode == 0, done.stderr
-    assert "unread: " in done.stdout and "in a folder inside of train/good/" in done.stdout
-    assert f"bench data verify folder --root {tree}" in done.stdout
-    assert "unread: " not in bench(*command, "--classes", "lines").stdout
+    assert "unread: " in done.stderr and "in a folder inside of train/good/" in done.stderr
+    assert f"bench data verify folder --root {tree}" in done.stderr
+    assert "unread: " not in bench(*command, "--classes", "lines").stderr
 
 
 # ------------------------------------------------------------------------------------------ masks of normal images

@@ -174,10 +174,10 @@ def test_a_run_says_and_records_what_it_reads_otherwise_than_it_looks(
     command = [*small(), "--data-root", str(dots)]
     done = bench(*command, "--results", "first")
     assert done.returncode == 0, done.stderr
-    assert "orientation: " in done.stdout and "(and 2 more)" in done.stdout
-    assert "lossy-mask: " in done.stdout and "002_mask.jpg" in done.stdout
-    assert "empty-mask: " in done.stdout
-    assert f"list all with: bench data verify folder --root {dots}" in done.stdout
+    assert "orientation: " in done.stderr and "(and 2 more)" in done.stderr
+    assert "lossy-mask: " in done.stderr and "002_mask.jpg" in done.stderr
+    assert "empty-mask: " in done.stderr
+    assert f"list all with: bench data verify folder --root {dots}" in done.stderr
     notes = (
         "masks that are all zero, counted as normal pixels: dots 1",
         "masks in a lossy format, of which every value above zero counts: dots 1",
@@ -190,6 +190,6 @@ def test_a_run_says_and_records_what_it_reads_otherwise_than_it_looks(
     assert all(note in shown for note in notes) and "half an evaluation pixel" not in shown
     # what is kept of the decoded images tells it as well
     again = bench(*command, "--results", "second", "--seeds", "1")
-    assert again.returncode == 0 and "orientation: " not in again.stdout, "a process says it once"
+    assert again.returncode == 0 and "orientation: " not in again.stderr, "a process says it once"
     (path,) = Path("second").rglob("*.json")
     assert set(records.read(path).dataset.notes) == set(notes)
