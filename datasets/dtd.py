@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.api import Card, Counts, Download, Finding, Sample
+from bench.names import composed
 
-from ._base import FileDataset, images_in, subfolders
+from ._base import FileDataset
+from ._listing import contents, subfolders
 
 _CLASSES = (
     *("banded", "blotchy", "braided", "bubbly", "bumpy", "chequered", "cobwebbed", "cracked", "crosshatched"),
@@ -55,11 +57,13 @@ class DTD(FileDataset):
         samples: list[Sample] = []
         findings: list[Finding] = []
         for name in _CLASSES:
-            found = [
-                Sample(f"{name}/train/good/{path.stem}", name, "train", 0, "good", path)
-                for path in images_in(self.root / name)
-            ]
-            samples += sorted(found, key=lambda sample: sample.id)
-            if not found:
-                findings.append(Finding(name, "layout", name, f"{name}: no image. Expected 120 in {self.root / name}"))
+            folder = self.root / name
+            here = contents(folder)
+            found = {f"{name}/train/good/{composed(path.stem)}": path for path in here.images}
+            samples += (Sample(one, name, "train", 0, "good", path) for one, path in sorted(found.items()))
+            if here.trouble:
+                text = f"{folder}: cannot be looked into ({here.trouble}). Expected a readable folder"
+                findings.append(Finding(name, "unreadable", name, text))
+            elif not found:
+                findings.append(Finding(name, "layout", name, f"{name}: no image. Expected 120 in {folder}"))
         return tuple(samples), tuple(findings)
