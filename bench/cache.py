@@ -17,6 +17,7 @@ KINDS = {
     "hashes": (("hashes.sqlite*",), "SHA-256 of data files by name and time; computed again when needed"),
     "kernels": (("kernels",), "compiled metric kernels; compiling them again takes a minute"),
     "fonts": (("matplotlib",), "matplotlib's list of the fonts here; made again in seconds"),
+    "facts": (("facts",), "parameters and MACs of methods, as bench show prints them; counted again in seconds"),
     "cells": (("cells",), "checkpoints of cells that are run here for a Ray cluster; trained again from the start"),
     "demo": (("demo-v*", ".demo-v*.part"), "the generated demonstration set; drawn again in ten seconds"),
 }

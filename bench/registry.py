@@ -107,6 +107,10 @@ class Registry(Generic[T]):
         self._loaded[name] = loaded
         return loaded
 
+    def origin(self, name: str) -> Path:
+        """Return the file that `name` is defined in, importing nothing. Raises ImportError where there is none."""
+        return Path(_origin(self._target(name)[0]))
+
     def summary(self, name: str) -> str:
         """Return the first line of the docstring, as `docstring` does."""
         return self.docstring(name).partition("\n")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.cli.terminal import duration, footnotes, score_line, score_table
+from bench.cli.terminal import duration, fits, print_scores, say
 from bench.encoders import catalog
+from bench.errors import StoreError
 from bench.run.cell import Options
 from bench.run.estimate import Estimate, estimates
 from bench.run.planned import Planned
 from bench.store import record as records
 from bench.store.apart import apart
 from bench.store.record import Record
-from bench.store.rows import Row
 from bench.words import counted
 
 
@@ -34,7 +35,7 @@ def print_plan(planned: list[Planned], out: Console, options: Options, devices: 
     expectations = estimates(planned, options.results, options.device) if devices else [None] * len(planned)
     total = sum(expected.seconds for expected in expectations if expected)
     table = _wide(planned, expectations)
-    if out.measure(table).maximum > out.width:
+    if not fits(table, out):
         table = _narrow(planned, expectations)
     out.print(table, highlight=False)
     left = sum(item.todo for item in planned)
@@ -84,7 +85,9 @@ def _time(expected: Estimate | None) -> str:
 def facts(item: Planned, results: Path) -> dict[str, Any]:
     """Return a cell as JSON has it: what it is, and what the results folder now holds of it."""
     cell, path = item.cell, item.cell.path(results)
-    record = records.read(path) if path.is_file() else None
+    record = None
+    with suppress(StoreError):
+        record = records.read(path) if path.is_file() else None
     return {
         "name": cell.name,
         **cell.key.model_dump(mode="json"),
@@ -99,11 +102,6 @@ def facts(item: Planned, results: Path) -> dict[str, Any]:
         "mean": record.mean if record else {},
         "error": record.error.message if record and record.error else None,
     }
-
-
-def say(out: Console, text: str) -> None:
-    """Print a line as it is."""
-    out.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _encoder(item: Planned) -> str:
@@ -126,21 +124,5 @@ def _told_apart(planned: list[Planned]) -> list[str]:
 
 def print_record(record: Record, item: Planned, results: Path, out: Console) -> None:
     """Print what became of a cell: its scores or its failure, its cost, and where the record lies."""
-    if record.error is not None:
-        last = (record.error.message.strip() or record.error.type).splitlines()[-1]
-        out.print(f"FAILED  {record.cell.title}: {last}", highlight=False, markup=False)
-    elif record.cell.part:
-        out.print(score_line(record), highlight=False, markup=False, soft_wrap=True)
-    else:
-        print_row(Row((record,)), out)
-    if record.efficiency is not None:
-        spent = ", ".join(f"{name} {duration(value)}" for name, value in record.efficiency.seconds.items())
-        out.print(f"time    {spent}", highlight=False, markup=False)
-    out.print(f"record  {item.cell.path(results)}", highlight=False, markup=False, soft_wrap=True)
-
-
-def print_row(row: Row, out: Console) -> None:
-    """Print a table of scores and what a reader must know beside it."""
-    out.print(score_table(row))
-    for note in footnotes(row):
-        out.print(note, highlight=False, markup=False)
+    print_scores(record, out)
+    say(out, f"record  {item.cell.path(results)}")

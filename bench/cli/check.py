@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.completing import completed
 from bench.cli.echo import echo, print_json, suggest
 from bench.cli.options import PATH, RESULTS, json_option
 from bench.errors import UsageError
@@ -36,11 +37,18 @@ Exit code: 0 all same or better, 1 anything else, 2 something given was wrong.
 
 @click.command(epilog=EPILOG)
 @click.argument("run_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- RUN OPTIONS]")
-@click.option("--suite", metavar="NAME", help="Only what this suite runs; see bench ls suites.")
+@click.option(
+    "--suite",
+    metavar="NAME",
+    shell_complete=completed("suites"),
+    help="Only what this suite runs; see bench ls suites.",
+)
 @click.option("--run", "fresh", is_flag=True, help="Run first, into an empty folder, and check what comes out.")
 @click.option("--record", is_flag=True, help="Write the records as baselines instead of comparing them.")
-@click.option("--methods", metavar="M,..", help="Only baselines of these methods.")
-@click.option("--datasets", metavar="D,..", help="Only baselines of these datasets.")
+@click.option("--methods", metavar="M,..", shell_complete=completed("methods"), help="Only baselines of these methods.")
+@click.option(
+    "--datasets", metavar="D,..", shell_complete=completed("datasets"), help="Only baselines of these datasets."
+)
 @click.option(
     "--results",
     metavar="DIR",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli.completing import completed
 from bench.cli.echo import print_json, suggest
 from bench.cli.options import data_root_option, json_option, names, results_option
 from bench.errors import UsageError
@@ -35,9 +36,9 @@ METRICS = "image/auroc,pixel/aupro@0.3"
 
 
 @click.command(epilog=EPILOG)
-@click.argument("a")
-@click.argument("b")
-@click.option("--datasets", metavar="D,..", help="Only these datasets.")
+@click.argument("a", shell_complete=completed("methods"))
+@click.argument("b", shell_complete=completed("methods"))
+@click.option("--datasets", metavar="D,..", shell_complete=completed("datasets"), help="Only these datasets.")
 @click.option("--metrics", metavar="M,..", default=METRICS, show_default=True, help="Metrics shown per class.")
 @results_option("Where methods are looked for.")
 @data_root_option()

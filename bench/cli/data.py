@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.completing import completed
 from bench.cli.echo import print_json, quoted, suggest
 from bench.cli.get import get
 from bench.cli.options import PATH, classes_option, json_option, names
@@ -44,7 +45,7 @@ data.add_command(get)
 @data.command(
     short_help="Read every file and report every defect.", epilog="Example: bench data verify mvtec --root /data/mvtec"
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completed("datasets"))
 @_root
 @click.option("--all", "everything", is_flag=True, help=f"List every finding, not only {_SHOWN} of a kind.")
 @json_option()
@@ -90,7 +91,7 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
     short_help="Draw normal images and each defect type.",
     epilog="Example: bench data sheet mvtec --root /data/mvtec --classes bottle,screw --out sheet.png",
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completed("datasets"))
 @_root
 @_classes
 @click.option("--out", type=PATH, metavar="FILE.png", help="Default: NAME-sheet.png")
@@ -117,7 +118,7 @@ def sheet(name: str, root: Path | None, classes: str | None, out: Path | None) -
     short_help="Find plain cues, such as light, that give the labels away.",
     epilog="Example: bench data cues mvtec --root /data/mvtec --classes screw",
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completed("datasets"))
 @_root
 @_classes
 def cues(name: str, root: Path | None, classes: str | None) -> None:

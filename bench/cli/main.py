@@ -27,20 +27,21 @@ COMMANDS = {
     "compare": ("bench.cli.compare:compare", "Put two methods or runs side by side, with paired intervals."),
     "report": ("bench.cli.report:report", "Make tables of the scores, published ones beside them."),
     "speed": ("bench.cli.speed:speed", "Time every method beside the plain way, and record it."),
-    "ls": ("bench.cli.ls:ls", "List methods, datasets, protocols or suites."),
-    "show": ("bench.cli.show:show", "Show a method's configuration and cost, or a dataset's card."),
+    "ls": ("bench.cli.ls:ls", "List methods, datasets, protocols, suites, encoders or runs."),
+    "show": ("bench.cli.show:show", "Show a method, a dataset, an encoder or a record."),
     "data": ("bench.cli.data:data", "Get a dataset, verify it, or draw a contact sheet of it."),
-    "weights": ("bench.cli.weights:weights", "Make official checkpoints into files that encoders are read from."),
+    "weights": ("bench.cli.weights:weights", "Make official checkpoints into the files of encoders."),
     "new": ("bench.cli.new:new", "Begin a method of your own from a template."),
     "doctor": ("bench.cli.doctor:doctor", "Look for what is wrong here, and say how to mend it."),
     "cache": ("bench.cli.cache:cache", "Show what bench keeps on this machine, or remove it."),
+    "completion": ("bench.cli.completion:completion", "Print what a shell needs to complete names."),
 }
 
 _CELLS = "Finished cells are kept; the same command goes on from the last checkpoint"
 KEPT = {"run": _CELLS, "check": _CELLS, "speed": "Methods that were measured are recorded"}
 """What an interrupted command leaves; the others have nothing worth a word."""
 
-PRINTS = frozenset({"ls", "show", "compare", "doctor"})
+PRINTS = frozenset({"ls", "show", "compare", "doctor", "completion"})
 """Commands that are called for what they print; what the others are for lies in files, or is their exit code."""
 
 EPILOG = """\b
@@ -69,6 +70,8 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command."""
+        if cmd_name not in COMMANDS and ctx.resilient_parsing:
+            return None  # a shell asks what could follow
         if cmd_name not in COMMANDS:
             raise UsageError(f"no command '{cmd_name}'.{did_you_mean(cmd_name, COMMANDS)} See: bench --help")
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")

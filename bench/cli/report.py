@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from bench.cli.completing import completed
 from bench.cli.echo import echo, quoted, suggest
 from bench.cli.options import PATH, RESULTS, data_root_option, names
 from bench.errors import UsageError
@@ -64,8 +65,13 @@ def _uncollected() -> Iterator[None]:
     help="Where the files go; those of a suite into a folder of its name.",
 )
 @data_root_option("Folder of images for the gallery; name=DIR for one.")
-@click.option("--methods", metavar="M,..", help="Only these methods, published ones included.")
-@click.option("--datasets", metavar="D,..", help="Only these datasets.")
+@click.option(
+    "--methods",
+    metavar="M,..",
+    shell_complete=completed("methods"),
+    help="Only these methods, published ones included.",
+)
+@click.option("--datasets", metavar="D,..", shell_complete=completed("datasets"), help="Only these datasets.")
 @click.option("--classes", metavar="C,..", help="Means over these classes alone, published ones recomputed.")
 @click.option("--published/--no-published", default=True, show_default=True, help="Rows that papers print.")
 @click.option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from bench.cli.completing import completed
 from bench.cli.echo import print_json, quoted, suggest
 from bench.cli.executor_options import executor_options
 from bench.cli.groups import Grouped
@@ -66,15 +67,23 @@ HEADINGS = {
 
 
 @click.command(epilog=EPILOG, cls=Grouped, headings=HEADINGS)
-@click.option("--suite", metavar="NAME", help="A named run definition; see bench ls suites. Other options override it.")
-@click.option("--methods", metavar="M,..", help="Methods; see bench ls methods.")
-@click.option("--datasets", metavar="D,..", help="Datasets; see bench ls datasets.")
+@click.option(
+    "--suite",
+    metavar="NAME",
+    shell_complete=completed("suites"),
+    help="A named run definition; see bench ls suites. Other options override it.",
+)
+@click.option("--methods", metavar="M,..", shell_complete=completed("methods"), help="Methods; see bench ls methods.")
+@click.option(
+    "--datasets", metavar="D,..", shell_complete=completed("datasets"), help="Datasets; see bench ls datasets."
+)
 @data_root_option()
 @classes_option()
 @click.option(
     "--setting",
     "settings",
     metavar="S,..",
+    shell_complete=completed("settings"),
     help="multi (one model for all classes; on semantic sets one a half-split), single (one a class), few-shot or "
     "few-shot-single (the same from --shots images a class).",
 )
@@ -86,7 +95,12 @@ HEADINGS = {
     help="Training images a class, for few-shot and few-shot-single.",
 )
 @click.option("--seeds", metavar="N,..", help="Seeds, for example 0,1,2 (default 0).")
-@click.option("--protocol", metavar="NAME", help="common (default) or paper; see bench ls protocols.")
+@click.option(
+    "--protocol",
+    metavar="NAME",
+    shell_complete=completed("protocols"),
+    help="common (default) or paper; see bench ls protocols.",
+)
 @click.option("--encoder", metavar="NAME", help="Frozen encoder in place of the method's own.")
 @weights_option()
 @set_option()
@@ -232,6 +246,7 @@ def _suggest(results: Path, dry_run: bool, code: int) -> None:
 def _run(planned: list[Planned], options: Options, executor: Executor, progress: Progress, out: Console | None) -> int:
     """Run what is to be done, print each table as it comes, and return the exit code."""
     from bench.cli import cells
+    from bench.cli.terminal import print_row
     from bench.run import sweep
     from bench.store.rows import rows
 
@@ -252,7 +267,7 @@ def _run(planned: list[Planned], options: Options, executor: Executor, progress:
     code = sweep.run(planned, options, progress, finished, executor)
     for row in rows(record for record in known.values() if record is not None and record.cell.part):
         if out is not None:
-            cells.print_row(row, out)
+            print_row(row, out)
     return code
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.completing import completed
 from bench.cli.echo import quoted, suggest
 from bench.cli.options import PATH, RESULTS, classes_option, data_root_option, names, results_option
 from bench.errors import UsageError
@@ -26,7 +27,14 @@ Exit code: 0 scored and recorded, 2 something given was wrong.
 
 @click.command(epilog=EPILOG)
 @click.option("--method", metavar="NAME", required=True, help="What to call it in tables; no name of bench's own.")
-@click.option("--datasets", "dataset", metavar="D", required=True, help="The dataset; see bench ls datasets.")
+@click.option(
+    "--datasets",
+    "dataset",
+    metavar="D",
+    shell_complete=completed("datasets"),
+    required=True,
+    help="The dataset; see bench ls datasets.",
+)
 @click.option("--maps", metavar="PATH", type=PATH, help="Folder of anomaly maps, or one npz.")
 @click.option("--scores", metavar="FILE", type=PATH, help="CSV of image scores.")
 @click.option(

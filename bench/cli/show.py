@@ -1,16 +1,20 @@
-"""`bench show`: a method's configuration and cost, or a dataset's card."""
+"""`bench show`: a method's configuration and cost, a dataset's card, an encoder's shape, a record's scores."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli.completing import completed
+from bench.cli.derived import kept
 from bench.errors import UsageError
 from bench.registry import DATASETS, METHODS, did_you_mean
+from bench.words import counted
 
 if TYPE_CHECKING:
     from bench.api import Card, Method
@@ -20,6 +24,8 @@ Examples:
   bench show dinomaly
   bench show dinomaly --set dinomaly.encoder=vit_small_patch14_reg4_dinov2.lvd142m
   bench show mvtec --json
+  bench show vit_base_patch14_reg4_dinov2.lvd142m
+  bench show results/baselines/demo-dinomaly-multi-s0.json
 """
 
 COUNTED = {"train": "train", "val": "validation", "good": "good", "bad": "anomalous"}
@@ -27,25 +33,86 @@ COUNTED = {"train": "train", "val": "validation", "good": "good", "bad": "anomal
 
 
 @click.command(epilog=EPILOG)
-@click.argument("name")
+@click.argument("name", shell_complete=completed("shown"))
 @click.option("--set", "pairs", multiple=True, metavar="METHOD.KEY=VALUE", help="Change a setting (methods only).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def show(name: str, pairs: tuple[str, ...], as_json: bool) -> None:
-    """Show NAME: a method's settings with the source of each default, its parameters and MACs, or a dataset's card.
+    """Show NAME: a method, a dataset, an encoder, or the file of a record.
 
-    Costs are counted on the meta device: no weights are needed.
+    Of a method its settings with the source of each default, its parameters and MACs, which are counted without
+    weights; of a dataset its card; of an encoder its shape, and where its weights are; of a record its scores.
     """
+    if pairs and name not in METHODS.targets:
+        what = "a dataset" if name in DATASETS.targets else "none"
+        raise UsageError(f"--set changes settings of methods; {name} is {what}")
+    facts: dict[str, Any]
+    printed: Callable[[dict[str, Any]], None]
     if name in METHODS.targets:
-        facts = _method(name, pairs)
-        _print_json(facts) if as_json else _print_method(facts)
+        facts = kept(name, list(pairs), lambda: _method(name, pairs))
+        printed = _print_method
     elif name in DATASETS.targets:
-        if pairs:
-            raise UsageError(f"--set changes settings of methods; {name} is a dataset")
-        card = asdict(DATASETS.load(name).card)
-        _print_json(card) if as_json else _print_card(card)
+        facts, printed = asdict(DATASETS.load(name).card), _print_card
+    elif Path(name).suffix == ".json":
+        facts, printed = _record(Path(name)), lambda found: _print_record(Path(name))
     else:
-        known = [*METHODS.targets, *DATASETS.targets]
-        raise UsageError(f"no method or dataset '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
+        facts, printed = _encoder(name), _print_encoder
+    _print_json(facts) if as_json else printed(facts)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    from bench.store import record as records
+
+    return records.read(path).model_dump(mode="json")
+
+
+def _print_record(path: Path) -> None:
+    """Print what `bench run` printed when the cell ended."""
+    from bench.cli.terminal import console, print_scores, say
+    from bench.store import record as records
+
+    record, out = records.read(path), console()
+    print_scores(record, out)
+    for key, text in (
+        ("command", " ".join(record.command)),
+        ("encoder", f"{record.encoder.name} @ {record.input_size}" if record.encoder else "none"),
+        ("machine", f"{record.environment.processor}, {record.environment.device}, {record.environment.precision}"),
+        ("commit", record.environment.commit or "not known"),
+        ("created", record.created),
+    ):
+        say(out, f"{key:9} {text}")
+
+
+def _encoder(name: str) -> dict[str, Any]:
+    known = [*METHODS.targets, *DATASETS.targets]
+    if "." not in name and (hint := did_you_mean(name, known)):
+        # the thousand names of timm are not looked at for a slip
+        raise UsageError(f"nothing is called '{name}'.{hint} Known: {', '.join(known)}. See: bench ls")
+    from bench.encoders import catalog, weights
+
+    try:
+        info = catalog.describe(name)
+    except UsageError as error:
+        raise UsageError(f"{error} Nor is it a method or a dataset: {', '.join(known)}. See: bench ls") from error
+    path = weights.at_hand(name)
+    return {**asdict(info), "bytes": catalog.bytes_of(name), "weights": str(path) if path is not None else None}
+
+
+def _print_encoder(facts: dict[str, Any]) -> None:
+    from bench.cli.terminal import console, say
+
+    out = console()
+    kind = {"vit": "ViT", "cnn": "CNN"}[facts["family"]]
+    say(out, f"{facts['name']}  {kind}, {facts['bytes'] / 4e6:.1f} million parameters")
+    say(out, f"input     {facts['input_size']} px as trained, a multiple of {facts['patch']}")
+    if facts["family"] == "vit":
+        tokens = counted(facts["prefix"], "token")
+        say(
+            out, f"blocks    {facts['depth']}, {facts['dim']} wide, {facts['heads']} heads; {tokens} before the patches"
+        )
+    else:
+        say(out, f"stages    {facts['depth']}; the last has {facts['dim']} channels at stride {facts['patch']}")
+    size = f"{facts['bytes'] / 1e6:.0f} MB"
+    say(out, f"weights   {facts['weights'] or f'not here; fetched from the hub on first use, about {size}'}")
 
 
 def _method(name: str, pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -99,10 +166,11 @@ def _print_json(facts: dict[str, Any]) -> None:
 
 
 def _print_method(facts: dict[str, Any]) -> None:
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
-    from bench.cli.terminal import console
+    from bench.cli.terminal import console, fits
 
     out = console()
     out.print(Text.assemble((facts["name"], "bold"), "  ", facts["title"]), soft_wrap=True)
@@ -130,17 +198,22 @@ def _print_method(facts: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("setting", "value", "source", "meaning"):
         table.add_column(column, overflow="fold")
-    for key, setting in facts["settings"].items():
-        value = setting["value"]
-        # spelt as --set takes it: null, not None
-        cells = (
-            key,
-            value if isinstance(value, str) else json.dumps(value),
-            setting["source"] or "",
-            setting["help"] or "",
-        )
-        table.add_row(*(Text(cell) for cell in cells))
-    out.print(table)
+    rows = [_setting(key, setting) for key, setting in facts["settings"].items()]
+    for row in rows:
+        table.add_row(*map(Text, row))
+    if fits(table, out):
+        out.print(table)
+        return
+    for key, value, source, meaning in rows:
+        out.print(Text.assemble((key, "bold"), f" = {value}", (f"  {source}", "dim")), highlight=False)
+        out.print(Padding(Text(meaning), (0, 0, 0, 4)))
+
+
+def _setting(key: str, setting: dict[str, Any]) -> tuple[str, str, str, str]:
+    value = setting["value"]
+    # spelt as --set takes it: null, not None
+    spelt = value if isinstance(value, str) else json.dumps(value)
+    return key, spelt, setting["source"] or "", setting["help"] or ""
 
 
 def _protocol(facts: dict[str, Any]) -> str:

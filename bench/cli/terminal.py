@@ -25,6 +25,8 @@ SHARE_BEFORE_ETA = 0.05
 """Of a phase: the first units, while caches fill, say nothing of the rest."""
 PIPED_WIDTH = 10_000
 """Columns; wider than any line, since what reads a pipe wants lines whole."""
+UNBOUNDED = 1_000_000
+"""Columns that no table has."""
 
 
 class _Console(Console):
@@ -203,3 +205,34 @@ def _counts(counts: Mapping[str, int]) -> str:
 def percent(value: float | None) -> str:
     """Return a fraction as percent with one decimal, or a dash."""
     return "–" if value is None else f"{100 * value:.1f}"
+
+
+def fits(table: Table, out: Console) -> bool:
+    """Return whether a table can be printed without a cell being broken."""
+    return out.measure(table, options=out.options.update(max_width=UNBOUNDED)).maximum <= out.width
+
+
+def say(out: Console, text: str) -> None:
+    """Print a line as it is."""
+    out.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_row(row: Row, out: Console) -> None:
+    """Print a table of scores and what a reader must know beside it."""
+    out.print(score_table(row))
+    for note in footnotes(row):
+        out.print(note, highlight=False, markup=False)
+
+
+def print_scores(record: Record, out: Console) -> None:
+    """Print what a record holds: scores or a failure, and what they cost."""
+    if record.error is not None:
+        last = (record.error.message.strip() or record.error.type).splitlines()[-1]
+        out.print(f"FAILED  {record.cell.title}: {last}", highlight=False, markup=False)
+    elif record.cell.part:
+        say(out, score_line(record))
+    else:
+        print_row(Row((record,)), out)
+    if record.efficiency is not None:
+        spent = ", ".join(f"{name} {duration(value)}" for name, value in record.efficiency.seconds.items())
+        out.print(f"time    {spent}", highlight=False, markup=False)

@@ -61,6 +61,7 @@ def test_data_and_machine(bench: Callable[..., Any], tree: Path) -> None:
     done = bench("data", "verify", "folder", "--root", str(tree), "--json")
     found = same("data verify", done.stdout)
     assert done.returncode == 1 and not found["clean"] and found["classes"]["dots"]["train"] == 5
+    assert len(same("ls", bench("ls", "methods", "--json").stdout)["methods"]) >= 6
     done = bench("doctor", "--json", "--results", "runs")
     same("doctor", done.stdout)
 

@@ -48,6 +48,7 @@ def test_sizes_are_shown_by_kind(folder: Path, bench: Callable) -> None:
         "hashes": (1, 100),
         "kernels": (1, 10),
         "fonts": (0, 0),
+        "facts": (0, 0),
         "cells": (0, 0),
         "demo": (1, 20),
     }

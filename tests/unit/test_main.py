@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,10 +11,15 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
+from made_records import made
 
 import bench
 from bench.cli import ls, main
+from bench.cli.run import HEADINGS
+from bench.cli.run import run as run_command
 from bench.errors import DatasetError, TrainingError
+from bench.store import record as records
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -52,6 +60,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         "new method",
         "doctor",
         "cache clear",
+        "completion",
     ],
 )
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
@@ -66,7 +75,8 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         (("rnu",), "no command 'rnu'. Did you mean 'run'? See: bench --help"),
         (("--no-such",), "No such option"),
         (("ls", "nothing"), "See: bench ls --help"),
-        (("ls",), "See: bench ls --help"),
+        (("ls", "method"), "nothing called 'method' to list. Did you mean 'methods'?"),
+        (("ls", "runs", "--results", "nowhere"), "nowhere: no such folder, so no runs"),
     ],
 )
 def test_mistakes_are_one_message_and_exit_code_2(
@@ -118,6 +128,83 @@ def test_listing(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.startswith("demo ") for line in listed["suites"])
     assert listed["methods"][0].split()[:2] == ["dinomaly", "Dinomaly:"]
     assert not any("not importable" in line for lines in listed.values() for line in lines)
+
+
+def test_listing_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, err = call(capsys, "ls")
+    lines = out.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == ["methods", "datasets", "protocols", "suites"]
+    # what is listed by its kind, two columns further in
+    alone = call(capsys, "ls", "suites")[1].splitlines()
+    assert lines[-len(alone) :] == [f"  {line}" for line in alone] and err.startswith("next: bench ls encoders")
+    found = json.loads(call(capsys, "ls", "--json")[1])
+    assert found["schema"] == 1 and [one["name"] for one in found["protocols"]] == ["common", "paper"]
+    assert found["methods"][0]["summary"].startswith("Dinomaly: ")
+
+
+def test_listing_runs_and_encoders(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "a.json"
+    records.write(made(), path)
+    (tmp_path / "runs" / "b.json").write_text("{")
+    code, out, err = call(capsys, "ls", "runs", "--results", str(path.parent))
+    assert code == 0 and out.startswith(f"{path}  {made().cell.title}, seed {made().cell.seed}: ")
+    assert "ignored: " in err and "b.json" in err
+    encoders = call(capsys, "ls", "encoders")[1].splitlines()
+    assert re.fullmatch(r"vit_tiny_patch8_128\.bench +comes with bench", encoders[0])
+    assert any(re.fullmatch(r"vit_small_patch16_224\.dino +default of vitad", line) for line in encoders)
+    assert "resnet18.tv_in1k" in encoders
+
+
+@pytest.mark.parametrize(
+    ("words", "begun", "found"),
+    [
+        (["run", "--methods"], "di", ["dinomaly"]),
+        (["run", "--methods"], "dinomaly,vi", ["dinomaly,vitad"]),
+        (["run", "--methods"], "dinomaly,d", ["dinomaly,dual_student"]),
+        (["run", "--datasets"], "mv", ["mvtec", "mvtec_loco"]),
+        (["run", "--suite"], "dem", ["demo"]),
+        (["run", "--protocol"], "", ["common", "paper"]),
+        (["run", "--setting"], "few-shot-", ["few-shot-single"]),
+        (["show"], "mp", ["mpdd"]),
+        (["ls"], "en", ["encoders"]),
+        (["data", "verify"], "bt", ["btad"]),
+        (["compare", "dinomaly"], "rd", ["rd4ad"]),
+        (["unknown"], "ru", ["run"]),
+        ([], "compl", ["completion"]),
+    ],
+)
+def test_names_are_completed(words: list[str], begun: str, found: list[str]) -> None:
+    completes = ShellComplete(main.cli, {}, "bench", "_BENCH_COMPLETE")
+    assert [item.value for item in completes.get_completions(words, begun)] == found
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_what_it_needs(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "completion", shell)
+    assert code == 0 and f"_BENCH_COMPLETE={shell}_complete" in out and "bench" in out
+
+
+def test_bash_completes_names(tmp_path: Path) -> None:
+    if (bash := shutil.which("bash")) is None:
+        pytest.skip("no bash here")
+    # what the tab key does, with bench as this Python has it
+    (tmp_path / "bench").write_text(f'#!/bin/sh\nexec {sys.executable} -m bench "$@"\n')
+    (tmp_path / "bench").chmod(0o755)
+    script = (
+        'eval "$(bench completion bash)"; COMP_WORDS=(bench run --methods vi); COMP_CWORD=3; '
+        '_bench_completion bench; echo "${COMPREPLY[@]}"'
+    )
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run([bash, "-c", script], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.stdout.strip() == "vitad", done.stderr
+
+
+def test_every_option_of_a_run_stands_under_one_heading() -> None:
+    named = [name for names in HEADINGS.values() for name in names]
+    parameters = {parameter.name for parameter in run_command.params}
+    assert len(named) == len(set(named)) and set(named) == parameters
+    text = run_command.get_help(click.Context(run_command, info_name="bench run"))
+    assert re.findall(r"^(\S.*):$", text, re.M) == [*HEADINGS, "Help"]
 
 
 def test_the_exit_code_reaches_the_shell(tmp_path: Path) -> None:

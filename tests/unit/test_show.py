@@ -4,12 +4,15 @@ import io
 import json
 import re
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import pytest
+from made_records import made
 
-from bench.cli import main
+from bench.cli import derived, main, show
 from bench.registry import DATASETS, METHODS
+from bench.store import record as records
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -118,7 +121,7 @@ def test_every_dataset_has_a_card_to_show(capsys: pytest.CaptureFixture[str], na
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("dinomly",), "no method or dataset 'dinomly'. Did you mean 'dinomaly'? Known: dinomaly"),
+        (("dinomly",), "nothing is called 'dinomly'. Did you mean 'dinomaly'? Known: dinomaly"),
         (("mvtek",), "Did you mean 'mvtec'?"),
         ((), "Missing argument 'NAME'. See: bench show --help"),
         (("dinomaly", "--set", "dinomaly.droput=1"), "Did you mean 'dropout'?"),
@@ -127,6 +130,9 @@ def test_every_dataset_has_a_card_to_show(capsys: pytest.CaptureFixture[str], na
         (("dinomaly", "--set", "dinomaly.encoder=nonsense"), "nonsense"),
         (("mvtec", "--set", "dinomaly.steps=2"), "mvtec is a dataset"),
         (("dinomaly", "--jsn"), "--json"),
+        (("resnet18.tv_in1q",), "Did you mean: resnet18.tv_in1k"),
+        (("nothing_at_all",), "unknown encoder 'nothing_at_all'. Encoders are timm model names"),
+        (("nowhere.json",), "nowhere.json is no readable record"),
     ],
 )
 def test_mistakes_are_one_message_and_exit_code_2(
@@ -135,6 +141,49 @@ def test_mistakes_are_one_message_and_exit_code_2(
     code, out, err = call(capsys, "show", *arguments)
     assert (code, out) == (2, "") and message in err
     assert err.startswith("error: ") and "Traceback" not in err and err.count("\n") == 1
+
+
+def test_an_encoders_shape_and_where_its_weights_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = facts(capsys, "vit_tiny_patch8_128.bench")
+    assert (own["family"], own["depth"], own["dim"], own["patch"], own["input_size"]) == ("vit", 12, 128, 8, 128)
+    assert own["weights"].endswith("vit_tiny_patch8_128.safetensors")
+    monkeypatch.setattr("bench.encoders.weights._cached", lambda name: None)
+    out = call(capsys, "show", "resnet18.tv_in1k")[1]
+    assert out.startswith("resnet18.tv_in1k  CNN, 11.2 million parameters\n") and "512 channels at stride 32" in out
+    assert "weights   not here; fetched from the hub on first use, about 45 MB" in out
+
+
+def test_a_records_scores_are_shown_as_its_run_showed_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "s0.json"
+    record = made()
+    records.write(record, path)
+    out = call(capsys, "show", str(path))[1]
+    assert f"{record.cell.title}, seed {record.cell.seed}, protocol {record.cell.protocol}" in out
+    assert all(name in out for name in record.scores) and f"created   {record.created}" in out
+    assert facts(capsys, str(path))["cell"]["fingerprint"] == record.cell.fingerprint
+
+
+def test_what_was_counted_once_is_kept_until_bench_changes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("vitad", "--set", "vitad.steps=7")
+    first = facts(capsys, *asked)
+    monkeypatch.setattr(show, "_method", lambda name, pairs: pytest.fail("counted again"))
+    assert facts(capsys, *asked) == first and first["settings"]["steps"]["value"] == 7
+    monkeypatch.setattr(derived, "DECIDE", ("torch",))  # as if a package had another version
+    with pytest.raises(pytest.fail.Exception, match="counted again"):
+        call(capsys, "show", *asked)
+
+
+def test_on_a_narrow_terminal_each_meaning_has_a_line_of_its_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.cli.terminal.PIPED_WIDTH", 80)
+    lines = call(capsys, "show", "knn")[1].splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("input_size = "))
+    assert lines[place + 1].startswith("    ") and max(map(len, lines[place:])) <= 80
 
 
 def test_a_setting_of_another_method_is_not_passed_over(

@@ -1,0 +1,40 @@
+"""Names that a shell completes: methods, datasets, suites and the like, also behind a comma."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import click
+
+Kind = Literal["methods", "datasets", "suites", "protocols", "settings", "kinds", "shown"]
+Completer = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def completed(kind: Kind) -> Completer:
+    """Return what click asks for an option's values: names of a kind, also behind `a,b,`."""
+
+    def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+        before, comma, last = begun.rpartition(",")
+        given = before.split(",")
+        return [f"{before}{comma}{name}" for name in _names(kind) if name.startswith(last) and name not in given]
+
+    return complete
+
+
+def _names(kind: Kind) -> Sequence[str]:
+    from bench import protocol, registry, setting, suites
+
+    if kind == "kinds":
+        from bench.cli.ls import KINDS
+
+        return tuple(KINDS)
+    found: dict[str, Callable[[], list[str]]] = {
+        "methods": registry.METHODS.names,
+        "datasets": registry.DATASETS.names,
+        "suites": suites.names,
+        "protocols": lambda: list(protocol.SUMMARIES),
+        "settings": lambda: list(setting.SETTINGS),
+        "shown": lambda: [*registry.METHODS.names(), *registry.DATASETS.names()],
+    }
+    return found[kind]()
