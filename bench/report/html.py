@@ -19,9 +19,12 @@ from PIL import Image
 
 import bench
 from bench.names import harmless
+from bench.report.delimited import delimited
 from bench.report.figures.drawing import Figure
 from bench.report.figures.gallery import TILES, Gallery, Pixels
 from bench.report.illustrate import Illustrations
+from bench.report.latex import latex
+from bench.report.markdown import markdown
 from bench.report.names import dataset_title
 from bench.report.table import MINUS, Block, Cell, Column, Row, Table, letters
 from bench.store.record import Record
@@ -138,6 +141,7 @@ def page(title: str, tables: Sequence[Table], records: Sequence[Record], extras:
         "groups": [(name, GROUPS[name]) for name in GROUPS if name in groups] if len(groups) > 1 else [],
         "mixed": len(sources) > 1,
         "data": Markup(_json(_spelt(_details(records)))),
+        "texts": Markup(_json(_spelt({table.name: _texts(table) for table in everything}))),
     }
     environment = jinja2.Environment(
         autoescape=True,
@@ -170,6 +174,11 @@ def html(report: Report, out: Path) -> list[Path]:
         # a name from a file system may hold what is no text; it is spelt out
         file.write(text.encode("utf-8", "backslashreplace"))
     return [path]
+
+
+def _texts(table: Table) -> dict[str, str]:
+    """Return what the buttons under a table copy, by the buttons' names."""
+    return {"LaTeX": latex(table), "Markdown": markdown(table), "CSV": delimited(table)}
 
 
 def _sheet(table: Table, places: dict[str, int]) -> Sheet:

@@ -20,14 +20,15 @@ one("#theme").addEventListener("click", () => {
   stored(root.dataset.theme);
 });
 
-// ---- sorting: within a block; summaries stay last, rows without a number before them
+// ---- sorting: within a group; summaries stay last, rows without a number before them; a third click undoes it
 const names = new Intl.Collator(undefined, { numeric: true });
+all("tr.line").forEach((row, place) => { row.dataset.place = place; });
 function sort(head) {
   const table = head.closest("table");
   const place = [...head.parentNode.cells].indexOf(head);
   const before = head.getAttribute("aria-sort");
   const first = head.dataset.down === "1" ? "descending" : "ascending";
-  const next = before === "none" ? first : before === "ascending" ? "descending" : "ascending";
+  const next = before === "none" ? first : before === first ? (first === "ascending" ? "descending" : "ascending") : "none";
   for (const other of all(".heads th", table)) other.setAttribute("aria-sort", other === head ? next : "none");
   const sign = next === "ascending" ? 1 : -1;
   const key = (row) => {
@@ -36,6 +37,7 @@ function sort(head) {
     return value === "" ? null : Number(value);
   };
   const compare = (a, b) => {
+    if (next === "none") return a.row.dataset.place - b.row.dataset.place;
     if (a.last !== b.last) return a.last - b.last;
     if (a.key === null || b.key === null) return (a.key === null) - (b.key === null);
     return sign * (place === 0 ? names.compare(a.key, b.key) : a.key - b.key);
@@ -101,6 +103,7 @@ function refresh() {
     shown += visible;
   }
   one("#shown").textContent = `${shown} rows`;
+  one("#nothing").hidden = shown > 0;
   all("table").forEach(enter);
 }
 let waiting = 0;
@@ -276,9 +279,33 @@ dialog.addEventListener("click", (event) => {
   if (event.target === dialog) dialog.close();
 });
 
+// ---- copying a table; where the clipboard is refused, as some browsers do to files, the old way
+let texts = null;
+function copy(button) {
+  texts ??= JSON.parse(one("#texts").textContent);
+  const name = button.dataset.name ?? button.textContent;
+  const text = texts[button.parentNode.dataset.table][name];
+  const said = (ok) => {
+    button.dataset.name = name;
+    button.textContent = ok ? "copied" : "not allowed";
+    setTimeout(() => { button.textContent = name; }, 1500);
+  };
+  const byHand = () => {
+    const area = element("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    said(document.execCommand("copy"));
+    area.remove();
+  };
+  if (navigator.clipboard) navigator.clipboard.writeText(text).then(() => said(true), byHand);
+  else byHand();
+}
+
 document.addEventListener("click", (event) => {
   const button = event.target.closest("main button");
   if (!button) return;
+  if (button.closest(".copy")) copy(button);
   if (button.closest("td")) details(button);
   else if (button.closest(".heads")) sort(button.parentNode);
 });

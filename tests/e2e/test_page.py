@@ -127,6 +127,40 @@ def test_a_click_on_a_heading_sorts_and_a_second_one_turns_it(watched: Watched) 
     assert (head.get_attribute("aria-sort"), other.get_attribute("aria-sort")) == ("none", "descending")
 
 
+def test_a_third_click_restores_the_order(watched: Watched) -> None:
+    page = watched.page
+    button = page.locator(f"{OVERVIEW} .heads th").nth(1).locator("button")
+    before = numbers(page, OVERVIEW, 1)
+    for _ in range(2):
+        button.click()
+    assert numbers(page, OVERVIEW, 1) == sorted(before) != before
+    button.click()
+    assert numbers(page, OVERVIEW, 1) == before
+    assert page.locator(f"{OVERVIEW} .heads th").nth(1).get_attribute("aria-sort") == "none"
+
+
+@pytest.mark.parametrize("name", ["LaTeX", "Markdown", "CSV"])
+def test_a_table_is_copied_as_it_would_be_written(name: str, watched: Watched) -> None:
+    page = watched.page
+    page.evaluate("navigator.clipboard.writeText = (text) => { window.copied = text; return Promise.resolve(); }")
+    button = page.locator(f"{OVERVIEW} .copy").get_by_text(name)
+    button.click()
+    page.locator(f"{OVERVIEW} .copy").get_by_text("copied").wait_for()
+    text = page.evaluate("window.copied")
+    start = {"LaTeX": "% made by bench report", "Markdown": "## Overview", "CSV": "dataset,method,source,I-AUROC"}[name]
+    assert text.startswith(start) and "RD4AD" in text
+    button.click()
+    assert page.evaluate("window.copied") == text
+
+
+def test_the_page_says_what_can_be_clicked_and_when_nothing_matches(watched: Watched) -> None:
+    page = watched.page
+    assert page.get_by_text("A click on a number shows its record").is_visible()
+    assert not page.locator("#nothing").is_visible()
+    page.fill("#words", "nothing is called so")
+    page.locator("#nothing").wait_for(state="visible")
+
+
 def test_a_mean_stays_below_its_classes(watched: Watched) -> None:
     page = watched.page
     page.locator(f"{BY_CLASS} .heads th").nth(0).locator("button").click()
@@ -231,7 +265,7 @@ def test_dark_and_light(watched: Watched) -> None:
 def test_names_are_text_and_make_no_element(watched: Watched) -> None:
     page = watched.page
     assert page.locator('img[src="x"]').count() == 0
-    assert page.locator("script").count() == 2
+    assert page.locator("script").count() == 3
     assert page.title() == f"Report {EVIL}"
     assert page.locator(".absent li", has_text=EVIL).count() == 1
 
