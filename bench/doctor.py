@@ -187,7 +187,7 @@ def datasets(data_roots: Sequence[str]) -> Iterator[Finding]:
             yield Finding(name, "problem", str(error), f"bench data verify {name} --root {where}")
             continue
         expected = sum(c.train + c.good + c.bad + c.val for c in kind.card.counts.values())
-        text = f"{len(found)} images at {where}"
+        text = f"{counted(len(found), 'image')} at {where}"
         if expected and len(found) != expected:
             yield Finding(name, "note", f"{text}, published are {expected}", f"bench data verify {name} --root {where}")
         else:

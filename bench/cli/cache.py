@@ -10,12 +10,12 @@ from bench.cli.echo import echo
 from bench.errors import UsageError
 
 
-@click.group(epilog="Example: bench cache clear pixels --yes")
+@click.group(epilog="\b\nExample:\n  bench cache clear pixels --yes")
 def cache() -> None:
     """Show what bench keeps on this machine, or remove it. Nothing of it cannot be made again."""
 
 
-@cache.command(epilog="Example: bench cache show")
+@cache.command(epilog="\b\nExample:\n  bench cache show")
 def show() -> None:
     """Show sizes by kind."""
     from bench.cache import kept
@@ -27,7 +27,7 @@ def show() -> None:
         click.echo(f"{one.name:9} {size(one.bytes):>10}  {one.what}")
 
 
-@cache.command(epilog="Example: bench cache clear pixels features --yes")
+@cache.command(epilog="\b\nExample:\n  bench cache clear pixels features --yes")
 @click.argument("kinds", nargs=-1, metavar="[KIND]..")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clear(kinds: tuple[str, ...], yes: bool) -> int:

@@ -34,7 +34,7 @@ _root = click.option(
 _classes = classes_option("Only these classes, in this order")
 
 
-@click.group(epilog="Example: bench data verify mvtec --root /data/mvtec")
+@click.group(epilog="\b\nExample:\n  bench data verify mvtec --root /data/mvtec")
 def data() -> None:
     """Get a dataset, check its files, or look at them."""
 
@@ -43,7 +43,8 @@ data.add_command(get)
 
 
 @data.command(
-    short_help="Read every file and report every defect.", epilog="Example: bench data verify mvtec --root /data/mvtec"
+    short_help="Read every file and report every defect.",
+    epilog="\b\nExample:\n  bench data verify mvtec --root /data/mvtec",
 )
 @click.argument("name", shell_complete=completed("datasets"))
 @_root
@@ -89,7 +90,7 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
 
 @data.command(
     short_help="Draw normal images and each defect type.",
-    epilog="Example: bench data sheet mvtec --root /data/mvtec --classes bottle,screw --out sheet.png",
+    epilog="\b\nExample:\n  bench data sheet mvtec --root /data/mvtec --classes bottle,screw --out sheet.png",
 )
 @click.argument("name", shell_complete=completed("datasets"))
 @_root
@@ -116,7 +117,7 @@ def sheet(name: str, root: Path | None, classes: str | None, out: Path | None) -
 
 @data.command(
     short_help="Find plain cues, such as light, that give the labels away.",
-    epilog="Example: bench data cues mvtec --root /data/mvtec --classes screw",
+    epilog="\b\nExample:\n  bench data cues mvtec --root /data/mvtec --classes screw",
 )
 @click.argument("name", shell_complete=completed("datasets"))
 @_root

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.options import PATH
+from bench.words import counted
 
 if TYPE_CHECKING:
     from bench.api import Card, Dataset, Download
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(
     short_help="Download a dataset, or say where to get it.",
-    epilog="Example: bench data get cifar10 --root /data",
+    epilog="\b\nExample:\n  bench data get cifar10 --root /data",
 )
 @click.argument("name")
 @click.option(
@@ -92,7 +93,7 @@ def _obtain(download: Download, root: Path, out: TerminalProgress) -> None:
     if download.unpack:
         count = unpack(target, folder, download.unpack)
         target.unlink()
-        out.say(f"unpacked {count:,} files into {folder}")
+        out.say(f"unpacked {counted(count, 'file')} into {folder}")
 
 
 def _tell(out: TerminalProgress, card: Card, root: Path) -> None:

@@ -10,12 +10,15 @@ from bench.cli.options import PATH
 from bench.errors import UsageError
 
 
-@click.group(epilog="Example: bench new method my_method")
+@click.group(epilog="\b\nExample:\n  bench new method my_method")
 def new() -> None:
     """Begin a method of your own from a template."""
 
 
-@new.command(epilog="Example: bench new method my_method && bench --plugin my_method.py show my_method")
+@new.command(
+    short_help="Write a method that works, to be changed.",
+    epilog="\b\nExample:\n  bench new method my_method\n  bench --plugin my_method.py show my_method",
+)
 @click.argument("name")
 @click.option("--out", type=PATH, metavar="DIR", default=Path(), help="Folder (default: here).")
 def method(name: str, out: Path) -> int:

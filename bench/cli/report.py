@@ -197,7 +197,8 @@ def _folders(folders: Iterable[Path], may_be_absent: bool) -> list[Path]:
     found = [folder for folder in folders if folder.is_dir()]
     if not found and not may_be_absent:
         raise UsageError(
-            f"no folder {', '.join(map(str, folders))} with records. Expected --results as bench run has it"
+            f"no folder {', '.join(map(str, folders))} with records. "
+            "Expected --results as bench run has it, or make some with: bench run --suite demo"
         )
     return found
 

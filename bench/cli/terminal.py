@@ -25,6 +25,8 @@ SHARE_BEFORE_ETA = 0.05
 """Of a phase: the first units, while caches fill, say nothing of the rest."""
 PIPED_WIDTH = 10_000
 """Columns; wider than any line, since what reads a pipe wants lines whole."""
+CROWDED_SHARE = 0.1
+"""Of a cell's time: from here on it says more of the machine's other work than of the method."""
 UNBOUNDED = 1_000_000
 """Columns that no table has."""
 
@@ -236,3 +238,6 @@ def print_scores(record: Record, out: Console) -> None:
     if record.efficiency is not None:
         spent = ", ".join(f"{name} {duration(value)}" for name, value in record.efficiency.seconds.items())
         out.print(f"time    {spent}", highlight=False, markup=False)
+        crowded, total = record.efficiency.crowded_seconds or 0.0, sum(record.efficiency.seconds.values())
+        if crowded > CROWDED_SHARE * total:
+            say(out, f"        other processes wanted the cores for {duration(crowded)}: no measure of this machine")

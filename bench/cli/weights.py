@@ -10,12 +10,12 @@ from bench.cli.echo import echo
 from bench.cli.options import PATH
 
 
-@click.group(epilog="Example: bench weights convert dinov2_vitb14_reg4_pretrain.pth --out weights")
+@click.group(epilog="\b\nExample:\n  bench weights convert dinov2_vitb14_reg4_pretrain.pth --out weights")
 def weights() -> None:
     """Make official checkpoints into files that encoders are read from."""
 
 
-@weights.command(epilog="Example: bench weights convert dino_vitbase8_pretrain.pth --out weights")
+@weights.command(epilog="\b\nExample:\n  bench weights convert dino_vitbase8_pretrain.pth --out weights")
 @click.argument("file", type=PATH)
 @click.option("--encoder", metavar="NAME", default="", help="Whose weights these are; not needed for an official name.")
 @click.option("--out", metavar="DIR", type=PATH, help="Where the new file goes (default: beside FILE).")

@@ -26,6 +26,7 @@ from bench.stats import (
 )
 from bench.stats.intervals import IMAGE_METRICS, mean_of
 from bench.store.record import Record
+from bench.words import counted
 
 METRIC = "image/auroc"
 DECIMALS = 4
@@ -157,7 +158,11 @@ def _ranking(
         f"{ranking.blocks} classes that every method was scored on; Friedman {_chi(ranking)}.",
         f"Methods joined by a bar are not told apart at the {ranking.level:g} level.",
         "Classes of one dataset are no independent sample, so p-values are a guide and no proof.",
-        *([f"Left out, not scored for every method: {len(ranking.left_out)} classes."] if ranking.left_out else []),
+        *(
+            [f"Left out, not scored for every method: {counted(len(ranking.left_out), 'class', 'classes')}."]
+            if ranking.left_out
+            else []
+        ),
         *left,
     ]
     table = Table(name, title, "method", columns, (Block("", tuple(rows)),), notes=tuple(caption))

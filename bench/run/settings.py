@@ -25,6 +25,7 @@ from bench.errors import UsageError
 from bench.registry import did_you_mean
 from bench.run.task import Source, Task
 from bench.setting import SETTINGS
+from bench.words import counted
 
 
 def check(
@@ -159,7 +160,9 @@ def choose(samples: Sequence[Sample], shots: int, seed: int) -> list[Sample]:
     chosen: set[str] = set()
     for cls, found in by_class(samples).items():
         if len(found) < shots:
-            raise UsageError(f"--shots {shots}: class '{cls}' has {len(found)} training images. Expected no more shots")
+            raise UsageError(
+                f"--shots {shots}: class '{cls}' has {counted(len(found), 'training image')}. Expected no more shots"
+            )
         ranked = sorted(found, key=lambda sample: hashlib.sha256(f"{seed}\t{sample.id}".encode()).digest())
         chosen.update(sample.id for sample in ranked[:shots])
     return [sample for sample in samples if sample.id in chosen]

@@ -311,7 +311,7 @@ def test_get_says_where_to_get_what_needs_a_form(bench: Callable, tmp_path: Path
 
 
 def test_get_help_has_an_example(bench: Callable) -> None:
-    assert "Example: bench data get cifar10 --root /data" in bench("data", "get", "--help").stdout
+    assert "  bench data get cifar10 --root /data" in bench("data", "get", "--help").stdout
 
 
 @pytest.mark.parametrize("name", DATASETS.names())

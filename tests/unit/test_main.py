@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -128,6 +129,24 @@ def test_listing(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.startswith("demo ") for line in listed["suites"])
     assert listed["methods"][0].split()[:2] == ["dinomaly", "Dinomaly:"]
     assert not any("not importable" in line for lines in listed.values() for line in lines)
+
+
+def commands(group: click.Group) -> Iterator[click.Command]:
+    """Every command below a group, and the groups themselves."""
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        yield command
+        if isinstance(command, click.Group):
+            yield from commands(command)
+
+
+def test_examples_are_never_broken_into_lines() -> None:
+    for command in commands(main.cli):
+        shown = command.get_help(click.Context(command, info_name="bench", terminal_width=60))
+        epilog = command.epilog or ""
+        examples = [line for line in epilog.splitlines() if line.startswith("  bench ")]
+        assert examples and all(line.strip() in shown for line in examples), command.name
 
 
 def test_listing_everything(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from made_records import made
 from rich.console import Console
 
 from bench.cli import terminal
@@ -15,6 +16,7 @@ from bench.cli.terminal import (
     duration,
     footnotes,
     percent,
+    print_scores,
     score_line,
     score_table,
     time_left,
@@ -341,3 +343,14 @@ def test_the_live_bar_shows_notes_as_they_are() -> None:
         with progress.phase("score", 1) as advance:
             advance(1, note)
         assert note in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue())
+
+
+@pytest.mark.parametrize(("crowded", "said"), [(None, False), (0.5, False), (30.0, True)])
+def test_times_of_a_crowded_machine_are_said_to_be_no_measure(crowded: float | None, said: bool) -> None:
+    head = made()
+    assert head.efficiency is not None
+    cost = head.efficiency.model_copy(update={"crowded_seconds": crowded, "seconds": {"train": 40.0}})
+    out = Console(file=io.StringIO(), width=200, emoji=False)
+    print_scores(head.model_copy(update={"efficiency": cost}), out)
+    assert isinstance(out.file, io.StringIO)
+    assert ("other processes wanted the cores for 30 s" in out.file.getvalue()) == said

@@ -36,6 +36,7 @@ from bench.run.progress import Progress
 from bench.store.files import atomic
 from bench.store.provenance import commit
 from bench.store.record import Record
+from bench.words import counted
 
 WINDOW = 64
 """Cells that Ray knows at once: enough for a cluster to see that it should grow, few enough for the driver's memory."""
@@ -76,7 +77,7 @@ class OnRay(Executor):
         with _connected(self.address):
             cpus, gpus = self._resources(ray.cluster_resources())
             _look(_needed(todo))
-            progress.say(f"{len(todo)} cells for Ray, each with {cpus} CPUs and {gpus:g} GPUs")
+            progress.say(f"{counted(len(todo), 'cell')} for Ray, each with {cpus} CPUs and {gpus:g} GPUs")
             _say_if_too_small(cpus, gpus, progress)
             tasks = _Tasks(options, progress, self.jobs or WINDOW, cpus, gpus)
             yield from dispatch(tasks, todo, options, progress)

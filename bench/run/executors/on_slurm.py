@@ -26,6 +26,7 @@ from bench.run.executors.slurm_job import Job
 from bench.run.planned import Planned
 from bench.run.progress import Progress
 from bench.store.record import Record
+from bench.words import counted
 
 CLUSTERS = ("slurm", "local", "debug")
 DEFAULTS: Mapping[str, Any] = {"name": "bench", "timeout_min": 24 * 60}
@@ -159,7 +160,7 @@ class _Jobs:
             raise UsageError(f"--executor slurm: sbatch refused the jobs: {error}") from error
         self._jobs.extend(zip(items, jobs, strict=True))
         names = f"{jobs[0].job_id} to {jobs[-1].job_id}" if len(jobs) > 1 else f"{jobs[0].job_id}"
-        self._progress.say(f"submitted {len(jobs)} cells ({names}), logs in {self._options.results / LOGS}")
+        self._progress.say(f"submitted {counted(len(jobs), 'cell')} ({names}), logs in {self._options.results / LOGS}")
 
     def _job(self, item: Planned) -> Job:
         return Job(Parcel.pack(item, self._options), self._wanted.device, self._wanted.cpus)
