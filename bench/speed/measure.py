@@ -66,7 +66,7 @@ def measure(plan: Plan, name: str, files: generated.Files, say: Callable[[str], 
             trained = (-(-trained[0] // LOSS_EVERY_CUDA) * LOSS_EVERY_CUDA, trained[1])
         configured = type(method)(method.config.model_copy(update={"steps": math.prod(trained)}))
         sizes["train"] = trained[0]
-        affordable = int(LOOKED * plan.seconds * speed / frozen_flops)
+        affordable = int(LOOKED * plan.seconds * speed / frozen_flops) if frozen_flops else workload.train
         train = min(workload.train, max(batch, BATCH, affordable // BATCH * BATCH))
         say(f"{name}: {math.prod(trained)} steps of {batch}, {train} training and {test} test images")
     else:
@@ -124,8 +124,10 @@ def _speed(plan: Plan, ready: Prepared, heard: _Heard) -> MethodSpeed:
     if steps:
         cost = training_cost(method)
         train = arithmetic.compared(blocks["train"], "steps", batch, cost.cached_over_uncached_with_products)
-        each, looked = seconds["features"] / images[0], images[0]
-        phases.append(_phase("features", each, workload.train, looked))
+        # of a method that needs no features none are kept
+        each = seconds.get("features", 0.0) / images[0]
+        if each:
+            phases.append(_phase("features", each, workload.train, images[0]))
         phases.append(_phase("train", 1 / train.ours.median, steps, train.ours.units))
         stages.append((arithmetic.train_stage(cost, ready.size, batch), 1 / train.ours.median))
     else:
@@ -135,11 +137,9 @@ def _speed(plan: Plan, ready: Prepared, heard: _Heard) -> MethodSpeed:
         phases.append(Phase(name="fit", seconds=listener.tails["fit"], units=1, measured=1))
     phases.append(_phase("inference", 1 / inference.ours.median, workload.test, inference.ours.units))
     counted = arithmetic.inference_stage(complexity(method), ready.size, BATCH, record.protocol.rules["eval_size"])
-    stages = [
-        (arithmetic.features_stage(ready.frozen_macs, ready.size, BATCH), each),
-        *stages,
-        (counted, 1 / inference.ours.median),
-    ]
+    if each:
+        stages.insert(0, (arithmetic.features_stage(ready.frozen_macs, ready.size, BATCH), each))
+    stages.append((counted, 1 / inference.ours.median))
     with_maps = record.mean.get("pixel/auroc") is not None
     some = generated.dealt(workload.counts, evaluation.MOST)
     measured = ready.cell(method, some)

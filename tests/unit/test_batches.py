@@ -34,6 +34,7 @@ from bench.run.settings import check, tasks
 from bench.run.task import Task, hashed, index
 from bench.run.textures import Draw, Textures, find, generated
 from bench.run.training import Trainer
+from bench.speed.plain import Again, Plain
 
 CPU = torch.device("cpu")
 CNN = "test_resnet.r160_in1k"
@@ -405,3 +406,14 @@ def test_textures_are_part_of_what_a_cell_is(task: Task, tmp_path: Path) -> None
 def test_a_source_of_textures_is_not_run_on_by_itself() -> None:
     with pytest.raises(UsageError, match=r"source of textures.*--data-root dtd=DIR"):
         check([DATASETS.load("dtd").card], ["multi"], (), (), None)
+
+
+def test_the_plain_way_hands_the_same_steps_batches_of_its_own(task: Task, parts: Parts) -> None:
+    if parts.method.name != "draem_lite":
+        pytest.skip("one method without an encoder is enough")
+    cell = Cell(parts.method, task, 0, COMMON, None, None, "", "fp32", (), Textures())
+    plain, again = Plain(cell, CPU, 4, lambda: None), Again(cell, CPU)
+    assert torch.equal(plain._batched("train", task.train, 4, 0).pixels, parts.extract.batch(task.train[:4]).pixels)
+    assert all(way(2) > 0 for way in (plain.train, again.train, plain.score))
+    for one in (plain, again):
+        assert one._stepper is not None and one._stepper._step == 2
