@@ -81,15 +81,16 @@ def create(name: str, input_size: int | None = None) -> nn.Module:
         UsageError: unknown name.
     """
     check(name)
+    options: dict[str, Any] = {"num_classes": 0}
+    if embedded_file(name) is not None or _family(name) == "vit":
+        if input_size is not None:
+            options["img_size"] = input_size
+        if torch.get_default_device().type == "meta":
+            # there are no values, yet timm's ways to them take most of the time
+            options["weight_init"] = "skip"
     embedded = embedded_file(name)
     if embedded is not None:
-        layout = _embedded_layout(embedded)
-        if input_size is not None:
-            layout["img_size"] = input_size
-        return VisionTransformer(num_classes=0, **layout)
-    options: dict[str, Any] = {"num_classes": 0}
-    if input_size is not None and _family(name) == "vit":
-        options["img_size"] = input_size
+        return VisionTransformer(**_embedded_layout(embedded) | options)
     module: nn.Module = timm.create_model(name, pretrained=False, **options)
     return module
 
