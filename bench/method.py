@@ -136,6 +136,13 @@ class Method(ABC, Generic[ConfigT, ModuleT]):
     def __init__(self, config: ConfigT) -> None:
         self.config = config
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Method) and type(self) is type(other) and self.config == other.config
+
+    def __hash__(self) -> int:
+        # a plug-in's setting may be a list
+        return hash((type(self), self.config.model_dump_json()))
+
     @property
     def revision(self) -> str:
         """What this configuration computes otherwise than the same settings once did, in words; empty for nearly all.

@@ -67,7 +67,7 @@ class TrainingCost:
         return 1.0 + self.frozen_with_products / (self.trained_with_products + self.backward_with_products)
 
 
-@lru_cache(maxsize=64)  # a plan asks for it in each of its cells, and each record again
+@lru_cache(maxsize=64)  # a plan asks for it in each of its cells, on each dataset, and each record again
 def complexity(method: Method) -> Complexity:
     """Count a configured method.
 

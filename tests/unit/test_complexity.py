@@ -25,6 +25,15 @@ def test_dinomaly_as_published(size: str, total: int, trainable: int, giga: floa
     assert counted.macs / 1e9 == pytest.approx(giga, rel=5e-3)
 
 
+def test_equal_configurations_are_counted_once() -> None:
+    complexity(Dinomaly(Config(dropout=0.31)))
+    counted = complexity.cache_info().misses
+    complexity(Dinomaly(Config(dropout=0.31)))
+    assert complexity.cache_info().misses == counted
+    complexity(Dinomaly(Config(dropout=0.32)))
+    assert complexity.cache_info().misses == counted + 1
+
+
 def test_base_macs_by_hand() -> None:
     tokens, dim = 789, 768
     patches = 28 * 28 * dim * 3 * 14 * 14
