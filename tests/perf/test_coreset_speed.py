@@ -13,15 +13,17 @@ from torch import Tensor
 from bench.methods.patchcore import _coreset
 
 POINTS, CHOSEN, DIM = 50_000, 500, 128
+FEW = 5_000
 
 
 @pytest.fixture(scope="module")
-def points() -> Tensor:
+def points(timed: bool) -> Tensor:
     """Groups of unequal spread, as patches of a few objects and their background are."""
     drawn = torch.Generator().manual_seed(0)
-    group = torch.randint(300, (POINTS,), generator=drawn)
+    count = POINTS if timed else FEW
+    group = torch.randint(300, (count,), generator=drawn)
     centres, spread = torch.randn(300, DIM, generator=drawn), torch.rand(300, generator=drawn)
-    return centres[group] + spread[group, None] * torch.randn(POINTS, DIM, generator=drawn)
+    return centres[group] + spread[group, None] * torch.randn(count, DIM, generator=drawn)
 
 
 def one_by_one(points: Tensor, count: int) -> Tensor:
@@ -46,7 +48,7 @@ def test_coreset(benchmark: BenchmarkFixture, points: Tensor, search: object) ->
 
 
 def test_both_cover_alike(points: Tensor) -> None:
-    some, farthest = points[:5_000], []
+    some, farthest = points[:FEW], []
     for search in (_coreset, one_by_one):
         torch.manual_seed(0)
         farthest.append(float(torch.cdist(some, some[search(some, CHOSEN)]).amin(dim=1).max()))
