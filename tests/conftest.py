@@ -45,6 +45,18 @@ def few_threads() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def small_matrices() -> Iterator[None]:
+    """How fast the machine is, is looked at with small matrices: large ones are for the sake of exactness."""
+    from bench.run import rates
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(rates.SIDE, "cpu", 256)
+        patch.setattr(rates, "COPIED", 1 << 24)
+        patch.setattr(rates, "ROUND_SECONDS", 0.002)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """No test reads or fills the user's own cache."""
     folder = tmp_path_factory.mktemp("cache")

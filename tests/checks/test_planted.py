@@ -16,18 +16,23 @@ from bench.registry import METHODS
 from bench.run import plan
 
 
-@pytest.fixture
-def checked(bench: Callable, tree: Path, small: Callable) -> Callable[..., Any]:
-    """Record a baseline of one seed; what is returned runs the same seed again and compares to a hundredth of 1 %."""
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, write_tree: Callable[..., Path], small: Callable) -> list[str]:
+    """The command that runs a seed and compares it with a baseline, which was recorded of the same seed."""
+    from bench.cli.main import run
+
+    folder = tmp_path_factory.mktemp("planted")
     _, *options = small()
-    run = ("--run", "--", *options, "--data-root", str(tree), "--seeds", "0")
-    done = bench("check", "--record", "--baselines", "base", *run)
-    assert done.returncode == 0, done.stderr
+    data = ("--data-root", str(write_tree(folder / "tree")), "--seeds", "0")
+    command = ["--baselines", str(folder / "base"), "--run", "--", *options, *data]
+    assert run(["check", "--record", *command]) == 0
+    return command
 
-    def again(*more: str) -> Any:
-        return bench("check", "--baselines", "base", "--tolerance", "0.0001", *run, *more)
 
-    return again
+@pytest.fixture
+def checked(bench: Callable, run: list[str]) -> Callable[..., Any]:
+    """Run the seed again and compare to a hundredth of 1 %."""
+    return lambda *more: bench("check", "--tolerance", "0.0001", *run, *more)
 
 
 def worse(text: str) -> set[tuple[str, str]]:

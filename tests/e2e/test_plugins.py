@@ -21,6 +21,7 @@ from bench.registry import DATASETS, METHODS
 REPO = Path(__file__).resolve().parents[2]
 EXAMPLE = REPO / "docs" / "example-plugin"
 ENCODER = "vit_tiny_patch8_128.bench"
+EXAMPLES = ("mean_patch", "draem_lite", "destseg_lite")
 
 
 @pytest.fixture(autouse=True)
@@ -50,20 +51,29 @@ def test_the_template_is_listed_shown_and_run(bench: Callable, tree: Path, tmp_p
     assert done.returncode == 0 and "my_method on folder" in done.stdout, done.stdout + done.stderr
 
 
-def test_the_template_passes_the_contract_tests(tmp_path: Path) -> None:
-    path = tmp_path / "from_template.py"
+@pytest.fixture(scope="module")
+def contract(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What pytest prints of the contract tests of the template and of the examples' methods, a line a test."""
+    path = tmp_path_factory.mktemp("contract") / "from_template.py"
     path.write_text(templates.method("from_template"))
-    command = [
-        Path(sys.executable).with_name("pytest"),
-        "tests/contract/test_methods.py",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-    ]
-    command += ["--plugin", str(path), "-k", "from_template and not whole_cell and not uncached"]
+    files = [path, *(EXAMPLE / "bench_example" / f"{name}.py" for name in EXAMPLES)]
+    command = [Path(sys.executable).with_name("pytest"), "tests/contract/test_methods.py", "-v", "--color=no"]
+    command += ["-p", "no:cacheprovider", *(part for file in files for part in ("--plugin", str(file)))]
+    # one process for all: starting torch anew costs seconds
+    command += ["-k", f"({' or '.join(file.stem for file in files)}) and not whole_cell and not uncached"]
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 10 and "skipped" not in done.stdout  # type: ignore[index]
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("method", ["from_template", *EXAMPLES])
+def test_the_template_and_the_examples_methods_pass_the_contract_tests(method: str, contract: str) -> None:
+    outcomes = re.findall(rf"^\S+::\S+\[(?:\S+-)?{method}(?:-\S+)?\] (\w+)", contract, re.M)
+    assert len(outcomes) >= 10 and set(outcomes) == {"PASSED"}, contract
+
+
+@pytest.mark.parametrize("method", EXAMPLES)
+def test_the_examples_methods_are_short(method: str) -> None:
+    assert len((EXAMPLE / "bench_example" / f"{method}.py").read_text().splitlines()) < 90
 
 
 def test_new_refuses_names_that_cannot_be_and_overwrites_nothing(bench: Callable, tmp_path: Path) -> None:
@@ -135,22 +145,6 @@ def test_an_installed_package_is_found_by_its_entry_points(tree: Path, tmp_path:
     (path,) = (tmp_path / "out").rglob("s*.json")
     record = json.loads(path.read_text())
     assert record["dataset"]["test_bad"] == {"dots": 3, "lines": 3} and record["mean"]["pixel/auroc"] is not None
-
-
-@pytest.mark.parametrize("method", ["mean_patch", "draem_lite", "destseg_lite"])
-def test_the_examples_methods_pass_the_contract_tests(method: str) -> None:
-    command = [
-        Path(sys.executable).with_name("pytest"),
-        "tests/contract/test_methods.py",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-    ]
-    path = EXAMPLE / "bench_example" / f"{method}.py"
-    assert len(path.read_text().splitlines()) < 90
-    command += ["--plugin", str(path), "-k", f"{method} and not whole_cell and not uncached"]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
-    assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_the_page_names_what_there_is() -> None:

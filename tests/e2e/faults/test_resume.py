@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,8 +20,13 @@ def scores(results: Path) -> tuple[dict, list[float], dict[str, np.ndarray], dic
     return record["scores"], table["score"], maps, record
 
 
+def written(results: Path) -> dict[Path, int]:
+    """When each checkpoint was written."""
+    return {path: path.stat().st_mtime_ns for path in results.rglob("*.ckpt")}
+
+
 def test_sigkill_in_training_then_resume_gives_bit_identical_scores(
-    bench: Callable, start_bench: Callable, tmp_path: Path, small: Callable, write_tree: Callable
+    bench: Callable, warm: Any, tmp_path: Path, small: Callable, write_tree: Callable
 ) -> None:
     tree = write_tree(tmp_path / "tree")
     command = [*small(steps=40, hard_mining_steps=20), "--data-root", str(tree), "--keep-maps"]
@@ -30,19 +35,14 @@ def test_sigkill_in_training_then_resume_gives_bit_identical_scores(
 
     kills = 0
     for _ in range(2):
-        process = start_bench(*command, "--results", "killed")
-        seen = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").rglob("*.ckpt")}
-        deadline = time.monotonic() + 90
+        seen = written(tmp_path / "killed")
+        job = warm.start(*command, "--results", str(tmp_path / "killed"))
         # wait for this attempt's third checkpoint, so that the kill falls into the training
-        fresh = 0
-        while fresh < 3 and process.poll() is None and time.monotonic() < deadline:
-            now = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").rglob("*.ckpt")}
-            fresh += now != seen
-            seen = now
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        for _ in range(3):
+            job.until(lambda seen=seen: written(tmp_path / "killed") != seen)
+            seen = written(tmp_path / "killed")
+        job.kill()
+        assert job.wait() == -signal.SIGKILL
         kills += 1
     assert not list((tmp_path / "killed").rglob("s*.json")), "the run ended before it was killed"
 
