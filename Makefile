@@ -26,7 +26,7 @@ example: $(READY)
 
 # a process a core, so torch needs no threads of its own
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 speed: $(READY)
 	$(BIN)/python tests/perf/speed.py
