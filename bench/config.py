@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -138,9 +138,7 @@ def configure(
     known = method.Config.model_fields
     for key in given:
         if key not in known:
-            raise UsageError(
-                f"{method.name} has no setting '{key}'.{did_you_mean(key, known)} See: bench show {method.name}"
-            )
+            raise unknown_setting(method.name, key, known)
     values: dict[str, Any] = {}
     names = SETTINGS[setting].overrides
     for place in (dataset, *names, *(f"{dataset}/{name}" for name in names)):
@@ -152,6 +150,11 @@ def configure(
         return method.Config(**values)
     except ValidationError as error:
         raise UsageError(f"{method.name}: {_plain(error)}. See: bench show {method.name}") from error
+
+
+def unknown_setting(method: str, key: str, known: Iterable[str]) -> UsageError:
+    """Return the error for a setting that a method does not have."""
+    return UsageError(f"{method} has no setting '{key}'.{did_you_mean(key, known)} See: bench show {method}")
 
 
 def fingerprint(parts: Mapping[str, Any]) -> str:

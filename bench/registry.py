@@ -119,7 +119,7 @@ class Registry(Generic[T]):
         """Return the docstring, importing neither the module nor the package around it."""
         module, attribute = self._target(name)
         try:
-            tree: ast.AST = _parsed(Path(_origin(module)))
+            tree: ast.AST = parsed(Path(_origin(module)))
             if self.told_by == "class":
                 tree = next(node for node in ast.walk(tree) if getattr(node, "name", "") == attribute)
             return ast.get_docstring(tree) or ""  # type: ignore[arg-type]
@@ -133,7 +133,8 @@ class Registry(Generic[T]):
 
 
 @cache
-def _parsed(path: Path) -> ast.Module:
+def parsed(path: Path) -> ast.Module:
+    """Return the syntax tree of a source file, which is not executed."""
     return ast.parse(path.read_text(encoding="utf-8"))
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import protocol
+from bench import declared, protocol
 from bench.api import Card
-from bench.config import Overrides
+from bench.config import Overrides, unknown_setting
 from bench.registry import DATASETS, METHODS
 from bench.run import settings
 from bench.run.task import Source, data_root, index
@@ -48,10 +48,16 @@ def check(request: Request) -> dict[str, Card]:
     """Refuse what names, cards and settings tell by themselves; return the cards of the datasets.
 
     Raises:
-        UsageError: a method, dataset, setting, split or protocol that does not exist or does not go with the rest.
+        UsageError: a method or a setting of it, a dataset, setting, split or protocol that does not exist or does not
+            go with the rest.
     """
     for name in request.methods:
         METHODS.check(name)
+    for name, given in request.arms:
+        known = declared.settings(name)
+        for key in given:
+            if known is not None and key not in known:
+                raise unknown_setting(name, key, known)
     cards = {name: DATASETS.load(name).card for name in request.datasets}
     settings.check(cards.values(), request.settings, request.classes, request.splits, request.shots)
     protocol.check(request.protocol)

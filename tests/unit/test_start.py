@@ -24,6 +24,8 @@ REFUSED = {
     "no protocol": ("--methods dinomaly --datasets mvtec --protocol comon", "Did you mean 'common'?"),
     "no split": ("--methods dinomaly --datasets cifar10 --splits Q", "cifar10 has no split 'Q'"),
     "no method to set": ("--methods dinomaly --datasets mvtec --set vitda.lr=1", "unknown method 'vitda'"),
+    "no setting of a method": ("--methods dinomaly --datasets mvtec --set dinomaly.step=1", "Did you mean 'steps'?"),
+    "an inherited one": ("--methods dual_student --datasets mvtec --set dual_student.step=1", "Did you mean 'steps'?"),
     "no form of a setting": ("--methods dinomaly --datasets mvtec --set steps=1", "expected method.key=value"),
     "no device": ("--methods dinomaly --datasets mvtec --device tpu", "expected auto, cpu, cuda or cuda:N"),
     "no cluster": ("--methods dinomaly --datasets mvtec --gpus 1", "--executor local has none"),
