@@ -150,6 +150,9 @@ class Dataset(ABC):
 
     remarks: tuple[Finding, ...] = ()
     """What `samples` noticed that stops nothing but may surprise, such as images that lie where none is read."""
+    notes: tuple[tuple[str, str], ...] = ()
+    """Class and sentence: what `samples` decided that a reader of scores has to know, such as which images are held for
+    testing where nobody says. Records carry it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -13,7 +13,7 @@ Pictures that lie elsewhere in the class's folder, or are in formats that are no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -28,7 +28,7 @@ SPLITS: Mapping[str, Split] = {"train": "train", "validation": "val", "test": "t
 """Folder of a class -> split."""
 TRUTH = "ground_truth"
 
-_Masks = dict[str, list[Path]]
+Masks = dict[str, list[Path]]
 """Stem, in Unicode's composed form -> mask files."""
 
 
@@ -53,6 +53,10 @@ class ClassReader:
     """Of kind `layout`, `name`, `missing-mask`, `orphan-mask`, `duplicate-id`, `unreadable` and `unread`."""
     normal_masks: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     """Sample id -> masks of a normal image."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader of scores has to know of how the images were read, a sentence each."""
+    _ids: dict[str, Path] = field(default_factory=dict)
+    """Sample id -> its image."""
     _closed: bool = False
     """Whether a folder could not be looked into: what seems to be missing may lie in it."""
 
@@ -62,31 +66,45 @@ class ClassReader:
         if here.trouble:
             return self
         self._unread(here.images, f"in the class's folder itself. Expected train/{self.normals[0]} and the like")
-        parts = {composed(path.name): path for path in here.folders}
-        truth = self._list(parts[TRUTH]) if TRUTH in parts and self.masks != "none" else None
-        if self.masks == "pixel" and truth is None:
+        truths = [path for path in here.folders if self._is_truth(path)]
+        drawn: dict[str, tuple[Path, Masks]] | None = None
+        if truths and self.masks != "none":
+            drawn = {name: own for truth in truths for name, own in self._truth(self._list(truth)).items()}
+        elif self.masks == "pixel":
             self._find("layout", self.folder / TRUTH, "no such folder. Expected the masks of the anomalous test images")
-        drawn = self._truth(truth) if truth is not None else None
-        for name, path in parts.items():
-            if name in SPLITS:
-                self._read_split(path, SPLITS[name], drawn)
-            elif name != TRUTH:
+        tested: list[Path] = []
+        for path in here.folders:
+            split = self._split_of(path)
+            if split is not None:
+                kinds = self._read_split(path, split, drawn)
+                tested += kinds if split == "test" else ()
+            elif path not in truths:
                 self._unread(pictures_below(path), f"in {path.name}/. Expected train/, test/ and {TRUTH}/ in a class")
         if drawn is not None and not self._closed:
-            self._check_lost_masks(drawn)
+            self._check_lost_masks(drawn, tested)
         if not self._closed:
-            for (split, label), text in lacking(self.samples).items():
-                self._find("layout", self.folder / split / ("" if label else self.normals[0]), text)
+            for (part, label), text in lacking(self.samples).items():
+                self._find("layout", self.folder / part / ("" if label else self.normals[0]), text)
         self.samples.sort(key=lambda sample: sample.id)
         return self
 
-    def _truth(self, truth: Contents) -> dict[str, tuple[Path, _Masks]]:
+    def _split_of(self, folder: Path) -> Split | None:
+        return SPLITS.get(composed(folder.name))
+
+    def _is_truth(self, folder: Path) -> bool:
+        return composed(folder.name) == TRUTH
+
+    def _read_own(self, home: Path, here: Contents, split: Split) -> tuple[Path, ...]:
+        """Return the images directly in a split's folder that are not read: all of them."""
+        return here.images
+
+    def _truth(self, truth: Contents) -> dict[str, tuple[Path, Masks]]:
         """Return defect type -> its folder of masks and what lies there by stem."""
         self._unread(truth.images, f"in {TRUTH}/ itself. Expected {TRUTH}/<defect type>")
-        drawn: dict[str, tuple[Path, _Masks]] = {}
+        drawn: dict[str, tuple[Path, Masks]] = {}
         for kind in truth.folders:
             found = self._list(kind)
-            _, index = drawn.setdefault(composed(kind.name), (kind, _Masks()))
+            _, index = drawn.setdefault(composed(kind.name), (kind, Masks()))
             for path in found.images:
                 index.setdefault(composed(path.stem), []).append(path)
             for inside in found.folders:
@@ -97,9 +115,11 @@ class ClassReader:
                     self._unread(pictures_below(deeper), f"too deep for masks. Expected {TRUTH}/<defect type>/<image>")
         return drawn
 
-    def _read_split(self, home: Path, split: Split, drawn: Mapping[str, tuple[Path, _Masks]] | None) -> None:
+    def _read_split(self, home: Path, split: Split, drawn: Mapping[str, tuple[Path, Masks]] | None) -> tuple[Path, ...]:
+        """Read a split's folders of images, and return them."""
         here = self._list(home)
-        self._unread(here.images, f"in {home.name}/ itself. Expected {home.name}/{self.normals[0]} and the like")
+        normals = f"{home.name}/{self.normals[0]}"
+        self._unread(self._read_own(home, here, split), f"in {home.name}/ itself. Expected {normals} and the like")
         seen: set[str] = set()
         for kind in here.folders:
             normal = kind.name.lower() in self.normals
@@ -109,39 +129,50 @@ class ClassReader:
             seen.add(composed(kind.name))
             if split == "train" and not normal:
                 if pictures_below(kind):
-                    text = f"images to train on. Expected only normal ones, in train/{self.normals[0]}"
-                    self._find("layout", kind, text)
+                    self._find("layout", kind, f"images to train on. Expected only normal ones, in {normals}")
             elif split == "val" and not normal:
                 self._unread(
-                    pictures_below(kind),
-                    f"in {home.name}/{kind.name}. Expected only normal ones, in {home.name}/{self.normals[0]}",
+                    pictures_below(kind), f"in {home.name}/{kind.name}. Expected only normal ones, in {normals}"
                 )
             else:
-                self._read_kind(kind, split, normal, drawn)
+                self._read_kind(kind, split, f"{split}/{composed(kind.name)}", normal, drawn)
+        return here.folders
 
     def _read_kind(
-        self, kind: Path, split: Split, normal: bool, drawn: Mapping[str, tuple[Path, _Masks]] | None
+        self, kind: Path, split: Split, place: str, normal: bool, drawn: Mapping[str, tuple[Path, Masks]] | None
     ) -> None:
-        """Make the samples of one folder of images, with the masks that they claim."""
+        """Make the samples of one folder of images; `place` stands between class and stem in their ids."""
         here = self._list(kind)
         for inside in here.folders:
             where = kind.relative_to(self.folder).as_posix()
             self._unread(pictures_below(inside), f"in a folder inside of {where}/. Expected them in that itself")
+        self._take(here.images, kind, split, place, normal, drawn)
+
+    def _take(
+        self,
+        images: Iterable[Path],
+        kind: Path,
+        split: Split,
+        place: str,
+        normal: bool,
+        drawn: Mapping[str, tuple[Path, Masks]] | None,
+    ) -> None:
+        """Make the samples of some images, with the masks that they claim."""
         name = composed(kind.name)
-        truth, masks = (drawn or {}).get(name, (self.folder / TRUTH / kind.name, _Masks()))
+        truth, masks = (drawn or {}).get(name, (self.folder / TRUTH / kind.name, Masks()))
         added: dict[str, Sample] = {}
-        for path in here.images:
+        for path in images:
             if not is_text(path.name):
                 self._find("name", path, NOT_TEXT)
                 continue
             stem = composed(path.stem)
-            one = f"{self.cls}/{split}/{name}/{stem}"
-            if one in added:
-                twin = added[one].image
+            one = f"{self.cls}/{place}/{stem}"
+            if twin := self._ids.get(one):
                 how = "its extension" if twin.stem == path.stem else "its Unicode form"
                 self._find("duplicate-id", path, f"differs from {twin.name} only in {how}. Expected one image a name")
                 continue
-            own = (masks.pop(f"{stem}_mask", []) or masks.pop(stem, [])) if split == "test" else []
+            self._ids[one] = path
+            own = masks.pop(f"{stem}_mask", []) or masks.pop(stem, [])
             if normal and own:
                 self.normal_masks[one] = tuple(own)
             added[one] = Sample(
@@ -158,7 +189,7 @@ class ClassReader:
         if drawn is not None and not normal and not self._closed:
             self._check_pairs(added.values(), kind, truth, masks)
 
-    def _check_pairs(self, added: Iterable[Sample], kind: Path, truth: Path, unclaimed: _Masks) -> None:
+    def _check_pairs(self, added: Iterable[Sample], kind: Path, truth: Path, unclaimed: Masks) -> None:
         for sample in added:
             if not sample.masks:
                 expected = _mask_for(sample.image.stem, truth)
@@ -168,11 +199,11 @@ class ClassReader:
             for path in paths:
                 self._find("orphan-mask", path, f"mask without an image. Expected {printable(image)}")
 
-    def _check_lost_masks(self, drawn: Mapping[str, tuple[Path, _Masks]]) -> None:
-        tested = {composed(path.name) for path in contents(self.folder / "test").folders}
+    def _check_lost_masks(self, drawn: Mapping[str, tuple[Path, Masks]], tested: Sequence[Path]) -> None:
+        names = {composed(path.name) for path in tested}
         for name, (kind, index) in drawn.items():
-            if index and name not in tested and name.lower() not in self.normals:
-                images = self.folder / "test" / kind.name
+            if index and name not in names and name.lower() not in self.normals:
+                images = (tested[0].parent if tested else self.folder / "test") / kind.name
                 self._find("orphan-mask", kind, f"masks without images. Expected the images in {printable(images)}")
 
     def _list(self, folder: Path) -> Contents:

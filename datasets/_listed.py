@@ -9,7 +9,7 @@ both of Unicode's forms, since systems store accents in two ways.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -20,6 +20,7 @@ from bench.errors import DatasetError
 from bench.names import composed
 
 from ._base import lacking
+from ._held import ALONE, hold, told
 from ._listing import SUFFIXES, contents, trouble_of
 
 
@@ -29,7 +30,8 @@ class Entry:
 
     where: str
     """File and line (or place) of the entry, for messages."""
-    split: Literal["train", "test"]
+    split: Literal["train", "val", "test", ""]
+    """Empty for a normal image of which it is not stated: a share of them is held for testing."""
     defect: str
     """`good` for a normal image."""
     image: str
@@ -72,6 +74,13 @@ class ListReader:
     """Whether none of the images is there: the class is not at hand, which may be meant."""
     normal_masks: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     """Sample id -> mask that is named for a normal image, whether it is there or not."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader of scores has to know of how the images were read, a sentence each."""
+    below: Callable[[], Mapping[str, Path | None]] = dict
+    """Returns bare file name -> the one file of that name in any folder, None where there are several; asked where a
+    file is not where it is named."""
+    _unsplit: set[str] = field(default_factory=set)
+    """Ids of the normal images of which no split is stated."""
     _shut: bool = False
     """Whether a folder may not be looked into: what seems to be missing may lie in it."""
     _spelt: dict[Path, dict[str, Path]] = field(default_factory=dict)
@@ -113,8 +122,17 @@ class ListReader:
         self.absent = not self.samples and not self.findings
         if not self.absent:
             self.findings += missing
-            for text in lacking(self.samples).values() if not self._shut else ():
-                self.findings.append(Finding(self.cls, "layout", self.cls, f"class '{self.cls}': {text}"))
+            unsplit = [sample for sample in self.samples if sample.id in self._unsplit]
+            if len(unsplit) > 1:
+                held = hold(unsplit)
+                self.notes.append(told(held))
+                self.samples = [*held, *(sample for sample in self.samples if sample.id not in self._unsplit)]
+                if not any(sample.label for sample in self.samples):
+                    self.notes.append(ALONE)
+            for (_, label), text in lacking(self.samples).items():
+                # normal images alone are no defect where nobody said what they are for
+                if not self._shut and not (label and unsplit):
+                    self.findings.append(Finding(self.cls, "layout", self.cls, f"class '{self.cls}': {text}"))
         self.samples.sort(key=lambda sample: sample.id)
         return self
 
@@ -125,9 +143,11 @@ class ListReader:
         image = self._file(entry.image, "image")
         parts = PurePosixPath(composed(entry.image)).with_suffix("").parts
         name = "/".join(parts[1:] if parts[0] == self.cls and len(parts) > 1 else parts)
-        return Sample(
-            f"{self.cls}/{entry.split}/{name}", self.cls, entry.split, label, entry.defect, image, unit=entry.unit
-        )
+        stated = f"{entry.split}/" if entry.split else ""
+        one = f"{self.cls}/{stated}{name}"
+        if not entry.split:
+            self._unsplit.add(one)
+        return Sample(one, self.cls, entry.split or "train", label, entry.defect, image, unit=entry.unit)
 
     def _with_mask(self, sample: Sample, entry: Entry) -> Sample:
         if not entry.mask:
@@ -166,7 +186,7 @@ class ListReader:
         try:
             mode = path.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
-            other = self._as_spelt(path)
+            other = self._as_spelt(path) or self._below(name, what)
             if other is None:
                 raise _AbsentError(f"{what} {path} is not there") from None
             path, mode = other, other.stat().st_mode
@@ -178,6 +198,18 @@ class ListReader:
         if not stat.S_ISREG(mode):
             raise DatasetError(f"{what} '{name}' is no file. Expected an image file")
         return path
+
+    def _below(self, name: str, what: str) -> Path | None:
+        """Return the file in some folder that a bare name stands for; None where there is none."""
+        below = self.below()
+        if composed(name) not in below:
+            return None
+        found = below[composed(name)]
+        if found is None:
+            raise DatasetError(
+                f"{what} '{name}' is in several folders below {self.folder}. Expected its path from there"
+            )
+        return found
 
     def _as_spelt(self, path: Path) -> Path | None:
         """Return the file whose name differs only in Unicode's form, in any part of the path; None where none does."""

@@ -69,7 +69,11 @@ def contents(folder: Path) -> Contents:
 
 def has_images(folder: Path) -> bool:
     """Whether an image that is read lies directly in a folder."""
-    return bool(contents(folder).images)
+    try:
+        with os.scandir(folder) as entries:
+            return any(_is_image(entry) for entry in entries)
+    except OSError:
+        return False
 
 
 def subfolders(folder: Path) -> tuple[Path, ...]:
@@ -124,6 +128,11 @@ def printable(path: Path) -> str:
 def is_text(name: str) -> bool:
     """Whether a file name can be printed, and used as an id on another machine: UTF-8 without control characters."""
     return UNPRINTABLE.search(name) is None
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+    return suffix in SUFFIXES and not entry.name.startswith(".") and not _is_dir(entry)
 
 
 def _is_dir(entry: os.DirEntry[str]) -> bool:

@@ -1,12 +1,14 @@
 """Datasets that are listed in VisA's `split_csv/1cls.csv`, or laid out as a tree where that file is missing.
 
-The file has the columns object (class), split (train or test), label (normal or anomaly), image and mask; the last two
-are paths relative to the dataset's folder, and mask is empty where there is none. More columns are ignored.
+The file has the columns object (class), split (train or test), label (normal or anomaly, or a word that means so),
+image and mask; the last two are paths relative to the dataset's folder, and mask is empty where there is none. More
+columns are ignored.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
@@ -17,11 +19,13 @@ from bench.names import composed
 
 from ._listed import Entry, ListReader, checked_class
 from ._listing import is_folder, trouble_of
+from ._own_list import ANOMALOUS, NORMAL
 from ._tree import TreeDataset
 
 SPLIT_FILE = Path("split_csv") / "1cls.csv"
 COLUMNS = ("object", "split", "label", "image", "mask")
-_WORDS = {"split": ("train", "test"), "label": ("normal", "anomaly")}
+_WORDS = {"split": frozenset({"train", "test"}), "label": NORMAL | ANOMALOUS}
+_EXPECTED = {"split": "train or test", "label": "normal or anomaly"}
 
 
 class CsvDataset(TreeDataset):
@@ -36,22 +40,41 @@ class CsvDataset(TreeDataset):
         """Return what can be read and all that is wrong with the files; never raises over their content."""
         if not is_listed(self.root):
             return super().inspect()
-        groups, findings = read_split(self.root, self.card.classes)
+        return self._listed(SPLIT_FILE, *read_split(self.root, self.card.classes))
+
+    def _listed(
+        self,
+        source: Path,
+        groups: Mapping[str, list[Entry]],
+        faults: Sequence[Finding],
+        below: Callable[[], Mapping[str, Path | None]] = dict,
+    ) -> tuple[tuple[Sample, ...], tuple[Finding, ...]]:
+        """Return what a list's entries name.
+
+        Args:
+            source: the list, for messages.
+            groups: class -> entries.
+            faults: of the list itself.
+            below: see `ListReader.below`.
+        """
         samples: list[Sample] = []
+        findings = list(faults)
         absent = []
         taken: dict[Path, str] = {}
         normal_masks: dict[str, tuple[Path, ...]] = {}
+        notes: list[tuple[str, str]] = []
         for cls in self.card.classes or sorted(groups):
-            one = ListReader(cls, self.root, self.card.masks, taken).read(groups.get(cls, ()))
+            one = ListReader(cls, self.root, self.card.masks, taken, below=below).read(groups.get(cls, ()))
             samples += one.samples
             findings += one.findings
             normal_masks |= one.normal_masks
+            notes += ((cls, note) for note in one.notes)
             if one.absent:
                 absent.append(cls)
         if (absent and self.complete) or not (samples or findings):
-            text = f"{SPLIT_FILE}: no image of {', '.join(absent) or 'any class'} is here. Expected those it names"
-            findings.append(Finding("", "layout", SPLIT_FILE.as_posix(), text))
-        self.normal_masks = normal_masks
+            text = f"{source}: no image of {', '.join(absent) or 'any class'} is here. Expected those it names"
+            findings.append(Finding("", "layout", source.as_posix(), text))
+        self.normal_masks, self.notes = normal_masks, tuple(notes)
         return tuple(samples), tuple(findings)
 
 
@@ -103,11 +126,11 @@ def _entry(row: Row, where: str, classes: tuple[str, ...]) -> tuple[str, Entry]:
         raise DatasetError(row.fault)
     cells = row.cells
     for column, words in _WORDS.items():
-        if cells[column] not in words:
-            raise DatasetError(f"{column} {cells[column]!a}. Expected {' or '.join(words)}")
+        if cells[column].strip().lower() not in words:
+            raise DatasetError(f"{column} {cells[column]!a}. Expected {_EXPECTED[column]}")
     cls = checked_class(composed(cells["object"]))
     if classes and cls not in classes:
         raise DatasetError(f"object '{cls}'. Expected one of {', '.join(classes)}")
-    split = cast(Literal["train", "test"], cells["split"])
-    defect = "good" if cells["label"] == "normal" else "anomaly"
+    split = cast(Literal["train", "test"], cells["split"].strip().lower())
+    defect = "good" if cells["label"].strip().lower() in NORMAL else "anomaly"
     return cls, Entry(where, split, defect, cells["image"], cells["mask"])

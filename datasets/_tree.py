@@ -28,6 +28,9 @@ class TreeDataset(FileDataset):
     complete: ClassVar[bool] = True
     """Whether every class of the card must be there; otherwise the classes present are read."""
 
+    reader: ClassVar[type[ClassReader]] = ClassReader
+    """Reads a class's folder."""
+
     @classmethod
     def folders(cls, root: Path) -> dict[str, Path]:
         """Return the class folders present under `root`, in the card's order (by name where the card has none)."""
@@ -63,12 +66,14 @@ class TreeDataset(FileDataset):
         samples: list[Sample] = []
         findings = list(self._missing(folders))
         normal_masks: dict[str, tuple[Path, ...]] = {}
+        notes: list[tuple[str, str]] = []
         for name, folder in folders.items():
-            one = ClassReader(folder, name, self.root, self.normals, self.families, self.card.masks).read()
+            one = self.reader(folder, name, self.root, self.normals, self.families, self.card.masks).read()
             samples += one.samples
             findings += one.findings
             normal_masks |= one.normal_masks
-        self.normal_masks = normal_masks
+            notes += ((name, note) for note in one.notes)
+        self.normal_masks, self.notes = normal_masks, tuple(notes)
         return tuple(samples), tuple(findings)
 
     def _missing(self, folders: Mapping[str, Path]) -> Iterator[Finding]:

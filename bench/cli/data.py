@@ -71,6 +71,7 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
             root=str(dataset.root),
             clean=not report.findings,
             classes={cls: asdict(counts) for cls, counts in report.seen.items()},
+            notes=[list(note) for note in dataset.notes],
             findings=[asdict(finding) for finding in report.findings],
         )
         context.exit(1 if report.findings else 0)
@@ -80,6 +81,8 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
     absent = [cls for cls in dataset.card.classes if cls not in report.seen]
     if absent:
         out.print(f"not here: {', '.join(absent)}\n", highlight=False, soft_wrap=True)
+    for cls, note in dataset.notes:
+        out.print(f"{cls}: {note}\n", markup=False, highlight=False, soft_wrap=True)
     _list(out, report.findings, everything)
     out.print(_verdict(dataset, report), highlight=False, soft_wrap=True)
     if not report.findings:

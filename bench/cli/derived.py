@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import bench
+from bench import regular
 from bench.errors import StoreError
 from bench.loading import cache_dir
 from bench.registry import METHODS
@@ -34,7 +35,7 @@ def kept(method: str, asked: object, make: Callable[[], dict[str, Any]]) -> dict
         return _plain(make())
     path = cache_dir() / FOLDER / f"{_key(method, asked)}.json"
     with suppress(OSError, ValueError):
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(regular.read_text(path))
         return found
     facts = _plain(make())
     # what cannot be kept is made again
@@ -53,5 +54,5 @@ def _key(method: str, asked: object) -> str:
     digest = hashlib.sha256(json.dumps([method, asked, [version(name) for name in DECIDE]]).encode())
     for folder in (Path(bench.__file__).parent, METHODS.origin(method).parent):
         for file in sorted(folder.rglob("*.py")):
-            digest.update(file.read_bytes())
+            digest.update(regular.read_bytes(file))
     return digest.hexdigest()[:16]

@@ -127,7 +127,8 @@ def dataset(
         test_bad=_count([sample for sample in task.test if sample.label == 1], task.classes),
         masks_vanished={cls: count - empty.get(cls, 0) for cls, count in lost.items() if count > empty.get(cls, 0)},
         relabelled=lost if protocol.label_rule == "mask" else {},
-        notes=notes([*_remarks(task), *(surprises.findings() if surprises is not None else ())]),
+        notes=tuple(f"{cls}: {note}" for cls, note in task.dataset.notes if cls in task.classes)
+        + notes([*_remarks(task), *(surprises.findings() if surprises is not None else ())]),
     )
 
 

@@ -174,6 +174,9 @@ def hashed(source: Source, progress: Progress) -> Source:
     """
     used = {sample.cls for sample in source.samples} | {""}
     remarks = [finding for finding in source.dataset.remarks if finding.cls in used]
+    for cls, note in source.dataset.notes:
+        if cls in used:
+            progress.say(f"{cls}: {note}")
     tell(remarks, progress.say, verify_command(source.name, source.dataset))
     files = dict.fromkeys(path for sample in source.samples for path in (sample.image, *sample.masks))
     with progress.phase("hash", len(files)) as advance:

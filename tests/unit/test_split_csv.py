@@ -192,7 +192,7 @@ def test_one_image_in_two_classes_is_refused(root: Path) -> None:
         (("nuts", "train", "normal", "shelf/x.jpg"), "4 fields. Expected 5"),
         (("nuts", "train", "normal", "shelf/x.jpg", "", ""), "6 fields. Expected 5"),
         (("nuts", "valid", "normal", "shelf/x.jpg", ""), "split 'valid'. Expected train or test"),
-        (("nuts", "train", "Normal", "shelf/x.jpg", ""), "label 'Normal'. Expected normal or anomaly"),
+        (("nuts", "train", "norml", "shelf/x.jpg", ""), "label 'norml'. Expected normal or anomaly"),
         (("nuts", "train", "anomaly", "shelf/x.jpg", ""), "yet to be trained on"),
         (("../nuts", "train", "normal", "shelf/x.jpg", ""), "'../nuts' is no usable class name"),
         (("", "train", "normal", "shelf/x.jpg", ""), "is no usable class name"),
