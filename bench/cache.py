@@ -78,6 +78,19 @@ def clear(names: tuple[str, ...]) -> Cleared:
     return Cleared(freed, tuple(busy))
 
 
+def beside(results: Path) -> list[Kept]:
+    """Return how much runs have kept beside their records on request; `clear` leaves it alone."""
+    kinds = {
+        "models": ("*.model.safetensors", "trained models, by bench run --keep-model"),
+        "maps": ("*.maps/*.npy", "anomaly maps, by bench run --keep-maps"),
+    }
+    found = []
+    for name, (pattern, what) in kinds.items():
+        sizes = [_size(file) for file in results.rglob(pattern)]
+        found.append(Kept(name, what, len(sizes), sum(sizes)))
+    return found
+
+
 def _unlinked(file: Path) -> int:
     """Remove a file and return its size; 0 where another process was faster."""
     size = _size(file)

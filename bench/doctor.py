@@ -147,6 +147,9 @@ def records(results: Path) -> Iterator[Finding]:
     failed = [record for record in found.records.values() if record.status == "failed"]
     text = f"{results}: {counted(len(found.records) - len(failed), 'finished cell')}, {len(failed)} failed"
     yield Finding("results", "note" if failed else "ok", text, "the same bench run again" if failed else "")
+    for one in cache.beside(results):
+        if one.files:
+            yield Finding(f"kept {one.name}", "ok", f"{size(one.bytes)} in {counted(one.files, 'file')}: {one.what}")
     for message in found.unreadable:
         yield Finding("results", "problem", message, "delete the file and run its cell again")
     begun = sorted(results.rglob("*.ckpt"))

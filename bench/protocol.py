@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -77,6 +77,13 @@ class Protocol:
     def resize_for(self, input_size: int) -> int:
         """Return the side that images are resized to before the centre crop of `input_size`."""
         return round(input_size / self.crop)
+
+
+def from_facts(rules: Mapping[str, Any], metrics: Sequence[str]) -> Protocol:
+    """Return the protocol that a record carries. Raises ValueError for one of an unknown shape."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Protocol).validate_python({**rules, "metrics": metrics})
 
 
 def hash_of(rules: Mapping[str, Any]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
 from bench.cli.echo import echo
+from bench.cli.options import results_option
 from bench.errors import UsageError
 
 
@@ -16,15 +18,20 @@ def cache() -> None:
 
 
 @cache.command(epilog="\b\nExample:\n  bench cache show")
-def show() -> None:
-    """Show sizes by kind."""
-    from bench.cache import kept
+@results_option("Where runs have kept models and maps.")
+def show(results: Path) -> None:
+    """Show sizes by kind, and what runs have kept on request beside their records, which no cache clear removes."""
+    from bench.cache import beside, kept
     from bench.doctor import size
     from bench.loading import cache_dir
 
     echo(f"{cache_dir()}")
     for one in kept():
-        click.echo(f"{one.name:9} {size(one.bytes):>10}  {one.what}")
+        echo(f"{one.name:9} {size(one.bytes):>10}  {one.what}")
+    if asked := [one for one in beside(results) if one.files]:
+        echo(f"{results}")
+    for one in asked:
+        echo(f"{one.name:9} {size(one.bytes):>10}  {one.what}")
 
 
 @cache.command(epilog="\b\nExample:\n  bench cache clear pixels features --yes")

@@ -11,9 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.api import Method
 from bench.cli.terminal import duration, fits, print_scores, say
+from bench.doctor import size
 from bench.encoders import catalog
 from bench.errors import StoreError
+from bench.run import kept_model
 from bench.run.cell import Options
 from bench.run.estimate import Estimate, estimates
 from bench.run.planned import Planned
@@ -50,8 +53,13 @@ def print_plan(planned: list[Planned], out: Console, options: Options, devices: 
     if lacking := [item for item in planned if item.lacking and not item.todo]:
         which = lacking[0].cell.name if len(lacking) == 1 else f"{len(lacking)} finished cells"
         took = duration(sum(item.seconds for item in lacking))
-        text = f"maps were not kept, and cannot be had without running again: --again does (it took {took})"
-        say(out, f"{which}: {text}")
+        what = " and ".join(dict.fromkeys(what for item in lacking for what in item.lacking))
+        say(out, f"{which}: no {what} kept, and none to be had without running again: --again does (it took {took})")
+    if options.keep_model and (running := [item.cell.method for item in planned if item.todo and not item.by_model]):
+        memories = any(type(method).fit is not Method.fit for method in running)
+        more = ", and what is remembered of the training images" if memories else ""
+        room = size(sum(map(kept_model.size, running)))
+        say(out, f"{counted(len(running), 'model')} to keep beside the records: {room}{more}")
 
 
 def _wide(planned: list[Planned], expectations: Sequence[Estimate | None]) -> Table:
@@ -97,6 +105,7 @@ def facts(item: Planned, results: Path) -> dict[str, Any]:
         "train": len(cell.task.train),
         "test": len(cell.task.test),
         "planned": item.state,
+        "lacking": list(item.lacking),
         "status": record.status if record else None,
         "record": str(path) if record else None,
         "mean": record.mean if record else {},

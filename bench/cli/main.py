@@ -22,6 +22,7 @@ from bench.run import stopping, streams
 
 COMMANDS = {
     "run": ("bench.cli.run:run", "Run methods on datasets and record the scores."),
+    "predict": ("bench.cli.predict:predict", "Score any images by a model that a run kept."),
     "check": ("bench.cli.check:check", "Fail where a score or a speed is worse than the recorded one."),
     "score": ("bench.cli.score:score", "Score anomaly maps that another program wrote."),
     "compare": ("bench.cli.compare:compare", "Put two methods or runs side by side, with paired intervals."),

@@ -61,7 +61,7 @@ HEADINGS = {
     "Data and weights": ("data_roots", "weights"),
     "How": ("device", "precision", "compile", "store", "store_budget", "checkpoint_seconds"),
     "Where": ("executor", "jobs", "address", "cpus", "gpus", "slurm"),
-    "Results": ("results", "keep_maps", "again", "dry_run", "quiet", "as_json"),
+    "Results": ("results", "keep_maps", "keep_model", "again", "dry_run", "quiet", "as_json"),
 }
 """Headings of the help -> parameters."""
 
@@ -125,6 +125,7 @@ HEADINGS = {
 )
 @executor_options
 @click.option("--keep-maps", is_flag=True, help="Keep the anomaly maps beside the record (npy, one file a class).")
+@click.option("--keep-model", is_flag=True, help="Keep the trained model beside the record, for bench predict.")
 @click.option("--again", is_flag=True, help="Run finished cells again; a record stays until there is a new one.")
 @click.option("--compile", is_flag=True, help="Put the trained part through torch.compile, where that works.")
 @click.option("--dry-run", is_flag=True, help="Check everything and print the plan, run nothing, fetch nothing.")
@@ -152,6 +153,7 @@ def run(
     checkpoint_seconds: float,
     wanted: Wanted,
     keep_maps: bool,
+    keep_model: bool,
     again: bool,
     compile: bool,
     dry_run: bool,
@@ -211,16 +213,21 @@ def run(
         store_budget_gib=store_budget,
         checkpoint_seconds=checkpoint_seconds,
         keep_maps=keep_maps,
+        keep_model=keep_model,
         compile=compile,
         command=("bench", *sys.argv[1:]),
     )
 
     from bench.cli import cells
+    from bench.run.kept_model import check_room
     from bench.run.plan import expand
     from bench.run.planned import look_up
 
     every = expand(request, progress, found, fetch=not dry_run)
-    planned = look_up(every, results, progress.say, keep=("maps",) if keep_maps else (), again=again)
+    wanted_beside = [what for what, is_wanted in (("maps", keep_maps), ("model", keep_model)) if is_wanted]
+    planned = look_up(every, results, progress.say, keep=wanted_beside, again=again)
+    if keep_model:
+        check_room([item.cell.method for item in planned if item.todo and not item.by_model], results)
     if not (quiet or as_json):
         cells.print_plan(planned, out, options, executor.devices_at_once)
     code = 0
@@ -230,15 +237,18 @@ def run(
         print_json(cells=[cells.facts(item, results) for item in planned], exit_code=code)
     elif not quiet and click.get_current_context().parent is not None:
         # called by the user, and not by bench check
-        _suggest(results, dry_run, code)
+        _suggest(planned, options, dry_run, code)
     return code
 
 
-def _suggest(results: Path, dry_run: bool, code: int) -> None:
+def _suggest(planned: list[Planned], options: Options, dry_run: bool, code: int) -> None:
+    results = options.results
     if dry_run:
         suggest("the same command without --dry-run")
     elif code:
         suggest("the same command again, when the cause is mended: finished cells are kept")
+    elif options.keep_model:
+        suggest(f"bench predict {quoted(planned[0].cell.path(results))} IMAGES")
     else:
         suggest("bench report" if results == RESULTS else f"bench report --results {quoted(results)}")
 

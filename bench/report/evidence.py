@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import TypeAdapter, ValidationError
 
 from bench import regular
 from bench.errors import BenchError
-from bench.protocol import Protocol
+from bench.protocol import Protocol, from_facts
 from bench.stats import Images
 from bench.store.files import file_name
 from bench.store.record import Record
@@ -82,7 +81,8 @@ class Evidence:
             Lacking: they were not kept, or are not beside the record.
         """
         if record.maps is None:
-            raise Lacking("the anomaly maps were not kept (bench run --keep-maps --again runs the cell again)")
+            how = "makes them by the kept model" if record.model is not None else "--again runs the cell again"
+            raise Lacking(f"the anomaly maps were not kept (bench run --keep-maps {how})")
         folder = self._files.get(record.maps)
         if folder is None:
             raise Lacking("the anomaly maps are not beside the record")
@@ -162,8 +162,8 @@ class Evidence:
 def protocol_of(record: Record) -> Protocol:
     """Return the record's protocol as the code takes it. Raises Lacking for one of an unknown shape."""
     try:
-        return TypeAdapter(Protocol).validate_python({**record.protocol.rules, "metrics": record.protocol.metrics})
-    except ValidationError as error:
+        return from_facts(record.protocol.rules, record.protocol.metrics)
+    except ValueError as error:
         raise Lacking(f"protocol {record.protocol.name} v{record.protocol.version} is not known here") from error
 
 

@@ -17,7 +17,7 @@ from bench.errors import TrainingError, UnwritableError
 from bench.loading.pixel_cache import PixelCache
 from bench.loading.surprises import Surprises, tell
 from bench.machine import crowding
-from bench.run import allocator, feature_store, needs, recording, scoring, timing
+from bench.run import allocator, feature_store, kept_model, needs, recording, scoring, timing
 from bench.run.batches import TrainingBatches
 from bench.run.extractor import Extractor
 from bench.run.feature_store import FeatureStore, LastStore
@@ -30,7 +30,7 @@ from bench.run.textures import Draw
 from bench.run.training import Trainer, TrainingLog, set_precision
 from bench.store import record as records
 from bench.store.files import atomic_folder
-from bench.store.record import Record
+from bench.store.record import ModelFacts, Record
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Options:
     inference_batch: int = 16
     checkpoint_seconds: float = 60.0
     keep_maps: bool = False
+    keep_model: bool = False
     compile: bool = False
     command: tuple[str, ...] = tuple(sys.argv)
     last_store: LastStore = field(default_factory=LastStore, compare=False, repr=False)
@@ -156,8 +157,9 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         watch.seconds["train"] += log.seconds_before
 
     maps = path.with_suffix(".maps")
-    # those of before are of another training
+    # what was kept before is of another training
     keep_maps = options.keep_maps or maps.is_dir()
+    keep_model = options.keep_model or kept_model.path_of(path).is_file()
     predict = scoring.predictor(cell, extract, module, options.inference_batch)
     with atomic_folder(maps) if keep_maps else nullcontext() as folder:
         scored = scoring.score(
@@ -168,6 +170,10 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         )
         if folder is not None and not any(folder.iterdir()):
             progress.say(f"{method.name} gives image scores alone: there are no maps to keep")
+    model: ModelFacts | None = None
+    if keep_model:
+        colours = kept_model.look_at_normals(predict, cell, progress)
+        model = kept_model.write(module, cell, path, colours, progress.say)
     predictions = path.with_suffix(".parquet")
     records.write_predictions(predictions, scored.rows)
     return Record(
@@ -181,4 +187,5 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         ),
         predictions=predictions.name,
         maps=maps.name if keep_maps else None,
+        model=model,
     )

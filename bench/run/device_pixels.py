@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from bench.api import Sample
-from bench.loading.pixel_cache import PixelCache
+
+
+class Source(Protocol):
+    """Where pixels come from: `bench.loading.pixel_cache.PixelCache`, or images that are decoded once."""
+
+    crop: int
+    """Side in pixels."""
+
+    def batch(self, samples: Sequence[Sample], out: npt.NDArray[np.uint8]) -> object:
+        """Fill `out`, uint8 [B, crop, crop, 3], in the order of `samples`."""
 
 
 class DevicePixels:
     """Network inputs as uint8 on a device.
 
     Args:
-        cache: decodes images and keeps their pixels on disk.
+        cache: decodes images, and may keep their pixels on disk.
         device: where pixels are wanted.
     """
 
-    def __init__(self, cache: PixelCache, device: torch.device) -> None:
+    def __init__(self, cache: Source, device: torch.device) -> None:
         self._cache = cache
         self._device = device
         self._rows: dict[str, int] = {}

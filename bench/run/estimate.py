@@ -39,6 +39,9 @@ def estimates(planned: Sequence[Planned], results: Path, device: torch.device) -
         if not item.todo:
             found.append(None)
             continue
+        if item.by_model:
+            found.append(Estimate(_of_inference(item.record), measured=True))
+            continue
         # a cell leaves its stored features to the next one, if that differs in nothing but the seed
         shared = False
         if item.cell.steps:
@@ -49,6 +52,12 @@ def estimates(planned: Sequence[Planned], results: Path, device: torch.device) -
         else:
             found.append(Estimate(seconds, measured=True))
     return found
+
+
+def _of_inference(record: Record | None) -> float:
+    """Return the seconds that a finished cell took for what its kept model has to do again."""
+    seconds = record.efficiency.seconds if record is not None and record.efficiency is not None else {}
+    return sum(seconds.get(phase, 0.0) for phase in ("decode", "inference"))
 
 
 class _History:

@@ -9,8 +9,7 @@ from torch import Generator, Tensor
 
 from bench.api import Batch, Method, Sample
 from bench.encoders.frozen import FrozenEncoder
-from bench.loading.pixel_cache import PixelCache
-from bench.run.device_pixels import DevicePixels
+from bench.run.device_pixels import DevicePixels, Source
 from bench.run.memory import Reductions
 from bench.run.textures import Draw
 
@@ -81,7 +80,7 @@ class Extractor:
         self,
         method: Method,
         encoder: FrozenEncoder,
-        pixels: PixelCache,
+        pixels: Source,
         device: torch.device,
         say: Callable[[str], None] = lambda text: None,
         textures: Draw | None = None,

@@ -25,10 +25,13 @@ class Planned:
     again: bool = False
     """A finished cell is to be run again; its record stays until there is a new one."""
 
+    by_model: bool = False
+    """A finished cell kept its model, which gives what is lacking without a training."""
+
     @property
     def todo(self) -> bool:
         """Return whether there is anything to be done."""
-        return self.state != "done" or self.again
+        return self.state != "done" or self.again or self.by_model
 
     @property
     def text(self) -> str:
@@ -37,6 +40,8 @@ class Planned:
             return self.state
         if self.again:
             return "done, again"
+        if self.by_model:
+            return f"done, {' and '.join(self.lacking)} to come"
         return ", ".join(["done", *(f"{what} not kept" for what in self.lacking)])
 
     @property
@@ -59,7 +64,7 @@ def look_up(
         cells: of the plan.
         results: where records are looked for.
         note: told of records that cannot be read.
-        keep: what is asked for beside the record: `maps`.
+        keep: what is asked for beside the record: `maps`, `model`.
         again: finished cells are to be run again.
     """
     planned = []
@@ -73,7 +78,8 @@ def look_up(
                 note(f"{error}")
         if record is not None and record.status == "done":
             lacking = tuple(what for what in keep if not _is_kept(what, record, path))
-            planned.append(Planned(cell, "done", record, lacking, again))
+            by_model = not again and lacking == ("maps",) and _is_kept("model", record, path)
+            planned.append(Planned(cell, "done", record, lacking, again, by_model))
         elif record is not None:
             planned.append(Planned(cell, "failed", record))
         elif checkpoint_of(path).is_file():
@@ -84,10 +90,10 @@ def look_up(
 
 
 def ended_since(item: Planned, results: Path) -> Record | None:
-    """Return the record of a cell that was finished after the plan was made; None where there is none."""
+    """Return the record of a cell that was finished, or got more, after the plan was made; None where there is none."""
     (now,) = look_up([item.cell], results)
-    known = item.record.created if item.again and item.record is not None else None
-    return now.record if now.record is not None and now.state == "done" and now.record.created != known else None
+    known = item.record if item.state == "done" else None
+    return now.record if now.record is not None and now.state == "done" and now.record != known else None
 
 
 def checkpoint_of(path: Path) -> Path:
@@ -96,5 +102,5 @@ def checkpoint_of(path: Path) -> Path:
 
 
 def _is_kept(what: str, record: Record, path: Path) -> bool:
-    name = {"maps": record.maps}[what]
+    name = {"maps": record.maps, "model": record.model.file if record.model is not None else None}[what]
     return name is not None and path.with_name(name).exists()

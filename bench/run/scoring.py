@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from typing import Protocol as Protocols
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench.api import Dataset, Prediction, Sample, by_class
+from bench.api import Dataset, Method, Prediction, Sample, by_class
 from bench.loading.hashes import check_unchanged
 from bench.loading.masks import Mask, read_union, to_evaluation
 from bench.loading.surprises import Surprises
@@ -20,7 +21,6 @@ from bench.protocol import Protocol
 from bench.run.ahead import one_behind
 from bench.run.extractor import Extractor
 from bench.run.extras import extra_scores
-from bench.run.plan import Cell
 from bench.run.pooled import Pool
 from bench.run.progress import Advance, Progress
 from bench.run.task import Task
@@ -191,7 +191,20 @@ def score(
     return Scored(scores, extra, pooled, rows)
 
 
-def predictor(cell: Cell, extract: Extractor, module: torch.nn.Module, batch_size: int) -> Predict:
+class Configured(Protocols):
+    """What decides how a trained module is asked: a cell, or a record whose model was kept."""
+
+    @property
+    def method(self) -> Method: ...  # noqa: D102
+
+    @property
+    def protocol(self) -> Protocol: ...  # noqa: D102
+
+    @property
+    def precision(self) -> str: ...  # noqa: D102
+
+
+def predictor(cell: Configured, extract: Extractor, module: torch.nn.Module, batch_size: int) -> Predict:
     """Return how a trained module predicts: through the encoder, `batch_size` images at a time.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from itertools import chain
 from pathlib import Path
 
@@ -50,8 +50,14 @@ def run(
             )
     left = {item.cell.fingerprint: item for item in todo}
     # closed whatever happens: nothing runs on that nobody waits for
-    with closing((executor or Here()).run(todo, options, progress)) as records:
-        for item, record in chain(records, _ended_since(left, options.results)):
+    with ExitStack() as running:
+        parts = [
+            # a kept model lies here, and takes no time worth sending it elsewhere
+            (Here(), [item for item in todo if item.by_model]),
+            (executor or Here(), [item for item in todo if not item.by_model]),
+        ]
+        records = [running.enter_context(closing(place.run(part, options, progress))) for place, part in parts if part]
+        for item, record in chain(*records, _ended_since(left, options.results)):
             left.pop(item.cell.fingerprint, None)
             if record.error is not None:
                 code = max(code, record.error.exit_code)

@@ -56,6 +56,15 @@ def test_a_run_and_what_is_made_of_it(bench: Callable[..., Any], tree: Path, sma
     assert {line["difference"] for line in pair["lines"] if line["metric"] == "image/auroc"} == {0.0}
 
 
+def test_what_a_kept_model_says(bench: Callable[..., Any], tree: Path, small: Callable[..., list[str]]) -> None:
+    run = [*small(steps=2), "--data-root", str(tree), "--results", "runs", "--keep-model", "--quiet"]
+    assert bench(*run).returncode == 0
+    done = bench("predict", "runs", str(tree / "dots" / "test"), "--threshold", "0", "--json", "--quiet")
+    assert done.returncode == 0 and done.stderr == ""
+    found = same("predict", done.stdout)
+    assert {image["verdict"] for image in found["images"]} == {"anomalous"} and len(found["images"]) == 5
+
+
 def test_data_and_machine(bench: Callable[..., Any], tree: Path) -> None:
     (tree / "dots" / "ground_truth" / "square" / "001_mask.png").unlink()
     done = bench("data", "verify", "folder", "--root", str(tree), "--json")
@@ -67,4 +76,4 @@ def test_data_and_machine(bench: Callable[..., Any], tree: Path) -> None:
 
 
 def test_every_command_of_the_page_is_put_to_the_test() -> None:
-    assert set(DOCUMENTED) == {"ls", "run", "check", "compare", "doctor", "data verify"}
+    assert set(DOCUMENTED) == {"ls", "run", "predict", "check", "compare", "doctor", "data verify"}

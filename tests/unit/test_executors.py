@@ -388,16 +388,21 @@ def test_a_node_returns_what_would_lie_in_the_results(
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "node"))
     elsewhere = replace(plan[0].cell, weights=tmp_path / "driver" / "vit_tiny_patch8_128.bench.safetensors")
     made = work(
-        Parcel.pack(replace(plan[0], cell=elsewhere), replace(options(tmp_path / "out"), keep_maps=True)), "cpu", 1
+        Parcel.pack(
+            replace(plan[0], cell=elsewhere), replace(options(tmp_path / "out"), keep_maps=True, keep_model=True)
+        ),
+        "cpu",
+        1,
     )
     assert not list((tmp_path / "node" / "cells").rglob("s0*")), "the node keeps what it sent"
     assert not (tmp_path / "out").exists(), "the node wrote where only the driver may"
     path = plan[0].cell.path(tmp_path / "out")
     assert _keep(made, path, Silent().say) == records.read(path)
-    here = cells.run(plan[0].cell, replace(options(tmp_path / "here"), keep_maps=True), Silent())
+    here = cells.run(plan[0].cell, replace(options(tmp_path / "here"), keep_maps=True, keep_model=True), Silent())
     assert records.read(path).scores == here.scores
     names = {file.relative_to(path.parent) for file in path.parent.rglob("*") if file.is_file()}
     beside = plan[0].cell.path(tmp_path / "here").parent
+    assert any(name.name.endswith(".model.safetensors") for name in names)
     assert names == {file.relative_to(beside) for file in beside.rglob("*") if file.is_file()}
 
 

@@ -185,19 +185,34 @@ def uncropped(anomaly: npt.NDArray[np.float32], size: tuple[int, int], record: R
 
 
 def _tiles(picture: Pixels, mask: npt.NDArray[np.bool_], heat: npt.NDArray[Any]) -> tuple[Pixels, ...]:
-    from matplotlib import colormaps
-
-    seen = ~np.isnan(heat)
-    level = np.where(seen, np.clip(heat, 0, 1), 0)
-    colours = colormaps["inferno"](level)[..., :3] * 255
     grey = picture.mean(axis=2, keepdims=True)
     truth = np.where(mask[..., None], 245, grey * 0.28)
-    coloured = np.where(seen[..., None], colours, grey * 0.28)
-    weight = np.where(seen, 0.15 + 0.65 * level, 0)[..., None]
-    overlay = picture * (1 - weight) + colours * weight
-    overlay[_outline(mask)] = (64, 224, 208)
-    tiles = (picture, truth + 0 * picture, coloured, overlay)
-    return tuple(np.clip(tile, 0, 255).astype(np.uint8) for tile in tiles)
+    coloured = np.where(np.isnan(heat)[..., None], grey * 0.28, _colours(heat))
+    over = overlay(picture, heat)
+    over[_outline(mask)] = (64, 224, 208)
+    return *(np.clip(tile, 0, 255).astype(np.uint8) for tile in (picture, truth + 0 * picture, coloured)), over
+
+
+def overlay(picture: Pixels, heat: npt.NDArray[Any]) -> Pixels:
+    """Return a picture with a map over it, the stronger the hotter.
+
+    Args:
+        picture: uint8 [h, w, 3].
+        heat: [h, w], 0 where the colour scale begins and 1 where it ends; NaN where there is no map.
+    """
+    weight = np.where(np.isnan(heat), 0, 0.15 + 0.65 * _level(heat))[..., None]
+    mixed = picture * (1 - weight) + _colours(heat) * weight
+    return np.asarray(np.clip(mixed, 0, 255), dtype=np.uint8)
+
+
+def _level(heat: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.where(np.isnan(heat), 0, np.clip(heat, 0, 1))
+
+
+def _colours(heat: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    from matplotlib import colormaps
+
+    return np.asarray(colormaps["inferno"](_level(heat))[..., :3] * 255)
 
 
 def _outline(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.run import cell as cells
+from bench.run import late_maps
 from bench.run.cell import Options
 from bench.run.planned import Planned, ended_since
 from bench.run.progress import Progress
@@ -44,6 +45,11 @@ def claim(item: Planned, results: Path) -> Iterator[Claim]:
         yield Claim(mine=done is None, done=done)
 
 
+def work(item: Planned, options: Options, progress: Progress) -> Record:
+    """Do what there is to do for a cell that is ours. Raises StoreError as `bench.run.cell.run`."""
+    return late_maps.run(item, options, progress) if item.by_model else cells.run(item.cell, options, progress)
+
+
 def run(item: Planned, options: Options, progress: Progress) -> Record | None:
     """Run a cell if it is ours to run; else return what another process made of it, None where it is still at it.
 
@@ -52,6 +58,6 @@ def run(item: Planned, options: Options, progress: Progress) -> Record | None:
     """
     with claim(item, options.results) as held:
         if held.mine:
-            return cells.run(item.cell, options, progress)
+            return work(item, options, progress)
         progress.say(held.note)
         return held.done

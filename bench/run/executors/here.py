@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
-from bench.run import cell as cells
 from bench.run.cell import Options
 from bench.run.executors import Executor
-from bench.run.executors.claim import claim
+from bench.run.executors.claim import claim, work
 from bench.run.planned import Planned
 from bench.run.progress import Progress
 from bench.store.record import Record
@@ -26,6 +25,6 @@ class Here(Executor):
             with claim(item, options.results) as held:
                 note = "" if held.mine else f": {held.note}"
                 progress.say(f"[{number}/{len(todo)}] {item.cell.name}{note}")
-                record = cells.run(item.cell, options, progress) if held.mine else held.done
+                record = work(item, options, progress) if held.mine else held.done
             if record is not None:
                 yield item, record

@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bench import plugins
 from bench.errors import DatasetError, UsageError
-from bench.run import recording
+from bench.run import kept_model, recording
 from bench.run.cell import Options
 from bench.run.executors import Executor, ray_node
 from bench.run.executors.claim import claim
@@ -41,7 +41,7 @@ from bench.words import counted
 WINDOW = 64
 """Cells that Ray knows at once: enough for a cluster to see that it should grow, few enough for the driver's memory."""
 MAPS_GIB = 2.0
-"""Most that the maps of a cell may take on their way through Ray's memory."""
+"""Most that the maps of a cell, or its model, may take on their way through Ray's memory."""
 LOOK_SECONDS = 300.0
 """How long the nodes may take to set bench up and look for the data."""
 
@@ -73,6 +73,8 @@ class OnRay(Executor):
             return
         if options.keep_maps:
             _refuse_large_maps(todo)
+        if options.keep_model:
+            _refuse_large_models(todo)
         progress.say(f"connecting to Ray at {self.address}" if self.address else "looking for Ray, or starting it here")
         with _connected(self.address):
             cpus, gpus = self._resources(ray.cluster_resources())
@@ -234,6 +236,16 @@ def _say_if_too_small(cpus: int, gpus: float, progress: Progress) -> None:
     every = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(one.get("CPU", 0.0) >= cpus and one.get("GPU", 0.0) >= gpus for one in every):
         progress.say("no node of the cluster is that large now. Cells wait for one; --cpus and --gpus ask for less")
+
+
+def _refuse_large_models(todo: Iterable[Planned]) -> None:
+    for item in todo:
+        gib = kept_model.size(item.cell.method) / 2**30
+        if gib > MAPS_GIB:
+            raise UsageError(
+                f"--keep-model: the model of {item.cell.name} takes {gib:.1f} GiB, and Ray's memory is not for more "
+                f"than {MAPS_GIB:g}. Keep models with --executor local or slurm"
+            )
 
 
 def _refuse_large_maps(todo: Iterable[Planned]) -> None:

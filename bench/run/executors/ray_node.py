@@ -109,14 +109,16 @@ def _weights(cell: Cell) -> Path | None:
 
 
 def _beside(path: Path) -> dict[str, bytes]:
-    """Return the predictions and maps that belong to a record."""
-    files = [path.with_suffix(".parquet"), *sorted(path.with_suffix(".maps").glob("*.npy"))]
+    """Return the predictions, the model and the maps that belong to a record."""
+    from bench.run.kept_model import path_of
+
+    files = [path.with_suffix(".parquet"), path_of(path), *sorted(path.with_suffix(".maps").glob("*.npy"))]
     return {str(file.relative_to(path.parent)): regular.read_bytes(file) for file in files if file.is_file()}
 
 
 def _remove(path: Path) -> None:
     shutil.rmtree(path.with_suffix(".maps"), ignore_errors=True)
-    for suffix in (".parquet", ".json"):
+    for suffix in (".parquet", ".model.safetensors", ".json"):
         path.with_suffix(suffix).unlink(missing_ok=True)
 
 

@@ -25,7 +25,7 @@ def test_maps_that_were_not_kept_are_said_to_be_missing_and_had_by_running_again
     want, before = outcome(results), the_record(results)
     done = warm.run(*sweep(results), "--keep-maps")
     assert done.code == 0 and "done, maps not kept" in done.text and "1 cell: 0 to do, 1 done" in done.text
-    assert re.search(r"tripwire on folder, multi, seed 0: maps were not kept.*: --again does \(it took \d", done.text)
+    assert re.search(r"tripwire on folder, multi, seed 0: no maps kept.*: --again does \(it took \d", done.text)
     assert the_record(results) == before and not list(results.rglob("*.maps"))
 
     plan = warm.run(*sweep(results), "--keep-maps", "--again", "--dry-run")
