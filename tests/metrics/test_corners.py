@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from slow_scores import slow_scores
 
-from bench.metrics import SEVEN, evaluate_class
+from bench.metrics import SEVEN, evaluate_class, pieces, regions
 
 Maps = npt.NDArray[Any]
 SHAPE = (5, 9, 11)
@@ -194,7 +194,10 @@ def test_negative_zero_equals_zero() -> None:
     }
 
 
-def test_more_regions_than_sixteen_bits_count() -> None:
+def test_more_regions_than_sixteen_bits_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    # many pieces still, yet not one for each few pixels
+    monkeypatch.setattr(regions, "PIECE", 5_000)
+    monkeypatch.setattr(pieces, "PIECE", 2_000)
     masks = np.zeros((1, 514, 514), dtype=np.bool_)
     masks[:, ::2, ::2] = True
     assert masks.sum() > 65_535
