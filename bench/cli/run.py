@@ -168,6 +168,7 @@ def run(
     """
     from bench.cli.terminal import TerminalProgress, console
     from bench.config import Suite, load_suite, merge, parse_set
+    from bench.run import own
     from bench.run.executors import choice
     from bench.run.request import Request, check, sources
 
@@ -177,9 +178,10 @@ def run(
             raise UsageError("nothing to run: give --methods and --datasets, or --suite. See: bench run --help")
         base = Suite(title="", methods=names(methods), datasets=names(datasets))
     chosen = names(methods) or base.every_method
+    sets, data_roots = own.resolved(names(datasets) or base.datasets, data_roots)
     request = Request(
         methods=chosen,
-        datasets=names(datasets) or base.datasets,
+        datasets=sets,
         settings=names(settings) or base.settings,
         seeds=_numbers(seeds) or base.seeds,
         protocol=protocol or base.protocol,

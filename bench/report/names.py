@@ -51,7 +51,11 @@ def dataset_title(name: str) -> str:
     """Return what a dataset's card calls it; the name itself where bench does not have the dataset."""
     from bench.registry import DATASETS
 
-    return DATASETS.load(name).card.title if name in DATASETS.targets else name
+    if name not in DATASETS.targets:
+        return name
+    card = DATASETS.load(name).card
+    # one of the user's own has the reader's card, and a name of its own
+    return card.title if card.name == name else name
 
 
 def method_title(name: str) -> str:

@@ -14,6 +14,7 @@ from bench.home import expanded
 from bench.loading.hashes import content_hashes
 from bench.loading.surprises import tell
 from bench.registry import DATASETS, did_you_mean
+from bench.run import own
 from bench.run.progress import Progress
 
 
@@ -95,7 +96,7 @@ def data_roots(given: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for option in given:
         name, equals, folder = option.partition("=")
-        if not (equals and name in DATASETS.targets):
+        if not (equals and own.is_named(name, folder)):
             name, folder = "", option
         if name in found:
             which = f"{name}: two folders" if name else "two folders for all datasets"

@@ -311,3 +311,36 @@ def test_every_layout_runs_from_verify_to_a_report(
     told = " ".join(path.read_text() for path in Path("report").rglob("*.md"))
     # without a score there is no table of scores to put a note under
     assert told and ("are held for testing" in told) == (write not in (trees, alone))
+
+
+# -------------------------------------------------------------------------------------------------------------- names
+def test_own_datasets_carry_the_names_of_their_folders_or_ones_that_are_given(
+    bench: Callable, tmp_path: Path, small: Callable[..., list[str]]
+) -> None:
+    for name in ("washers", "bolts_2026", "shots"):
+        flat(tmp_path / name)
+    for options in (
+        [*small("./washers")],
+        [*small("folder"), "--data-root", "bolts=bolts_2026", "--data-root", "nails=shots"],
+    ):
+        done = bench(*options, "--results", "runs")
+        assert done.returncode == 0, done.stderr
+    assert {path.name for path in Path("runs").iterdir()} == {"washers", "bolts", "nails"}
+    assert "dinomaly on bolts" in done.stdout
+    done = bench("report", "--results", "runs", "--format", "markdown", "--out", "report")
+    told = " ".join(path.read_text() for path in Path("report").rglob("*.md"))
+    assert done.returncode == 0 and all(name in told for name in ("washers", "bolts", "nails"))
+
+
+def test_folders_whose_names_cannot_be_datasets_are_refused(bench: Callable, tmp_path: Path) -> None:
+    for name in ("mvtec", "a;b"):
+        flat(tmp_path / "x" / name)
+    for given, told in (
+        ("x/mvtec", "its name is that of a dataset of bench's"),
+        ("x/a;b", "its name cannot be a dataset's"),
+        ("./gone", "no such folder"),
+    ):
+        done = bench("run", "--methods", "knn", "--datasets", given)
+        assert done.returncode == 2 and told in done.stderr, done.stderr
+    done = bench("run", "--methods", "knn", "--datasets", "mvtec", "--data-root", "mvtek=x")
+    assert done.returncode == 2 and "Did you mean 'mvtec'?" in done.stderr

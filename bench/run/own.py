@@ -1,0 +1,83 @@
+"""Datasets of the user's own, by the name of their folder or one that he gives: `./washers`, `washers=DIR`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from bench.errors import UsageError
+from bench.home import expanded
+from bench.names import composed
+from bench.registry import DATASETS
+
+READER = "folder"
+"""Reads what is nobody's dataset but the user's."""
+_NAME = re.compile(r"\w[\w .+-]{0,63}")
+
+
+def is_named(name: str, folder: str) -> bool:
+    """Whether `name=folder` names a dataset: one of bench's, or of one's own, which it is from then on.
+
+    Raises:
+        UsageError: the name is nearly that of one of bench's.
+    """
+    if name in DATASETS.targets:
+        return True
+    if not _NAME.fullmatch(name) or not expanded(folder).is_dir():
+        return False
+    if near := get_close_matches(name, list(DATASETS.targets), n=1, cutoff=0.8):
+        raise UsageError(
+            f"--data-root {name}={folder}: no dataset '{name}'. Did you mean '{near[0]}'? A dataset of your own takes "
+            "a name that differs more"
+        )
+    DATASETS.add(name, DATASETS.targets[READER])
+    return True
+
+
+def resolved(datasets: Sequence[str], roots: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return names of datasets and data roots in which folders given in place of names have names.
+
+    `folder` stands for all that `--data-root` names and bench does not know.
+
+    Raises:
+        UsageError: a folder that is not there, or whose name cannot be a dataset's or is another's.
+    """
+    own = [name for name, equals, _ in (root.partition("=") for root in roots) if equals and _is_own(name)]
+    names: list[str] = []
+    more: list[str] = []
+    for given in datasets:
+        if "/" in given or given in (".", "..") or given.startswith("~"):
+            name, folder = _named(given)
+            if name in names or name in own:
+                raise UsageError(f"--datasets {given}: another is called '{name}'. Expected --data-root NAME={given}")
+            names.append(name)
+            more.append(f"{name}={folder}")
+        elif given == READER and own:
+            names += own
+        else:
+            names.append(given)
+    return tuple(dict.fromkeys(names)), (*roots, *more)
+
+
+def _named(given: str) -> tuple[str, Path]:
+    folder = expanded(given).resolve()
+    name = composed(folder.name)
+    if not folder.is_dir():
+        raise UsageError(
+            f"--datasets {given}: no such folder. Expected one with images, or a name of bench ls datasets"
+        )
+    if not _NAME.fullmatch(name) or (name in DATASETS.targets and not _is_own(name)):
+        why = "is that of a dataset of bench's" if name in DATASETS.targets else "cannot be a dataset's"
+        raise UsageError(
+            f"--datasets {given}: its name {why}. Expected --datasets {READER} --data-root NAME={given}, with a name "
+            "of yours"
+        )
+    if name not in DATASETS.targets:
+        DATASETS.add(name, DATASETS.targets[READER])
+    return name, folder
+
+
+def _is_own(name: str) -> bool:
+    return name != READER and DATASETS.targets.get(name) == DATASETS.targets[READER]
