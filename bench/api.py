@@ -143,10 +143,22 @@ class Card:
     """What can be fetched without a form or an account; empty where `source` is the only way."""
 
 
+@dataclass(frozen=True, slots=True)
+class SingleDefect:
+    """One of an image's defects, where each is annotated by itself (MVTec LOCO, AutoVI)."""
+
+    mask: npt.NDArray[np.bool_]
+    """bool [H, W] at native size, with at least one pixel."""
+    saturation: float
+    """Pixels that are enough to find it, from 1 to the mask's number of pixels."""
+
+
 class Dataset(ABC):
     """A dataset as its owners distribute it, found under `root`. Indexing reads no pixels."""
 
     card: ClassVar[Card]
+    metrics: ClassVar[tuple[str, ...]] = ()
+    """Ids of metrics that the owners report beside the field's seven; they are measured with every run."""
 
     remarks: tuple[Finding, ...] = ()
     """What `samples` noticed that stops nothing but may surprise, such as images that lie where none is read."""
@@ -179,6 +191,14 @@ class Dataset(ABC):
         from bench.loading.images import read_rgb
 
         return read_rgb(sample.image)
+
+    def read_defects(self, sample: Sample) -> tuple[SingleDefect, ...] | None:
+        """Return an anomalous sample's defects one by one; None where the dataset does not have them so.
+
+        Raises:
+            DatasetError: a mask or what says how much of it is enough cannot be read.
+        """
+        return None
 
     def read_mask(self, sample: Sample) -> npt.NDArray[np.bool_]:
         """Return bool [H, W] at native size: the union of the sample's masks, any non-zero value.

@@ -51,6 +51,8 @@ class Suite(BaseModel):
     settings: tuple[str, ...] = ("multi",)
     seeds: tuple[int, ...] = (0,)
     protocol: str = "common"
+    metrics: tuple[str, ...] = ()
+    """Measured beside the protocol's own, see bench ls metrics."""
     encoder: str | None = None
     set: dict[str, dict[str, Any]] = {}
     layout: Literal["overview", "classes", "splits", "datasets"] = "overview"

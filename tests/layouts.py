@@ -109,7 +109,10 @@ def write_loco(root: Path) -> tuple[Sample, ...]:
                 file = picture(home / "test" / defect / f"{index:03}.png")
                 name = f"{cls}/test/{defect}/{index:03}"
                 samples.append(Sample(name, cls, "test", 1, defect, file, masks=tuple(masks), family=family))
-        config = [{"defect_name": "missing", "pixel_value": 241, "saturation_threshold": 0.5}]
+        config = [
+            {"defect_name": "missing", "pixel_value": 241, "saturation_threshold": 0.5, "relative_saturation": True},
+            {"defect_name": "extra", "pixel_value": 7, "saturation_threshold": 3, "relative_saturation": False},
+        ]
         (home / "defects_config.json").write_text(json.dumps(config))
     return in_order(samples, ("breakfast_box", "juice_bottle"))
 

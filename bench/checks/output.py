@@ -81,7 +81,7 @@ def sentence(finding: Finding) -> str:
 
 
 def cells(finding: Finding) -> tuple[str, ...]:
-    """Return line, metric, baseline, now, difference, tolerance and verdict as text; scores in percent."""
+    """Return line, metric, baseline, now, difference, tolerance and verdict as text; shares in percent."""
     before, now, allowed = finding.baseline, finding.current, finding.tolerance
     if finding.metric == "speed":
         ratio = now / before - 1 if now is not None and before else None
@@ -89,8 +89,9 @@ def cells(finding: Finding) -> tuple[str, ...]:
         limit = _text(allowed, 100, unit=" %")
     else:
         difference = now - before if now is not None and before is not None else None
-        texts = (_text(before, 100), _text(now, 100), _text(difference, 100, sign=True))
-        limit = _text(allowed, 100)
+        scale = 1 if finding.unit else 100
+        texts = (_text(before, scale), _text(now, scale), _text(difference, scale, sign=True))
+        limit = _text(allowed, scale)
     return finding.line, finding.metric, *texts, limit, finding.verdict
 
 

@@ -12,13 +12,16 @@ in a table of many classes none is then taken for a finding by chance. It holds 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal, Protocol
 
 from bench.checks import differences
 from bench.checks.series import MEAN, Series, of, series
 from bench.errors import BenchError
+from bench.metrics import parse
+from bench.metrics.ids import known
+from bench.metrics.summed import Summed
 from bench.report.evidence import Evidence, Lacking
 from bench.stats import Images, Resampled, delong, mean_difference, resampled, spread
 from bench.stats.intervals import mean_of
@@ -47,6 +50,8 @@ class Line:
     """`DeLong`, `images` or `seeds`; empty without an interval."""
     holds: Holds = ""
     """Empty without an interval."""
+    unit: str = ""
+    """Empty for a share."""
 
     @property
     def difference(self) -> float | None:
@@ -108,7 +113,8 @@ def compare(first: Series, second: Series, metrics: Sequence[str], evidence: Evi
 
 def _plain(first: Series, second: Series, line: str, metric: str) -> Line:
     left, right = first.values(line, metric), second.values(line, metric)
-    return Line(line, metric, fmean(left) if left else None, fmean(right) if right else None)
+    unit = next((record.units[metric] for record in first.records if metric in record.units), "")
+    return Line(line, metric, fmean(left) if left else None, fmean(right) if right else None, unit=unit)
 
 
 def _with_intervals(
@@ -135,7 +141,7 @@ def _with_intervals(
         holds: Holds = "" if found is None or strict is None else "no"
         if found is not None and strict is not None:
             holds = "yes" if _apart(strict) else "alone" if _apart(found) else "no"
-        lines.append(Line(name, metric, plain.first, plain.second, found, by if found else "", holds))
+        lines.append(replace(plain, interval=found, by=by if found else "", holds=holds))
     return lines, why
 
 
@@ -147,7 +153,7 @@ def _over_images(
     first: Series, second: Series, names: Sequence[str], metric: str, evidence: Evidence
 ) -> dict[str, tuple[str, _Interval]]:
     """Return name -> how the difference was had and its interval; raises Lacking where files are missing."""
-    if metric.startswith("sample/") or ":" in metric:
+    if not resamples_fast(metric):
         raise Lacking("which only exact metrics of images and pixels have")
     single = metric == "image/auroc" and len(first.rows) == len(second.rows) == 1
     found: dict[str, tuple[str, _Interval]] = {}
@@ -176,7 +182,7 @@ def _drawn(one: Series, name: str, metric: str, evidence: Evidence) -> Resampled
     for place in range(len(one.rows)):
         record = _record(one, place, name)
         images = evidence.images(record)[name]
-        pixels = metric.startswith("pixel/")
+        pixels = parse(metric).level == "pixel"
         maps, masks = (evidence.maps(record, name), evidence.masks(record, name)) if pixels else (None, None)
         found = resampled(name, images, maps, masks, [metric], RESAMPLES)
         if metric not in found:
@@ -192,6 +198,12 @@ def _over_seeds(first: Series, second: Series, name: str, metric: str) -> _Inter
     found = [a - b for seed, a in left.items() if a is not None and (b := right.get(seed)) is not None]
     # the mean of the shared seeds' differences is the difference that is shown only where all seeds are shared
     return spread(found) if len(found) > 1 and left.keys() == right.keys() else None
+
+
+def resamples_fast(metric: str) -> bool:
+    """Return whether a metric can be resampled thousands of times: of images any, of pixels where sums do."""
+    one = known(metric)
+    return one is not None and (one.level == "image" or (one.level == "pixel" and isinstance(one, Summed)))
 
 
 def _record(one: Series, place: int, name: str) -> Record:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import stdev
+from statistics import fmean, stdev
 
 from bench.errors import UsageError
-from bench.metrics.ids import parse
+from bench.metrics.ids import column, parse
 
 MULTIPLE = 5.0
 FLOOR = 0.01
@@ -33,9 +33,16 @@ class Tolerances:
     """Metric id -> tolerance (a fraction) that is taken instead; the empty id stands for all others."""
 
     def of(
-        self, metric: str, own: Sequence[float], peers: Sequence[Sequence[float]], runs: int, *, mean: bool
+        self,
+        metric: str,
+        own: Sequence[float],
+        peers: Sequence[Sequence[float]],
+        runs: int,
+        *,
+        mean: bool,
+        share: bool = True,
     ) -> float:
-        """Return the tolerance of one line and metric, a fraction.
+        """Return the tolerance of one line and metric, in the metric's unit.
 
         Args:
             metric: its id.
@@ -43,19 +50,21 @@ class Tolerances:
             peers: the baseline's values of every class or part, this one included.
             runs: number of new seeds.
             mean: whether the line is the mean over the peers.
+            share: whether the metric is a share; of other numbers the smallest tolerances are shares of the value.
         """
         chosen = self.given.get(metric, self.given.get(""))
         if chosen is not None:
             return chosen
+        size = 1.0 if share else abs(fmean(own))
         if len(own) < 2:
-            return DEFAULT
+            return DEFAULT * size
         variances = [stdev(values) ** 2 for values in peers if len(values) > 1]
         pooled = math.sqrt(sum(variances) / len(variances)) if variances else 0.0
         if mean:
             pooled /= math.sqrt(len(peers))
         spread = max(stdev(own), pooled)
         wobble = self.multiple * spread * math.sqrt(1 / len(own) + 1 / max(runs, 1))
-        return max(wobble, MEAN_FLOOR if mean else FLOOR)
+        return max(wobble, (MEAN_FLOOR if mean else FLOOR) * size)
 
 
 def parse_tolerances(options: Sequence[str], multiple: float) -> Tolerances:
@@ -67,8 +76,9 @@ def parse_tolerances(options: Sequence[str], multiple: float) -> Tolerances:
     given = {}
     for option in options:
         metric, equals, number = option.rpartition("=")
-        if equals and not metric.startswith("sample/"):
-            metric = str(parse(metric.strip()))
+        metric = metric.strip()
+        if equals and column(metric).higher_is_better is None:
+            parse(metric)  # says what there is
         try:
             fraction = float(number)
         except ValueError:

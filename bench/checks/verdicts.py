@@ -11,6 +11,7 @@ from typing import Literal
 from bench.checks import differences
 from bench.checks.series import MEAN, Series, identity, series, subject
 from bench.checks.tolerance import Tolerances
+from bench.metrics.ids import column
 from bench.store.record import Record
 
 Verdict = Literal["same", "better", "worse", "missing", "not comparable"]
@@ -33,6 +34,8 @@ class Finding:
     tolerance: float | None = None
     """Largest difference that counts as the same: absolute for scores, a share of the baseline for speeds."""
     reason: str = ""
+    unit: str = ""
+    """Of a metric that is no share; its numbers are shown as they are."""
 
     @property
     def failed(self) -> bool:
@@ -120,17 +123,21 @@ def _compare(baseline: Series, current: Series, line: str, metric: str, toleranc
     if not before:
         # undefined in the baseline, for example pixel scores of a class without masks
         return None
+    unit = next((record.units[metric] for record in baseline.records if metric in record.units), "")
     after = current.values(line, metric)
     if len(after) < len(current.rows):
-        return Finding(line, metric, "missing", fmean(before), reason=_why_missing(current, line, metric))
+        why = _why_missing(current, line, metric)
+        return Finding(line, metric, "missing", fmean(before), reason=why, unit=unit)
     names = [name for name in baseline.lines if name != MEAN]
     peers = [values for name in names if (values := baseline.values(name, metric))]
-    allowed = tolerances.of(metric, before, peers, len(after), mean=line == MEAN)
+    allowed = tolerances.of(metric, before, peers, len(after), mean=line == MEAN, share=not unit)
     was, now = fmean(before), fmean(after)
     # a difference of exactly the tolerance is within it, also after rounding
     beyond = abs(now - was) > allowed + 1e-12
-    verdict: Verdict = "same" if not beyond else "better" if now > was else "worse"
-    return Finding(line, metric, verdict, was, now, allowed)
+    # of a metric that is not at hand nobody knows which way is better, and a change that nobody can judge is no gain
+    better = column(metric).higher_is_better
+    verdict: Verdict = "same" if not beyond else "better" if better is not None and (now > was) == better else "worse"
+    return Finding(line, metric, verdict, was, now, allowed, unit=unit)
 
 
 def _why_missing(current: Series, line: str, metric: str) -> str:

@@ -50,11 +50,14 @@ def print_plan(planned: list[Planned], out: Console, options: Options, devices: 
     absent = (item.cell.encoder for item in planned if not item.cell.weights_sha256)
     for encoder in dict.fromkeys(wanted.name for wanted in absent if wanted is not None):
         say(out, f"weights of {encoder}: would be fetched, about {catalog.bytes_of(encoder) / 1e6:.0f} MB")
-    if lacking := [item for item in planned if item.lacking and not item.todo]:
+    if lacking := [item for item in planned if (item.lacking or item.unmeasured) and not item.todo]:
         which = lacking[0].cell.name if len(lacking) == 1 else f"{len(lacking)} finished cells"
         took = duration(sum(item.seconds for item in lacking))
-        what = " and ".join(dict.fromkeys(what for item in lacking for what in item.lacking))
-        say(out, f"{which}: no {what} kept, and none to be had without running again: --again does (it took {took})")
+        unkept = " and ".join(dict.fromkeys(what for item in lacking for what in item.lacking))
+        unmeasured = " and ".join(dict.fromkeys(what for item in lacking for what in item.unmeasured))
+        what = f"no {unkept} kept" if unkept else ""
+        what = ", ".join(filter(None, (what, f"no {unmeasured} measured" if unmeasured else "")))
+        say(out, f"{which}: {what}, and none to be had without running again: --again does (it took {took})")
     if options.keep_model and (running := [item.cell.method for item in planned if item.todo and not item.by_model]):
         memories = any(type(method).fit is not Method.fit for method in running)
         more = ", and what is remembered of the training images" if memories else ""

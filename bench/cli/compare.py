@@ -148,7 +148,7 @@ def _table(title: str, lines: Sequence[Line], out: Console, *, metrics: bool = F
     from rich.table import Table
     from rich.text import Text
 
-    from bench.cli.terminal import percent
+    from bench.cli.terminal import number
 
     table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("metric" if metrics else "line")
@@ -157,12 +157,18 @@ def _table(title: str, lines: Sequence[Line], out: Console, *, metrics: bool = F
     table.add_column("from")
     table.add_column("holds")
     for line in lines:
-        gap = "–" if line.difference is None else f"{100 * line.difference:+.1f}"
-        between = "–" if line.interval is None else " to ".join(f"{100 * edge:+.1f}" for edge in line.interval)
-        cells = (line.metric if metrics else line.line, percent(line.first), percent(line.second), gap, between)
+        gap = "–" if line.difference is None else signed(line.difference, line.unit)
+        between = "–" if line.interval is None else " to ".join(signed(edge, line.unit) for edge in line.interval)
+        values = (number(value, line.unit) for value in (line.first, line.second))
+        cells = (line.metric if metrics else line.line, *values, gap, between)
         style = "bold" if line.holds == "yes" else ""
         table.add_row(*(Text(text, style) for text in (*cells, line.by or "–", line.holds or "–")))
     out.print(table)
+
+
+def signed(difference: float, unit: str) -> str:
+    """Return a difference with its sign: in percent, or as it is where the metric has a unit."""
+    return f"{difference:+.3f}" if unit else f"{100 * difference:+.1f}"
 
 
 def _seeds(seeds: Sequence[int]) -> str:

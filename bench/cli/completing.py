@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-Kind = Literal["methods", "datasets", "suites", "protocols", "settings", "kinds", "shown"]
+Kind = Literal["methods", "datasets", "suites", "protocols", "settings", "metrics", "kinds", "shown"]
 Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
@@ -35,6 +35,7 @@ def _names(kind: Kind) -> Sequence[str]:
         "suites": suites.names,
         "protocols": lambda: list(protocol.SUMMARIES),
         "settings": lambda: list(setting.SETTINGS),
-        "shown": lambda: [*registry.METHODS.names(), *registry.DATASETS.names()],
+        "metrics": registry.METRICS.names,
+        "shown": lambda: [*registry.METHODS.names(), *registry.DATASETS.names(), *registry.METRICS.names()],
     }
     return found[kind]()

@@ -37,6 +37,12 @@ def _datasets(results: Path) -> list[Row]:
     return [(name, DATASETS.summary(name)) for name in DATASETS.names()]
 
 
+def _metrics(results: Path) -> list[Row]:
+    from bench.registry import METRICS
+
+    return [(name, METRICS.summary(name)) for name in METRICS.names()]
+
+
 def _protocols(results: Path) -> list[Row]:
     from bench import protocol
 
@@ -81,12 +87,13 @@ def _runs(results: Path) -> list[Row]:
 KINDS: dict[str, Callable[[Path], list[Row]]] = {
     "methods": _methods,
     "datasets": _datasets,
+    "metrics": _metrics,
     "protocols": _protocols,
     "suites": _suites,
     "encoders": _encoders,
     "runs": _runs,
 }
-AT_ONCE = ("methods", "datasets", "protocols", "suites")
+AT_ONCE = ("methods", "datasets", "metrics", "protocols", "suites")
 """What is listed where no kind is named."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from bench.cli.completing import completed
 from bench.home import expanded
 
 RESULTS = Path("results/runs")
@@ -43,6 +44,25 @@ def data_root_option(purpose: str = "Folder of the data; name=DIR for one datase
 def classes_option(purpose: str = "Only these classes (default: all)") -> Decorator:
     """Return `--classes`; see `names` for how it is read."""
     return click.option("--classes", metavar="C,..", help=f"{purpose}; one with a comma in quotes, '\"a, b\",c'.")
+
+
+def metrics_option() -> Decorator:
+    """Return `--metrics`: what is measured beside the protocol's own."""
+
+    def checked(context: click.Context, option: click.Parameter, given: str | None) -> tuple[str, ...]:
+        if given:
+            from bench.metrics.ids import parse_all
+
+            parse_all(names(given))
+        return names(given)
+
+    return click.option(
+        "--metrics",
+        metavar="M,..",
+        callback=checked,
+        shell_complete=completed("metrics"),
+        help="Measured beside the protocol's own; see bench ls metrics.",
+    )
 
 
 def weights_option() -> Decorator:

@@ -136,11 +136,11 @@ def report(
     wanted = _known(formats, FORMATS, "format") or tuple(FORMATS)
     chosen = load_suite(suite_name) if suite_name else None
     only_methods, only_datasets = names(methods), names(datasets)
-    only_metrics = arrange.metrics(names(metrics))
     if chosen is not None and only_datasets:
         chosen = chosen.model_copy(update={"datasets": _known(datasets, chosen.datasets, "dataset of the suite")})
     found = collect.read(_folders(folders, chosen is not None), _say, only_methods, only_datasets)
     records = tuple(record for record in found if chosen is None or suite.belongs(record, chosen))
+    only_metrics = arrange.metrics(names(metrics), records)
     if chosen is None:
         speeds = _speeds(folders, only_methods)
         if not records and not speeds:
@@ -152,6 +152,7 @@ def report(
             records,
             methods=only_methods,
             classes=names(classes),
+            metrics=only_metrics,
             published=published,
             decimals=places,
             say=_say,
@@ -164,6 +165,7 @@ def report(
             records,
             methods=only_methods,
             classes=names(classes),
+            metrics=only_metrics,
             published=published,
             decimals=decimals,
             say=_say,

@@ -18,6 +18,7 @@ from bench.cli.options import (
     data_root_option,
     device_option,
     json_option,
+    metrics_option,
     names,
     precision_option,
     quiet_option,
@@ -56,7 +57,7 @@ Exit code: 0 all cells done, 1 a cell failed or is with another process still, 2
 HEADINGS = {
     "What": (
         *("suite", "methods", "datasets", "classes", "settings", "splits", "shots", "seeds", "protocol"),
-        *("encoder", "pairs"),
+        *("encoder", "metrics", "pairs"),
     ),
     "Data and weights": ("data_roots", "weights"),
     "How": ("device", "precision", "compile", "store", "store_budget", "checkpoint_seconds"),
@@ -126,6 +127,7 @@ HEADINGS = {
 @executor_options
 @click.option("--keep-maps", is_flag=True, help="Keep the anomaly maps beside the record (npy, one file a class).")
 @click.option("--keep-model", is_flag=True, help="Keep the trained model beside the record, for bench predict.")
+@metrics_option()
 @click.option("--again", is_flag=True, help="Run finished cells again; a record stays until there is a new one.")
 @click.option("--compile", is_flag=True, help="Put the trained part through torch.compile, where that works.")
 @click.option("--dry-run", is_flag=True, help="Check everything and print the plan, run nothing, fetch nothing.")
@@ -154,6 +156,7 @@ def run(
     wanted: Wanted,
     keep_maps: bool,
     keep_model: bool,
+    metrics: tuple[str, ...],
     again: bool,
     compile: bool,
     dry_run: bool,
@@ -194,6 +197,7 @@ def run(
         data_roots=data_roots,
         weights=weights,
         precision=precision,
+        metrics=(*base.metrics, *metrics),
     )
     # a mistake is said before torch is loaded, which takes seconds
     choice.check(wanted, device)

@@ -9,7 +9,7 @@ import click
 
 from bench.cli.completing import completed
 from bench.cli.echo import quoted, suggest
-from bench.cli.options import PATH, RESULTS, classes_option, data_root_option, names, results_option
+from bench.cli.options import PATH, RESULTS, classes_option, data_root_option, metrics_option, names, results_option
 from bench.errors import UsageError
 
 EPILOG = """\b
@@ -52,6 +52,7 @@ Exit code: 0 scored and recorded, 2 something given was wrong.
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Its seed.")
 @click.option("--encoder", metavar="TEXT", default="not stated", help="What it looks through, in your words.")
 @click.option("--set", "pairs", metavar="KEY=VALUE", multiple=True, help="A fact about it that the record keeps.")
+@metrics_option()
 @results_option("Where the record goes.")
 def score(
     method: str,
@@ -67,6 +68,7 @@ def score(
     seed: int,
     encoder: str,
     pairs: tuple[str, ...],
+    metrics: tuple[str, ...],
     results: Path,
 ) -> int:
     """Score anomaly maps and image scores that another program wrote, and record them as a method of your naming."""
@@ -96,6 +98,7 @@ def score(
         facts=facts,
         data_roots=data_roots,
         command=("bench", *sys.argv[1:]),
+        metrics=metrics,
     )
     out = console()
     found = external.score(request, TerminalProgress.of(quiet=False))

@@ -12,8 +12,9 @@ import click
 
 from bench.cli.completing import completed
 from bench.cli.derived import kept
+from bench.cli.show_metric import facts_of, is_metric, print_metric
 from bench.errors import UsageError
-from bench.registry import DATASETS, METHODS, did_you_mean
+from bench.registry import DATASETS, METHODS, METRICS, did_you_mean
 from bench.words import counted
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ Examples:
   bench show dinomaly
   bench show dinomaly --set dinomaly.encoder=vit_small_patch14_reg4_dinov2.lvd142m
   bench show mvtec --json
+  bench show pixel/aupro@0.3
   bench show vit_base_patch14_reg4_dinov2.lvd142m
   bench show results/baselines/demo-dinomaly-multi-s0.json
 """
@@ -37,10 +39,11 @@ COUNTED = {"train": "train", "val": "validation", "good": "good", "bad": "anomal
 @click.option("--set", "pairs", multiple=True, metavar="METHOD.KEY=VALUE", help="Change a setting (methods only).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def show(name: str, pairs: tuple[str, ...], as_json: bool) -> None:
-    """Show NAME: a method, a dataset, an encoder, or the file of a record.
+    """Show NAME: a method, a dataset, a metric, an encoder, or the file of a record.
 
     Of a method its settings with the source of each default, its parameters and MACs, which are counted without
-    weights; of a dataset its card; of an encoder its shape, and where its weights are; of a record its scores.
+    weights; of a dataset its card; of a metric its definition, its source and where it has no value; of an encoder its
+    shape, and where its weights are; of a record its scores.
     """
     if pairs and name not in METHODS.targets:
         what = "a dataset" if name in DATASETS.targets else "none"
@@ -52,6 +55,8 @@ def show(name: str, pairs: tuple[str, ...], as_json: bool) -> None:
         printed = _print_method
     elif name in DATASETS.targets:
         facts, printed = asdict(DATASETS.load(name).card), _print_card
+    elif is_metric(name):
+        facts, printed = facts_of(name), print_metric
     elif Path(name).suffix == ".json":
         facts, printed = _record(Path(name)), lambda found: _print_record(Path(name))
     else:
@@ -84,7 +89,7 @@ def _print_record(path: Path) -> None:
 
 def _encoder(name: str) -> dict[str, Any]:
     known = [*METHODS.targets, *DATASETS.targets]
-    if "." not in name and (hint := did_you_mean(name, known)):
+    if "." not in name and (hint := did_you_mean(name, [*known, *METRICS.targets])):
         # the thousand names of timm are not looked at for a slip
         raise UsageError(f"nothing is called '{name}'.{hint} Known: {', '.join(known)}. See: bench ls")
     from bench.encoders import catalog, weights

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -141,14 +142,20 @@ def score_table(row: Row) -> Table:
     title = f"{row.title}, seed {head.cell.seed}, protocol {head.cell.protocol}"
     table = Table(title=Text(title), title_justify="left", header_style="bold")
     table.add_column("split" if row.unit == "splits" else "class")
+    units = {metric: unit for record in row.records for metric, unit in record.units.items()}
     for metric in row.metrics:
-        table.add_column(heading(metric), justify="right")
+        unit = f" ({units[metric]})" if metric in units else ""
+        table.add_column(Text(f"{heading(metric)}{unit}"), justify="right")
+
+    def shown(values: Callable[[str], float | None]) -> list[str]:
+        return [number(values(metric), units.get(metric, "")) for metric in row.metrics]
+
     for name, scores in row.lines.items():
-        table.add_row(Text(name), *(percent(value(scores, metric)) for metric in row.metrics))
+        table.add_row(Text(name), *shown(partial(value, scores)))
     table.add_section()
-    table.add_row(Text(_mean_label(row), "bold"), *(Text(percent(row.mean(metric)), "bold") for metric in row.metrics))
+    table.add_row(Text(_mean_label(row), "bold"), *(Text(text, "bold") for text in shown(row.mean)))
     if head.pooled is not None:
-        table.add_row("pooled", *(percent(value(head.pooled, metric)) for metric in row.metrics))
+        table.add_row("pooled", *shown(partial(value, head.pooled)))
     return table
 
 
@@ -162,8 +169,8 @@ def _mean_label(row: Row) -> str:
 def score_line(record: Record) -> str:
     """Return a part's scores in one line, undefined ones left out: `A  I-AUROC 98.1, I-AP 97.0`."""
     own = [scores for name, scores in record.scores.items() if name == record.cell.part]
-    found = (pair for scores in own for pair in scores.values.items())
-    known = (f"{heading(metric)} {percent(number)}" for metric, number in found if number is not None)
+    pairs = ((metric, found) for scores in own for metric, found in scores.values.items() if found is not None)
+    known = (f"{heading(metric)} {number(found, record.units.get(metric, ''))}" for metric, found in pairs)
     return f"{record.cell.part}  {', '.join(known)}"
 
 
@@ -202,6 +209,11 @@ def footnotes(row: Row) -> list[str]:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def number(value: float | None, unit: str) -> str:
+    """Return a metric's value as tables show it: a share in percent, any other number as it is, a dash for none."""
+    return "–" if value is None else f"{value:.3f}" if unit else percent(value)
 
 
 def percent(value: float | None) -> str:

@@ -80,6 +80,20 @@ def read_union(sample: Sample, seen: Callable[[Path, MaskTraits], None] = lambda
     return union
 
 
+def read_one_kind(path: Path) -> tuple[Mask, int]:
+    """Return a mask, bool [H, W], and the one value that its marked pixels have: the number of a kind of defect.
+
+    Raises:
+        DatasetError: the file cannot be read as an image, marks nothing, or has pixels of several values.
+    """
+    values = _values(decode(path).image, path)
+    kinds = np.unique(values[values != 0]).tolist()
+    if len(kinds) != 1 or kinds[0] != int(kinds[0]):
+        shown = ", ".join(map(str, kinds[:4])) or "nothing but 0"
+        raise DatasetError(f"{path}: found {shown}, expected one value above 0, the number of a kind of defect")
+    return values != 0, int(kinds[0])
+
+
 class AlphaError(DatasetError):
     """A mask's transparency and its colours show different areas."""
 

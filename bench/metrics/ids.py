@@ -13,7 +13,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from bench.errors import UsageError
 from bench.metrics.metric import GROUPS, Metric
@@ -78,7 +77,19 @@ class Column:
     """None where the metric is not at hand, so that nobody knows."""
 
 
-@lru_cache(maxsize=1024)
+def known(text: str) -> Metric | None:
+    """Return the metric that `text` names; None where it is not at hand, as what records hold need not be."""
+    head, _, variant = text.partition(":")
+    name = head.partition("@")[0]
+    # looked up first: what is near a name that nobody has takes a thousand times as long to say
+    if (f"{name}:{variant}" if variant else name) not in METRICS.targets:
+        return None
+    try:
+        return parse(text)
+    except UsageError:
+        return None
+
+
 def column(text: str, unit: str = "") -> Column:
     """Return how the metric called `text` is shown. Records may hold what no plug-in at hand computes.
 
@@ -87,27 +98,24 @@ def column(text: str, unit: str = "") -> Column:
             `image/auroc:<family>` (see `bench.run.extras`).
         unit: what the record says of it, for a metric that is not at hand.
     """
-    try:
-        known = parse(text)
-    except UsageError:
-        name, _, family = text.partition(":")
-        level = text.partition("/")[0]
-        if level == "image" and family:
-            try:
-                whole = parse(name)
-            except UsageError:
-                pass
-            else:
-                part = "mean of families" if family == "mean" else family
-                return Column(f"{whole.shown} {part}", whole.group, whole.unit, whole.higher_is_better)
-        return Column(text, GROUPS.get(level, ""), unit, None)
-    return Column(known.shown, known.group, known.unit, known.higher_is_better)
+    if (metric := known(text)) is not None:
+        return Column(metric.shown, metric.group, metric.unit, metric.higher_is_better)
+    name, _, family = text.partition(":")
+    whole = known(name) if family else None
+    if whole is not None and whole.level == "image":
+        part = "mean of families" if family == "mean" else family
+        return Column(f"{whole.shown} {part}", whole.group, whole.unit, whole.higher_is_better)
+    return Column(text, GROUPS.get(text.partition("/")[0], ""), unit, None)
+
+
+def example(name: str) -> Metric:
+    """Return the metric that is registered as `name`, or its first variant, with the usual parameter."""
+    kind = METRICS.load(name if name in METRICS.targets else f"{name}:{_variants(name)[0]}")
+    return kind(kind.parameter.example if kind.parameter else None)
 
 
 def _example(name: str) -> str:
-    """Return a whole id of the metric that is registered as `name`, or of its first variant."""
-    kind = METRICS.load(name if name in METRICS.targets else f"{name}:{_variants(name)[0]}")
-    return str(kind(kind.parameter.example if kind.parameter else None))
+    return str(example(name))
 
 
 def _number(text: str, given: str, prefix: str) -> float:

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bench.errors import UsageError
+from bench.metrics.ids import column as described
+from bench.metrics.ids import known
 from bench.protocol import SEVEN
 from bench.published import method_names
 from bench.published.references import Reference, references
 from bench.registry import METHODS, did_you_mean
 from bench.report.grid import DIFFERENCES
-from bench.report.names import MAD, base, group, heading
+from bench.report.names import COLUMNS, heading
 from bench.report.table import Cell, Column, Row, Table, chosen
+from bench.store.record import Record
 
 Notes = Literal["each", "once", "none"]
 KEY = re.compile(r"[A-Za-z0-9:._/+-]+")
@@ -111,21 +114,26 @@ def named(tables: Sequence[Table], names: Collection[str]) -> list[Table]:
     return [table for table in tables if not names or table.name in names]
 
 
-def metrics(text: Sequence[str]) -> tuple[str, ...]:
-    """Return metric ids, without variants, from ids or headings: `I-AUROC` is image/auroc.
+def metrics(text: Sequence[str], records: Iterable[Record] = ()) -> tuple[str, ...]:
+    """Return metric ids from ids or headings: `I-AUROC` is image/auroc.
+
+    Args:
+        text: what was given.
+        records: what they hold are columns, too.
 
     Raises:
         UsageError: neither an id nor a heading of a column.
     """
-    headings = {heading(metric).lower(): metric for metric in (*SEVEN, MAD)}
-    known = {**headings, **{metric: metric for metric in (*SEVEN, MAD)}, "pixel/aupro": "pixel/aupro@0.3"}
+    held = (name for one in records for scores in one.scores.values() for name in (*scores.values, *scores.extra))
+    columns = dict.fromkeys((*COLUMNS, *held))
+    headings = {heading(metric).lower(): metric for metric in reversed(columns)}
+    names = {**headings, **{metric: metric for metric in columns}, "pixel/aupro": "pixel/aupro@0.3"}
     found = []
     for word in text:
-        name = base(word.lower())
-        if name not in known:
-            near, shown = did_you_mean(name, known), ", ".join(map(heading, headings.values()))
-            raise UsageError(f"--metrics: no column '{word}'.{near} Known: {shown}")
-        found.append(known[name])
+        if word not in columns and known(word) is None and word.lower() not in names:
+            near, shown = did_you_mean(word.lower(), names), ", ".join(map(heading, columns))
+            raise UsageError(f"--metrics: no column '{word}'.{near} Known: {shown}. See: bench ls metrics")
+        found.append(word if word in columns or known(word) else names[word.lower()])
     return tuple(found)
 
 
@@ -143,17 +151,17 @@ def triples(table: Table) -> Table:
     of_level: dict[str, dict[str, None]] = {}
     for column in table.columns:
         if column.metric in SEVEN:
-            of_level.setdefault(group(column.metric), {})[column.metric] = None
+            of_level.setdefault(described(column.metric).group, {})[column.metric] = None
     joined: dict[Hashable, tuple[Column, dict[str, int]]] = {}
     for place, column in enumerate(table.columns):
-        level = group(column.metric) if column.metric in SEVEN else place
+        level = described(column.metric).group if column.metric in SEVEN else place
         # by class a column is headed by its method, in an overview by its metric
         title = column.title if column.method else ""
         about = (level, title, column.method, column.source, column.dataset, column.cls)
         joined.setdefault(about, (column, {}))[1][column.metric] = place
     columns, places = [], []
     for column, found in joined.values():
-        metrics = list(of_level.get(group(column.metric), found)) if column.metric in SEVEN else list(found)
+        metrics = list(of_level.get(described(column.metric).group, found)) if column.metric in SEVEN else list(found)
         columns.append(_joined_column(column, metrics))
         places.append([found.get(metric) for metric in metrics])
     blocks = tuple(replace(block, rows=tuple(_joined_row(row, places) for row in block.rows)) for block in table.blocks)

@@ -18,6 +18,7 @@ def tables(
     *,
     methods: Collection[str] = (),
     classes: Sequence[str] = (),
+    metrics: Sequence[str] = (),
     published: bool = True,
     decimals: int = 1,
     say: Callable[[str], None] = lambda text: None,
@@ -28,6 +29,7 @@ def tables(
         records: done ones, in any order.
         methods: of which published rows may be shown; empty for all methods that bench has.
         classes: that means are over; empty for all, or for those that all of ours have where none has all.
+        metrics: the columns; empty for every metric that a record holds, the field's seven first.
         published: whether they are shown at all.
         decimals: of percentages.
         say: told of records that another of the same configuration replaces.
@@ -52,17 +54,17 @@ def tables(
         semantic = [name for name in datasets if name in halves]
         own: list[Table] = []
         if rest := [name for name in datasets if name not in halves]:
-            own.append(layouts.overview(f"overview-{where}", f"Overview, {title}", both, rest, decimals=decimals))
+            own.append(layouts.overview(f"overview-{where}", f"Overview, {title}", both, rest, metrics, decimals))
         if semantic:
             own.append(
-                layouts.overview(f"semantic-{where}", f"Semantic sets, {title}", both, semantic, decimals=decimals)
+                layouts.overview(f"semantic-{where}", f"Semantic sets, {title}", both, semantic, metrics, decimals)
             )
             known = [line for line in both if set(line.datasets) & halves]
             own.append(layouts.splits(f"splits-{where}", f"Half-splits, {title}", known, semantic, decimals=decimals))
         for name in datasets:
             by_class = f"{dataset_title(name)} by {'half-split' if name in halves else 'class'}, {title}"
-            own.append(layouts.classes(f"classes-{name}-{where}", by_class, both, name, decimals))
-        own.append(layouts.seeds(f"seeds-{where}", f"Seeds, {title}", mine, decimals + 1))
+            own.append(layouts.classes(f"classes-{name}-{where}", by_class, both, name, decimals, metrics))
+        own.append(layouts.seeds(f"seeds-{where}", f"Seeds, {title}", mine, decimals + 1, metrics))
         made += [subset.labelled(table, scopes) for table in own]
         made.append(layouts.efficiency(f"efficiency-{where}", f"Cost, {title}", both, datasets))
     return [table for table in made if any(cell.value is not None for row in table.rows for cell in row.cells)]

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 
-from bench.protocol import SEVEN
 from bench.report.costs import COUNTS, cost
 from bench.report.line import Usual
-from bench.report.names import MAD, base, heading
+from bench.report.names import COLUMNS, base, heading, parts
 from bench.report.table import Cell
 from bench.stats import spread
 from bench.store.record import UNCHECKED, Record
@@ -53,17 +52,25 @@ class Entry:
 
     @cached_property
     def extra(self) -> tuple[str, ...]:
-        """Return the ids of metrics that are not the protocol's."""
-        own = self.head.protocol.metrics
-        return tuple(dict.fromkeys(name for row in self.rows for name in row.metrics if name not in own))
+        """Return the ids of metrics that have a column of their own beside the field's seven."""
+        shown = {self.metric(name) for name in COLUMNS}
+        return tuple(dict.fromkeys(name for row in self.rows for name in row.metrics if name not in shown))
+
+    @cached_property
+    def units(self) -> dict[str, str]:
+        """Return the unit of each metric that is no share."""
+        return {metric: unit for record in self.records for metric, unit in record.units.items()}
 
     def metric(self, wanted: str) -> str:
         """Return the id by which this entry has a metric, its variant included; empty where it has none."""
-        return self._own.get(wanted, wanted if wanted in self.extra else "")
+        return self._own.get(wanted, "")
 
     @cached_property
     def _own(self) -> dict[str, str]:
-        return {base(name): name for name in self.head.protocol.metrics}
+        names = [name for row in self.rows for name in row.metrics]
+        # where a protocol has a variant in the place of a metric, the variant stands in the metric's column
+        stand_ins = {base(name): name for name in reversed(self.head.protocol.metrics) if base(name) not in names}
+        return stand_ins | {name: name for name in names}
 
     def cell(self, cls: str, metric: str) -> Cell:
         """Return a number as a cell: the mean over seeds, with their standard deviation where there are several.
@@ -86,8 +93,9 @@ class Entry:
 
     def _lacking(self, cls: str, metric: str) -> Cell:
         """Return what stands in place of a number: how many classes have one, or why none has."""
-        if metric.startswith("cost/") or metric == MAD:
-            partly = metric == "cost/train_hours" or (metric == MAD and all(map(self._any, SEVEN)))
+        of = () if self.metric(metric) else parts(metric)
+        if metric.startswith("cost/") or of:
+            partly = metric == "cost/train_hours" or (bool(of) and all(map(self._any, of)))
             return Cell(text=self.missing.partition(" ")[0] if partly and not cls else "")
         if not cls and self.missing and self._any(metric):
             return Cell(text=self.missing.partition(" ")[0])
@@ -219,11 +227,9 @@ def _number(entry: Entry, row: Row, cls: str, metric: str) -> float | None:
         return cost(row.records, metric) if metric != "cost/train_hours" or not row.missing else None
     if not cls and entry.missing:
         return None
-    if metric == MAD:
-        parts = [_number(entry, row, cls, one) for one in SEVEN]
-        known = [part for part in parts if part is not None]
-        return fmean(known) if len(known) == len(parts) else None
     exact = entry.metric(metric)
     if not exact:
-        return None
+        values = [_number(entry, row, cls, one) for one in parts(metric)]
+        known = [value for value in values if value is not None]
+        return fmean(known) if values and len(known) == len(values) else None
     return row.mean(exact) if not cls else value(row.lines[cls], exact) if cls in row.lines else None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
+from bench.metrics.ids import column
 from bench.protocol import COMMON
 from bench.report.costs import COSTS, COUNTS
 from bench.report.entry import protocol_title, variants
 from bench.report.groups import grouped, marked
 from bench.report.line import Line, Usual
-from bench.report.names import MAD, group, heading
+from bench.report.names import MAD
 from bench.report.table import Cell, Column, Row, Table, chosen
 
 _COMPARED = "where three or more compare: published numbers of one paper, ours of one protocol and data."
@@ -24,11 +26,24 @@ DIFFERENCES = "Small signed numbers are ours minus published."
 BY_ROW = f"Best in bold, second best underlined, within a row and metric, {_COMPARED}"
 
 
-def metric_column(metric: str) -> Column:
-    """Return a column of means of one metric, or of a cost."""
+DECIMALS = 3
+"""Of a metric that is no share, and so not shown in percent."""
+
+
+def metric_column(metric: str, units: Mapping[str, str] = MappingProxyType({})) -> Column:
+    """Return a column of means of one metric, or of a cost.
+
+    Args:
+        metric: its id.
+        units: what records say of metrics that are no shares.
+    """
     cost = next((cost for cost in COSTS if cost.metric == metric), None)
     if cost is None:
-        return Column(heading(metric), group(metric), metric)
+        known = column(metric, units.get(metric, ""))
+        if not known.unit:
+            return Column(known.heading, known.group, metric, higher_is_better=known.higher_is_better)
+        title, better = f"{known.heading} ({known.unit})", known.higher_is_better
+        return Column(title, known.group, metric, unit="number", decimals=DECIMALS, higher_is_better=better)
     return Column(
         cost.title, "Cost", metric, unit="number", decimals=cost.decimals, higher_is_better=cost.higher_is_better
     )
@@ -45,14 +60,14 @@ def cells(lines: Sequence[Line], columns: Sequence[Column], dataset: str, cls: s
     """
     found: list[Cell] = []
     printed: dict[tuple[str, str], float | None] = {}
-    for line, column in zip(lines, columns, strict=True):
-        cell = line.cell(column.dataset or dataset, column.cls or cls, column.metric)
+    for line, where in zip(lines, columns, strict=True):
+        cell = line.cell(where.dataset or dataset, where.cls or cls, where.metric)
         if line.source == "published":
-            printed[line.method, column.metric] = cell.value
+            printed[line.method, where.metric] = cell.value
         else:
-            beside = printed.get((line.method, column.metric))
-            machine = column.metric.startswith("cost/") and column.metric not in COUNTS
-            other = column.metric in COUNTS and any("encoder" in head.changed for head in line.heads)
+            beside = printed.get((line.method, where.metric))
+            machine = where.metric.startswith("cost/") and where.metric not in COUNTS
+            other = where.metric in COUNTS and any("encoder" in head.changed for head in line.heads)
             if cell.value is not None and beside is not None and not (machine or other):
                 cell = replace(cell, difference=cell.value - beside)
         found.append(cell)
@@ -74,11 +89,11 @@ def rows(
     groups = grouped(lines, dataset)
     places = [own for _, own in groups]
     by_column = []
-    for column in columns:
-        keys = [line.comparable(column.dataset or dataset, column.metric) for line in lines]
-        by_column.append(marked(cells(lines, [column] * len(lines), dataset), keys, places, column, decimals))
+    for one in columns:
+        keys = [line.comparable(one.dataset or dataset, one.metric) for line in lines]
+        by_column.append(marked(cells(lines, [one] * len(lines), dataset), keys, places, one, decimals))
     return tuple(
-        replace(_row(lines[place], [column[place] for column in by_column], notes[place], dataset), group=heading)
+        replace(_row(lines[place], [below[place] for below in by_column], notes[place], dataset), group=heading)
         for heading, own in groups
         for place in own
     )
@@ -106,17 +121,17 @@ def finished(table: Table, lines: Iterable[Line], rules: Usual | None, ranks: st
         for place in range(len(table.columns))
     ]
     # a column of ours stays where others have the number: its dashes say what is still to be run
-    asked = {column.metric for column, some in zip(table.columns, known, strict=True) if some}
+    asked = {one.metric for one, some in zip(table.columns, known, strict=True) if some}
     kept = [
         place
-        for place, column in enumerate(table.columns)
-        if known[place] or (column.source == "ours" and column.metric in asked)
+        for place, one in enumerate(table.columns)
+        if known[place] or (one.source == "ours" and one.metric in asked)
     ]
     table = chosen(table, kept)
     general = [ranks] if any(cell.rank for row in table.rows for cell in row.cells) else []
     if any(cell.difference is not None for row in table.rows for cell in row.cells):
         general.append(DIFFERENCES)
-    if any(column.metric == MAD for column in table.columns):
+    if any(one.metric == MAD for one in table.columns):
         printed = ", of published rows that of their printed numbers where the paper gives none"
         general.append(f"mAD is the mean of the seven metrics{printed if 'published' in table.sources else ''}.")
     for record in (record for line in lines for record in line.heads):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from bench.protocol import SEVEN
 from bench.report.costs import COSTS
 from bench.report.entry import Entry
 from bench.report.grid import BY_MACHINE, BY_ROW, cells, finished, metric_column, rows, usual
 from bench.report.groups import marked
 from bench.report.line import Line
-from bench.report.names import COLUMNS, MAD, dataset_title, heading
+from bench.report.names import dataset_title, explained, heading, in_order
 from bench.report.ours import OurLine
 from bench.report.table import Block, Cell, Column, Row, Table
 
@@ -21,11 +20,6 @@ COSTS_NOTE = (
     "own machines and training sets."
 )
 POOLED_NOTE = "Pooled: all classes in one ranking, as one threshold for all of them sees them."
-EXTRA = {
-    "family": "I-AUROC of a family: its anomalous images against all normal ones, as MVTec LOCO's authors report.",
-    "sample": "Object level: things shown by several images, each scored by the highest of its images' scores.",
-}
-"""What metrics beside the seven are, see bench.run.extras."""
 MOST = 16
 """Configurations of ours in a table of classes, a column a metric each; more are neither read nor quickly drawn."""
 REPEATED = 100
@@ -39,19 +33,33 @@ def overview(
     title: str,
     lines: Sequence[Line],
     datasets: Iterable[str],
-    metrics: Iterable[str] = COLUMNS,
+    metrics: Iterable[str] = (),
     decimals: int = 1,
 ) -> Table:
-    """Return datasets as blocks, methods as rows, metrics as columns."""
-    columns = tuple(metric_column(metric) for metric in metrics)
+    """Return datasets as blocks, methods as rows, metrics as columns: those given, else all that there are."""
     datasets = tuple(datasets)
+    columns = _columns(lines, datasets, metrics)
     rules = usual(lines, datasets)
     blocks = []
     for dataset in datasets:
         own = [line for line in lines if dataset in line.datasets]
         notes = [line.notes(dataset, rules) for line in own]
         blocks.append(Block(dataset_title(dataset), rows(own, columns, decimals, notes, dataset), dataset))
-    return finished(Table(name, title, "method", columns, tuple(blocks), "dataset", decimals=decimals), lines, rules)
+    table = Table(name, title, "method", columns, tuple(blocks), "dataset", decimals=decimals)
+    return _explained(finished(table, lines, rules))
+
+
+def _columns(lines: Sequence[Line], datasets: Iterable[str], metrics: Iterable[str]) -> tuple[Column, ...]:
+    """Return a column for each metric given, else for each that a record holds, the field's seven first."""
+    pairs = [(line, dataset) for line in lines for dataset in datasets]
+    units = {metric: unit for line, dataset in pairs for metric, unit in line.units(dataset).items()}
+    chosen = tuple(metrics) or in_order(metric for line, dataset in pairs for metric in line.extra(dataset))
+    return tuple(metric_column(metric, units) for metric in chosen)
+
+
+def _explained(table: Table) -> Table:
+    """Return the table with what its metrics beside the seven are."""
+    return replace(table, notes=(*table.notes, *explained(column.metric for column in table.columns)))
 
 
 def splits(
@@ -93,7 +101,14 @@ def _matrix(name: str, title: str, lines: Sequence[Line], columns: Sequence[Colu
     return finished(Table(name, title, "method", tuple(columns), (Block("", body),), decimals=decimals), lines, rules)
 
 
-def classes(name: str, title: str, lines: Sequence[Line], dataset: str, decimals: int = 1) -> Table:
+def classes(
+    name: str,
+    title: str,
+    lines: Sequence[Line],
+    dataset: str,
+    decimals: int = 1,
+    metrics: Sequence[str] = (),
+) -> Table:
     """Return classes as rows and methods as columns, by metric and source; of one line alone, metrics as columns.
 
     Below the mean stands what all classes ranked together score, where records have it.
@@ -105,15 +120,15 @@ def classes(name: str, title: str, lines: Sequence[Line], dataset: str, decimals
     printed = sum(line.source == "published" for line in own)
     sides = [side for side in (range(printed), range(printed, len(own))) if side]
     found = _classes(own, dataset)
-    extra = dict.fromkeys(metric for line in own for metric in line.extra(dataset))
-    metrics = (*SEVEN, MAD, *extra)
+    plain = _columns(own, [dataset], metrics)
+    metrics = [column.metric for column in plain]
     alone = len(own) == 1
     columns = []
-    for metric in metrics:
+    for of_metric in plain:
         for line in own:
             notes = () if alone else line.notes(dataset, rules)
-            named = replace(metric_column(metric), method=line.method, source=line.source, notes=notes)
-            group = f"{heading(metric)}, {line.source}" if len(sides) > 1 else heading(metric)
+            named = replace(of_metric, method=line.method, source=line.source, notes=notes)
+            group = f"{of_metric.title}, {line.source}" if len(sides) > 1 else of_metric.title
             columns.append(named if alone else replace(named, title=line.title, group=group))
 
     def line_of(label: str, numbers: Sequence[Cell], cls: str = "") -> Row:
@@ -130,7 +145,7 @@ def classes(name: str, title: str, lines: Sequence[Line], dataset: str, decimals
         for cls in (*found, "")
     ]
     pooled = [line.pooled(dataset, metric) for metric in metrics for line in own]
-    general = [EXTRA[kind] for kind in dict.fromkeys(map(_kind, extra)) if kind in EXTRA]
+    general = []
     if any(cell.value is not None for cell in pooled):
         body.append(line_of("pooled", pooled))
         general.append(POOLED_NOTE)
@@ -145,7 +160,7 @@ def classes(name: str, title: str, lines: Sequence[Line], dataset: str, decimals
     title = f"{title}, {own[0].title}" if alone else title
     stub = "split" if found and set(found) <= set("ABCD") else "class"
     table = Table(name, title, stub, tuple(columns), (Block("", tuple(body), dataset),), decimals=decimals)
-    return finished(replace(table, notes=tuple(general)), own, rules, BY_ROW)
+    return _explained(finished(replace(table, notes=tuple(general)), own, rules, BY_ROW))
 
 
 def _best(lines: Sequence[Line], dataset: str) -> list[Line]:
@@ -157,13 +172,9 @@ def _best(lines: Sequence[Line], dataset: str) -> list[Line]:
     return [line for line in lines if line in kept or line.source == "published"]
 
 
-def _kind(metric: str) -> str:
-    return "family" if metric.startswith("image/") else metric.partition("/")[0]
-
-
-def seeds(name: str, title: str, lines: Sequence[OurLine], decimals: int = 2) -> Table:
+def seeds(name: str, title: str, lines: Sequence[OurLine], decimals: int = 2, metrics: Sequence[str] = ()) -> Table:
     """Return each seed's means, and their mean and sample standard deviation, a block an entry of several seeds."""
-    columns = tuple(metric_column(metric) for metric in COLUMNS)
+    columns = _columns(lines, {dataset: None for line in lines for dataset in line.datasets}, metrics)
     rules = usual(lines, {dataset for line in lines for dataset in line.datasets})
     several = [
         (line, dataset, entry) for line in lines for dataset, entry in line.entries.items() if len(entry.rows) > 1
@@ -181,7 +192,7 @@ def seeds(name: str, title: str, lines: Sequence[OurLine], decimals: int = 2) ->
     if len(several) > REPEATED:
         left = f"The first {REPEATED} of {len(several)}; --methods and --datasets choose others, numbers.csv has all."
         table = replace(table, notes=(left,))
-    return finished(table, lines, rules)
+    return _explained(finished(table, lines, rules))
 
 
 def efficiency(name: str, title: str, lines: Sequence[Line], datasets: Iterable[str]) -> Table:

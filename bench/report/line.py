@@ -71,8 +71,12 @@ class Line(ABC):
         """Return the classes or half-splits of which something is known."""
 
     def extra(self, dataset: str) -> tuple[str, ...]:
-        """Return metrics beside the seven that the dataset is also scored by."""
+        """Return metrics beside the seven that have a column of their own."""
         return ()
+
+    def units(self, dataset: str) -> Mapping[str, str]:
+        """Return the unit of each metric that is no share."""
+        return {}
 
     def pooled(self, dataset: str, metric: str) -> Cell:
         """Return the score of all classes ranked together; papers do not print it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.report.entry import Entry, protocol_title, spelt
@@ -76,8 +76,12 @@ class OurLine(Line):
         return self.entries[dataset].classes if dataset in self.entries else ()
 
     def extra(self, dataset: str) -> tuple[str, ...]:
-        """Return what the dataset is also scored by, see bench.run.extras."""
+        """Return metrics beside the seven, see Entry.extra."""
         return self.entries[dataset].extra if dataset in self.entries else ()
+
+    def units(self, dataset: str) -> Mapping[str, str]:
+        """Return the unit of each metric that is no share."""
+        return self.entries[dataset].units if dataset in self.entries else {}
 
     @property
     def heads(self) -> tuple[Record, ...]:

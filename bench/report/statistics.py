@@ -11,7 +11,7 @@ from bench.report.evidence import Evidence, Lacking
 from bench.report.figures.critical import critical
 from bench.report.figures.drawing import Figure
 from bench.report.figures.series import Series, best_first
-from bench.report.names import dataset_title, heading
+from bench.report.names import dataset_title, heading, level
 from bench.report.table import Block, Cell, Column, Row, Table
 from bench.stats import (
     Difference,
@@ -24,7 +24,7 @@ from bench.stats import (
     resampled,
     wilcoxon_holm,
 )
-from bench.stats.intervals import IMAGE_METRICS, mean_of
+from bench.stats.intervals import mean_of
 from bench.store.record import Record
 from bench.words import counted
 
@@ -61,7 +61,7 @@ class _Intervals:
 
     def of(self, cell: Cell, cls: str, metric: str) -> tuple[float, float] | None:
         """Return the interval of a cell's value; None for other metrics than image ones, and where scores lack."""
-        if metric not in IMAGE_METRICS or cell.value is None or not cell.records:
+        if level(metric) != "image" or cell.value is None or not cell.records:
             return None
         chosen = [self._records[name] for name in cell.records if name in self._records]
         if len(chosen) < len(cell.records):
@@ -84,7 +84,8 @@ class _Intervals:
         if name not in self._known:
             try:
                 images = self._evidence.images(record)
-                self._known[name] = {cls: resampled(cls, images[cls]) for cls in record.scores}
+                metrics = [metric for metric in record.protocol.metrics if level(metric) == "image"]
+                self._known[name] = {cls: resampled(cls, images[cls], metrics=metrics) for cls in record.scores}
             except Lacking:
                 self._known[name] = {}
         return self._known[name]

@@ -63,6 +63,7 @@ def tables(
     *,
     methods: Collection[str] = (),
     classes: Sequence[str] = (),
+    metrics: Sequence[str] = (),
     published: bool = True,
     decimals: int | None = None,
     say: Callable[[str], None] = lambda text: None,
@@ -75,14 +76,22 @@ def tables(
         records: those that are of the suite, see `belongs`.
         methods: only these; empty for all.
         classes: that means are over, as `bench.report.build.tables` takes them.
+        metrics: the columns; empty for those that the paper prints.
         published: whether the paper's rows are shown.
         decimals: of percentages; None for as many as the paper prints.
         say: told of records that another of the same configuration replaces.
     """
     if not (suite.published or suite.variants):
         decimals = 1 if decimals is None else decimals
-        only = methods or suite.every_method
-        made = all_tables(records, methods=only, classes=classes, published=published, decimals=decimals, say=say)
+        made = all_tables(
+            records,
+            methods=methods or suite.every_method,
+            classes=classes,
+            metrics=metrics,
+            published=published,
+            decimals=decimals,
+            say=say,
+        )
         return [replace(table, name=f"{name}-{table.name}") for table in made]
     records = tuple(records)
     entries = ours.group(records)
@@ -97,18 +106,20 @@ def tables(
         ]
         decimals = max(map(len, digits), default=1)
     lines = _together(suite, printed, entries, say)
-    metrics = theirs.metrics_of(printed) or COLUMNS
+    shown = tuple(metrics) or theirs.metrics_of(printed)
     lines = [line for line in lines if (published or line.source == "ours") and (not methods or line.method in methods)]
     if suite.layout == "classes":
         made = [
-            layouts.classes(f"{name}-{dataset}", f"{suite.title}, {dataset_title(dataset)}", lines, dataset, decimals)
+            layouts.classes(
+                f"{name}-{dataset}", f"{suite.title}, {dataset_title(dataset)}", lines, dataset, decimals, metrics
+            )
             for dataset in suite.datasets
         ]
     elif suite.layout == "overview":
-        made = [layouts.overview(name, suite.title, lines, suite.datasets, metrics, decimals)]
+        made = [layouts.overview(name, suite.title, lines, suite.datasets, shown, decimals)]
     else:
         matrix = layouts.splits if suite.layout == "splits" else layouts.by_dataset
-        made = [matrix(name, suite.title, lines, suite.datasets, metrics[0], decimals)]
+        made = [matrix(name, suite.title, lines, suite.datasets, (shown or COLUMNS)[0], decimals)]
     sources = (_sources(suite.published),) if suite.published and published else ()
     return [subset.labelled(replace(table, notes=(*sources, *table.notes)), scopes) for table in made]
 

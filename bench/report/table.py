@@ -69,7 +69,8 @@ class Column:
     unit: Unit = "percent"
     decimals: int | None = None
     """Decimals of this column; None for the table's."""
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True
+    """None where nobody knows, and nothing is marked as best."""
     notes: tuple[str, ...] = ()
 
 
@@ -273,6 +274,8 @@ def ranked(cells: Sequence[Cell], column: Column, decimals: int) -> list[Cell]:
         column: how they are shown, and whether more is better.
         decimals: of percentages.
     """
+    if column.higher_is_better is None:
+        return list(cells)
     numbers = [Decimal(shown(cell, column, decimals)) for cell in cells]
     best = sorted(set(numbers), reverse=column.higher_is_better)[:2]
     ranks: dict[Decimal, Rank] = {best[0]: 1, best[1]: 2} if len(best) == 2 else {}

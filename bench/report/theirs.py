@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from bench.errors import UsageError
-from bench.protocol import SEVEN
 from bench.published import MEAN, Score, papers, protocols, scores
 from bench.registry import did_you_mean
 from bench.report.line import Line, Origin, Usual
-from bench.report.names import MAD, heading, method_title
+from bench.report.names import base, heading, method_title, parts
 from bench.report.subset import ALL, Scopes, printed
 from bench.report.table import Cell, Source
 
@@ -33,22 +32,25 @@ class PrintedLine(Line):
     source: Source = field(default="published", init=False)
 
     def cell(self, dataset: str, cls: str, metric: str) -> Cell:
-        """Return a printed number; mAD is computed where it is not printed and all seven metrics are."""
+        """Return a printed number; a mean over metrics is computed where it is not printed and all of them are."""
         found = self.scores.get((dataset, cls, metric)) or self.scores.get(("", "", metric))
+        if found is None and base(metric) != metric:
+            # papers do not name the variant that their code computes
+            found = self.scores.get((dataset, cls, base(metric)))
+            found = found if found is not None and found.computed_as == metric else None
         if found is not None:
             notes = (found.remark,) if found.remark else ()
             if found.amount is None:
                 return Cell(text=found.value, notes=notes, where=found.where)
             spread = float(found.std) / (1 if found.is_cost else 100) if found.std else None
             return Cell(found.amount, std=spread, printed=found.used, notes=notes, where=found.where)
-        if metric != MAD:
+        of = parts(metric)
+        known = [score for score in (self.scores.get((dataset, cls, one)) for one in of) if score is not None]
+        amounts = [score.amount for score in known if score.amount is not None]
+        if not of or len(amounts) < len(of):
             return Cell()
-        seven = [score for score in (self.scores.get((dataset, cls, one)) for one in SEVEN) if score is not None]
-        amounts = [score.amount for score in seven if score.amount is not None]
-        if len(amounts) < len(SEVEN):
-            return Cell()
-        remarks = tuple(dict.fromkeys(score.remark for score in seven if score.remark))
-        return Cell(fmean(amounts), notes=remarks, where=", ".join(dict.fromkeys(score.where for score in seven)))
+        remarks = tuple(dict.fromkeys(score.remark for score in known if score.remark))
+        return Cell(fmean(amounts), notes=remarks, where=", ".join(dict.fromkeys(score.where for score in known)))
 
     def notes(self, dataset: str, usual: Usual) -> tuple[str, ...]:
         """Return how the numbers were computed, protocol by protocol."""
@@ -58,7 +60,7 @@ class PrintedLine(Line):
 
     def comparable(self, dataset: str, metric: str) -> Hashable:
         """Return the key of numbers that a paper itself compares: those of its tables."""
-        wanted = (MAD, *SEVEN) if metric == MAD else (metric,)
+        wanted = (metric, base(metric), *parts(metric))
         found = {
             score.paper for (name, _, one), score in self.scores.items() if name in (dataset, "") and one in wanted
         }

@@ -26,6 +26,7 @@ from bench.run.plan import Cell
 from bench.run.planned import checkpoint_of
 from bench.run.progress import Progress
 from bench.run.seeding import seed_everything
+from bench.run.single_defects import read_defects
 from bench.run.textures import Draw
 from bench.run.training import Trainer, TrainingLog, set_precision
 from bench.store import record as records
@@ -99,6 +100,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     images = (*task.train, *task.test)
     with watch.phase("decode"), progress.phase("decode", len(images)) as advance:
         masks = scoring.read_masks(task, cell.protocol, size, surprises)
+        defects = read_defects(task, cell.protocol, size, (*cell.metrics, *task.dataset.metrics))
         pixels.decode(images, lambda done: advance(done, ""))
     tell(surprises.findings(), progress.say, task.verify)
 
@@ -165,6 +167,8 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         scored = scoring.score(
             # on the CPU, networks and metrics take the same cores
             *(task, cell.protocol, predict, masks, watch, progress),
+            metrics=cell.metrics,
+            defects=defects,
             keep_maps=folder,
             overlap=device.type == "cuda",
         )
@@ -179,7 +183,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     return Record(
         status="done",
         **recording.facts(cell, device, options.command, scoring.vanished(task, masks), surprises),
-        **recording.scores(scored, cell.protocol.metrics),
+        **recording.scores(scored, cell.metrics),
         training=recording.training(cell, log, store.place if store else "none"),
         reduced=recording.reduced(configured, log, extract.reductions.found),
         efficiency=recording.efficiency(

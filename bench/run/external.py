@@ -25,11 +25,13 @@ from bench.loading.map_files import Array, Look, MapFile, common_dtype, exactly,
 from bench.loading.submission import Float64Scores, content, find_maps, match, read_scores
 from bench.loading.surprises import Surprises, tell
 from bench.metrics import IMAGE_SCORES, METRIC_VERSION
+from bench.metrics.ids import parse_all
 from bench.protocol import COMMON, Protocol
 from bench.registry import DATASETS, METHODS
 from bench.run import recording, scoring, settings
 from bench.run.progress import Advance, Progress
 from bench.run.scoring import Predicted
+from bench.run.single_defects import read_defects
 from bench.run.task import Task, data_root, hashed, index
 from bench.run.timing import Stopwatch
 from bench.setting import SETTINGS
@@ -61,6 +63,8 @@ class Request:
     facts: Mapping[str, str] = field(default_factory=dict)
     data_roots: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    """Measured beside the protocol's own."""
 
 
 def score(request: Request, progress: Progress) -> list[Record]:
@@ -72,6 +76,7 @@ def score(request: Request, progress: Progress) -> list[Record]:
         StoreError: a record cannot be written.
     """
     _check(request)
+    parse_all(request.metrics)
     card = DATASETS.load(request.dataset).card
     settings.check([card], [request.setting], request.classes, request.splits, None)
     maps = find_maps(request.maps) if request.maps is not None else None
@@ -227,7 +232,12 @@ def _record(output: Output, progress: Progress) -> Record:
     tell(surprises.findings(), progress.say, task.verify)
     digest = output.digest()
     watch = Stopwatch()
-    scored = scoring.score(task, protocol, output.predict, masks, watch, progress, keep_maps=None)
+    metrics = tuple(dict.fromkeys((*protocol.metrics, *request.metrics)))
+    own = (*metrics, *task.dataset.metrics)
+    defects = read_defects(task, protocol, side, own)
+    scored = scoring.score(
+        *(task, protocol, output.predict, masks, watch, progress), metrics=metrics, defects=defects, keep_maps=None
+    )
     key = CellKey(
         method=request.method,
         dataset=request.dataset,
@@ -259,14 +269,16 @@ def _record(output: Output, progress: Progress) -> Record:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=request.command,
         cell=key,
-        protocol=recording.protocol(protocol),
+        protocol=recording.protocol(protocol, metrics),
         metric_version=METRIC_VERSION,
+        variant_versions=recording.versions(own),
+        units=recording.units(own),
         config=dict(request.facts),
         changed=(),
         dataset=recording.dataset(task, scoring.vanished(task, masks), protocol, surprises),
         encoder=EncoderFacts(name=request.encoder, weights_sha256="", blocks=(), position="", grid=(side, side)),
         input_size=side,
-        **recording.scores(scored, protocol.metrics),
+        **recording.scores(scored, metrics),
         environment=environment("external", "external", torch.get_num_threads()),
         external=output.facts(digest),
         predictions=predictions.name,

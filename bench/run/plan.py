@@ -44,6 +44,13 @@ class Cell:
     """Config keys that differ from the method's published values for this dataset."""
     textures: Textures | None = field(default=None, repr=False)
     """What defects are painted with, of a method that needs textures."""
+    more_metrics: tuple[str, ...] = ()
+    """Asked for beside the protocol's own. They make no other cell: nothing is trained or predicted otherwise."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What is measured: the protocol's metrics, then what was asked for beside them."""
+        return tuple(dict.fromkeys((*self.protocol.metrics, *self.more_metrics)))
 
     @property
     def steps(self) -> int:
@@ -178,6 +185,7 @@ def expand(
                                 precision=request.precision,
                                 changed=changed,
                                 textures=textures if name in drawing else None,
+                                more_metrics=request.metrics,
                             )
                         )
     return cells

@@ -22,6 +22,8 @@ class Planned:
     record: Record | None = None
     lacking: tuple[str, ...] = ()
     """Of a finished cell: what is asked for beside the record and was not kept."""
+    unmeasured: tuple[str, ...] = ()
+    """Of a finished cell: metrics that are asked for and that its record does not hold."""
     again: bool = False
     """A finished cell is to be run again; its record stays until there is a new one."""
 
@@ -42,7 +44,8 @@ class Planned:
             return "done, again"
         if self.by_model:
             return f"done, {' and '.join(self.lacking)} to come"
-        return ", ".join(["done", *(f"{what} not kept" for what in self.lacking)])
+        unkept = (f"{what} not kept" for what in self.lacking)
+        return ", ".join(["done", *unkept, *(f"{metric} not measured" for metric in self.unmeasured)])
 
     @property
     def seconds(self) -> float:
@@ -78,8 +81,9 @@ def look_up(
                 note(f"{error}")
         if record is not None and record.status == "done":
             lacking = tuple(what for what in keep if not _is_kept(what, record, path))
+            unmeasured = tuple(one for one in cell.metrics if one not in record.protocol.metrics)
             by_model = not again and lacking == ("maps",) and _is_kept("model", record, path)
-            planned.append(Planned(cell, "done", record, lacking, again, by_model))
+            planned.append(Planned(cell, "done", record, lacking, unmeasured, again, by_model))
         elif record is not None:
             planned.append(Planned(cell, "failed", record))
         elif checkpoint_of(path).is_file():

@@ -51,10 +51,10 @@ def facts(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": tuple(command),
         "cell": cell.key,
-        "protocol": protocol(cell.protocol),
+        "protocol": protocol(cell.protocol, cell.metrics),
         "metric_version": METRIC_VERSION,
-        "variant_versions": versions(cell.protocol.metrics),
-        "units": {str(metric): metric.unit for metric in map(parse, cell.protocol.metrics) if metric.unit},
+        "variant_versions": versions((*cell.metrics, *cell.task.dataset.metrics)),
+        "units": units((*cell.metrics, *cell.task.dataset.metrics)),
         "config": cell.method.config.model_dump(mode="json"),
         "changed": cell.changed,
         "dataset": _told(cell, dataset(cell.task, vanished, cell.protocol, surprises)),
@@ -70,10 +70,15 @@ def versions(metrics: Sequence[str]) -> dict[str, int]:
     return {metric: version for metric, version in found.items() if version is not None}
 
 
-def protocol(used: Protocol) -> ProtocolFacts:
-    """Return the protocol as records carry it."""
+def units(metrics: Sequence[str]) -> dict[str, str]:
+    """Return the unit of each metric that is no share in [0, 1]."""
+    return {metric: unit for metric in metrics if (unit := parse(metric).unit)}
+
+
+def protocol(used: Protocol, metrics: Sequence[str]) -> ProtocolFacts:
+    """Return the protocol as records carry it, with what was measured."""
     return ProtocolFacts(
-        name=used.name, version=used.version, hash=used.hash(), rules=used.rules(), metrics=used.metrics
+        name=used.name, version=used.version, hash=used.hash(), rules=used.rules(), metrics=tuple(metrics)
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from bench import declared, protocol
 from bench.api import Card
 from bench.config import Overrides, unknown_setting
+from bench.metrics.ids import parse_all
 from bench.registry import DATASETS, METHODS
 from bench.run import settings
 from bench.run.task import Source, data_root, index
@@ -36,6 +37,8 @@ class Request:
     data_roots: tuple[str, ...] = ()
     weights: Path | None = None
     precision: str = "fp32"
+    metrics: tuple[str, ...] = ()
+    """Measured beside the protocol's own."""
 
     @property
     def arms(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
@@ -48,8 +51,8 @@ def check(request: Request) -> dict[str, Card]:
     """Refuse what names, cards and settings tell by themselves; return the cards of the datasets.
 
     Raises:
-        UsageError: a method or a setting of it, a dataset, setting, split or protocol that does not exist or does not
-            go with the rest.
+        UsageError: a method or a setting of it, a dataset, setting, split, protocol or metric that does not exist or
+            does not go with the rest.
     """
     for name in request.methods:
         METHODS.check(name)
@@ -61,6 +64,7 @@ def check(request: Request) -> dict[str, Card]:
     cards = {name: DATASETS.load(name).card for name in request.datasets}
     settings.check(cards.values(), request.settings, request.classes, request.splits, request.shots)
     protocol.check(request.protocol)
+    parse_all(request.metrics)
     return cards
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from typing import Protocol as Protocols
 
@@ -16,13 +17,14 @@ from bench.api import Dataset, Method, Prediction, Sample, by_class
 from bench.loading.hashes import check_unchanged
 from bench.loading.masks import Mask, read_union, to_evaluation
 from bench.loading.surprises import Surprises
-from bench.metrics import Scores, evaluate_class
+from bench.metrics import Defect, Scores, evaluate_class
 from bench.protocol import Protocol
 from bench.run.ahead import one_behind
 from bench.run.extractor import Extractor
-from bench.run.extras import extra_scores
+from bench.run.extras import by_family, of_authors
 from bench.run.pooled import Pool
 from bench.run.progress import Advance, Progress
+from bench.run.single_defects import PackedDefects
 from bench.run.task import Task
 from bench.run.timing import Stopwatch
 from bench.run.training import autocast
@@ -140,7 +142,9 @@ def score(
     watch: Stopwatch,
     progress: Progress,
     *,
+    metrics: Sequence[str] | None = None,
     keep_maps: Path | None,
+    defects: PackedDefects = MappingProxyType({}),
     overlap: bool = False,
 ) -> Scored:
     """Predict and measure class by class, so that memory is bounded by one class's maps, or two.
@@ -152,6 +156,8 @@ def score(
         masks: as `read_masks` gives them.
         watch: gets the phases `inference` and `metrics`; the latter is what is left of it beside the former.
         progress: told of the images done.
+        metrics: what is measured, beside what the dataset's authors report; None for the protocol's.
+        defects: as `read_defects` gives them.
         keep_maps: empty folder for maps, one float32 [N, S, S] npy file a class in the order of the per-image table.
         overlap: measure a class in a thread while the next one is predicted; pays where prediction leaves the CPU idle.
     """
@@ -159,7 +165,8 @@ def score(
     extra: dict[str, Scores] = {}
     rows: dict[str, list[Any]] = {column: [] for column in COLUMNS}
     task = labelled(task, protocol, masks)
-    pool = _pool(task, protocol, masks)
+    wanted = protocol.metrics if metrics is None else metrics
+    pool = _pool(task, protocol, masks, wanted)
 
     def predicted(cls: str, samples: Sequence[Sample]) -> _Class:
         # 10,000 maps of a semantic set would take 2.4 GiB, and be measured against nothing
@@ -170,8 +177,13 @@ def score(
     def measured(one: _Class) -> None:
         truth = _unpack(masks[one.cls], protocol.eval_size) if one.cls in masks else None
         labels = [sample.label for sample in one.samples]
-        scores[one.cls] = _measure(protocol, one.maps, truth, one.scores, labels)
-        extra[one.cls] = extra_scores(one.samples, one.scores)
+        single = [one_of.unpacked(protocol.eval_size) for one_of in defects[one.cls]] if one.cls in defects else None
+        own = of_authors(task.dataset, one.samples)
+        found = _measure(one, truth, labels, (*wanted, *own), single)
+        scores[one.cls] = chosen(found, wanted)
+        beside = chosen(found, [metric for metric in own if metric not in wanted])
+        families = by_family(one.samples, one.scores)
+        extra[one.cls] = Scores({**families, **beside}, {**families.reasons, **beside.reasons})
         if pool is not None:
             pool.add(one.maps, truth, one.scores, labels)
         for sample, value in zip(one.samples, one.scores.tolist(), strict=True):
@@ -245,13 +257,15 @@ def predictor(cell: Configured, extract: Extractor, module: torch.nn.Module, bat
 
 
 def _measure(
-    protocol: Protocol,
-    maps: Maps | None,
+    one: _Class,
     masks: npt.NDArray[np.bool_] | None,
-    image_scores: npt.NDArray[np.float64],
     labels: Sequence[int],
+    metrics: Sequence[str],
+    defects: Sequence[Defect] | None,
 ) -> Scores:
-    found = evaluate_class(maps, masks, image_scores, labels, metrics=protocol.metrics)
+    # the objects that images show, where the dataset says so
+    objects = [sample.unit or sample.id for sample in one.samples] if any(s.unit for s in one.samples) else None
+    found = evaluate_class(one.maps, masks, one.scores, labels, metrics=metrics, objects=objects, defects=defects)
     if masks is not None:
         return found
     # maps are not even kept without masks, but it is the masks that are missing
@@ -259,12 +273,18 @@ def _measure(
     return Scores(found, reasons)
 
 
-def _pool(task: Task, protocol: Protocol, masks: PackedMasks) -> Pool | None:
+def chosen(scores: Scores, metrics: Sequence[str]) -> Scores:
+    """Return some of the metrics of a class, with their reasons."""
+    reasons = {metric: scores.reasons[metric] for metric in metrics if metric in scores.reasons}
+    return Scores({metric: scores[metric] for metric in metrics}, reasons)
+
+
+def _pool(task: Task, protocol: Protocol, masks: PackedMasks, metrics: Sequence[str]) -> Pool | None:
     count = len(task.classes)
     if count < 2:
         return None
     images, size = len(task.test), protocol.eval_size
-    return Pool(protocol.metrics, classes=count, with_masks=len(masks), images=images, size=size)
+    return Pool(metrics, classes=count, with_masks=len(masks), images=images, size=size)
 
 
 def _unpack(bits: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.bool_]:

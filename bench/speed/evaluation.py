@@ -88,7 +88,9 @@ def phases(cell: Cell, task: Task, whole: int, device: torch.device, with_maps: 
     predict = MadeUp(size, with_maps)
     masks = packed(task, size)
     start = time.perf_counter()
-    scored = scoring.score(task, cell.protocol, predict, masks, Stopwatch(), Silent(), keep_maps=None)
+    scored = scoring.score(
+        task, cell.protocol, predict, masks, Stopwatch(), Silent(), metrics=cell.metrics, keep_maps=None
+    )
     seconds = time.perf_counter() - start - predict.seconds
     measured = len(task.test)
     found = Phase(name="metrics", seconds=seconds * max(1.0, whole / measured), units=whole, measured=measured)
@@ -96,6 +98,6 @@ def phases(cell: Cell, task: Task, whole: int, device: torch.device, with_maps: 
     with tempfile.TemporaryDirectory(prefix="bench-speed-") as folder:
         records.write_predictions(Path(folder, "record.parquet"), scored.rows)
         facts = recording.facts(replace(cell, task=task), device, (), {})
-        made = Record(status="done", **facts, **recording.scores(scored, cell.protocol.metrics))
+        made = Record(status="done", **facts, **recording.scores(scored, cell.metrics))
         records.write(made, Path(folder, "record.json"))
     return found, Phase(name="record", seconds=time.perf_counter() - start, units=1, measured=1)

@@ -57,9 +57,10 @@ class Row:
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
-        """Return the protocol's metrics and then the extra ones that any line has."""
-        extra = dict.fromkeys(metric for scores in self.lines.values() for metric in scores.extra)
-        return (*self.head.protocol.metrics, *extra)
+        """Return what was measured of any part, and then the extra metrics that any line has."""
+        own = (metric for record in self.records for metric in record.protocol.metrics)
+        extra = (metric for scores in self.lines.values() for metric in scores.extra)
+        return tuple(dict.fromkeys((*own, *extra)))
 
     def mean(self, metric: str) -> float | None:
         """Return the mean over all classes or parts; None for an incomplete row or where one has no value."""

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 METHOD = Path(__file__).with_name("method.py")
+METRIC = Path(__file__).with_name("metric.py")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
@@ -19,3 +20,10 @@ def method(name: str) -> str:
     kind = "".join(word.capitalize() for word in name.split("_") if word)
     source = METHOD.read_text(encoding="utf-8")
     return source.replace("TemplateMethod", kind).replace("template_method", name)
+
+
+def metric(name: str) -> str:
+    """Return the source of a working image metric called `image/<name>`, to be changed."""
+    kind = "".join(word.capitalize() for word in name.split("_") if word)
+    source = METRIC.read_text(encoding="utf-8")
+    return source.replace("TemplateMetric", kind).replace("template_metric", name)

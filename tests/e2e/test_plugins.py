@@ -139,9 +139,21 @@ def test_an_installed_package_is_found_by_its_entry_points(tree: Path, tmp_path:
 
     assert re.search(r"^mean_patch +Mean patch: ", call("ls", "methods"), re.M)
     assert re.search(r"^labelled +Labelled: ", call("ls", "datasets"), re.M)
+    assert re.search(r"^pixel/pointing +Share of the anomalous images", call("ls", "metrics"), re.M)
     options = ("--encoder", ENCODER, "--set", "mean_patch.input_size=32", "--results", "out", "--device", "cpu")
-    out = call("run", "--methods", "mean_patch", "--datasets", "labelled", "--data-root", str(tree), *options)
-    assert "mean_patch on labelled" in out and "mean of 2" in out
+    out = call(
+        "run",
+        "--methods",
+        "mean_patch",
+        "--datasets",
+        "labelled",
+        "--data-root",
+        str(tree),
+        *options,
+        "--metrics",
+        "pixel/pointing",
+    )
+    assert "Pointing" in out and "mean_patch on labelled" in out and "mean of 2" in out
     (path,) = (tmp_path / "out").rglob("s*.json")
     record = json.loads(path.read_text())
     assert record["dataset"]["test_bad"] == {"dots": 3, "lines": 3} and record["mean"]["pixel/auroc"] is not None

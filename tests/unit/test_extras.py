@@ -7,7 +7,10 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bench.api import Sample
-from bench.run.extras import extra_scores
+from bench.errors import UsageError
+from bench.metrics import evaluate_class
+from bench.registry import DATASETS
+from bench.run.extras import OF_OBJECTS, by_family, of_authors
 
 
 def sample(number: int, label: int, family: str = "", unit: str = "") -> Sample:
@@ -17,7 +20,11 @@ def sample(number: int, label: int, family: str = "", unit: str = "") -> Sample:
 
 
 def test_most_datasets_have_none() -> None:
-    assert dict(extra_scores([sample(0, 0), sample(1, 1)], np.array([0.1, 0.2]))) == {}
+    samples = [sample(0, 0), sample(1, 1)]
+    assert dict(by_family(samples, np.array([0.1, 0.2]))) == {}
+    dataset = DATASETS.load("folder")(Path())
+    assert of_authors(dataset, samples) == ()
+    assert of_authors(dataset, [*samples, sample(2, 1, unit="x")]) == OF_OBJECTS
 
 
 def test_each_family_is_ranked_against_all_normal_images() -> None:
@@ -25,7 +32,7 @@ def test_each_family_is_ranked_against_all_normal_images() -> None:
     families = ["", "logical", "structural", "", "structural", "structural"] * 20
     samples = [sample(number, int(bool(family)), family) for number, family in enumerate(families)]
     scores = rng.normal(size=len(samples)) + [{"": 0.0, "logical": 0.3, "structural": 2.0}[name] for name in families]
-    found = extra_scores(samples, scores)
+    found = by_family(samples, scores)
     want = {}
     for family in ("logical", "structural"):
         picked = [index for index, name in enumerate(families) if name in ("", family)]
@@ -36,7 +43,7 @@ def test_each_family_is_ranked_against_all_normal_images() -> None:
 
 
 def test_a_family_without_normal_images_is_undefined_with_a_reason() -> None:
-    found = extra_scores([sample(0, 1, "logical"), sample(1, 1, "structural")], np.array([0.1, 0.2]))
+    found = by_family([sample(0, 1, "logical"), sample(1, 1, "structural")], np.array([0.1, 0.2]))
     assert set(found) == set(found.reasons) == {"image/auroc:logical", "image/auroc:structural", "image/auroc:mean"}
     assert set(found.values()) == {None} and all(found.reasons.values())
 
@@ -50,8 +57,8 @@ def test_an_object_has_the_highest_score_and_any_label_of_its_images() -> None:
             labels.append(int(unit % 3 == 0 and view in (1, 3)))  # an anomalous object is seen in some of its views
             scores.append(rng.normal() + 2 * labels[-1])
     order = rng.permutation(len(units)).tolist()  # an object's images need not lie together
-    samples = [sample(index, labels[index], unit=units[index]) for index in order]
-    found = extra_scores(samples, np.array([scores[index] for index in order]))
+    given = [[part[index] for index in order] for part in (scores, labels, units)]
+    found = evaluate_class(None, None, given[0], given[1], metrics=OF_OBJECTS, objects=given[2])
     highest = [max(scores[start : start + 5]) for start in range(0, 150, 5)]
     anomalous = [max(labels[start : start + 5]) for start in range(0, 150, 5)]
     assert sum(anomalous) == 10
@@ -61,6 +68,13 @@ def test_an_object_has_the_highest_score_and_any_label_of_its_images() -> None:
 
 
 def test_negative_scores_have_a_highest_too() -> None:
-    samples = [sample(0, 0, unit="x"), sample(1, 0, unit="x"), sample(2, 1, unit="y")]
-    assert extra_scores(samples, np.array([-3.0, -2.0, -1.0]))["sample/auroc"] == 1.0
-    assert extra_scores(samples, np.array([-3.0, -0.5, -1.0]))["sample/auroc"] == 0.0
+    for scores, want in (([-3.0, -2.0, -1.0], 1.0), ([-3.0, -0.5, -1.0], 0.0)):
+        found = evaluate_class(None, None, scores, [0, 0, 1], metrics=["sample/auroc"], objects=["x", "x", "y"])
+        assert found["sample/auroc"] == want
+
+
+def test_objects_are_one_an_image() -> None:
+    with pytest.raises(UsageError, match="found 2 objects and 3 image_scores"):
+        evaluate_class(None, None, [1, 2, 3], [0, 0, 1], metrics=["sample/auroc"], objects=["x", "y"])
+    found = evaluate_class(None, None, [1, 2, 3], [0, 0, 1], metrics=["sample/auroc"])
+    assert found.reasons == {"sample/auroc": "no objects shown by several images"}

@@ -152,7 +152,13 @@ def test_examples_are_never_broken_into_lines() -> None:
 def test_listing_everything(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, err = call(capsys, "ls")
     lines = out.splitlines()
-    assert [line for line in lines if not line.startswith(" ")] == ["methods", "datasets", "protocols", "suites"]
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "methods",
+        "datasets",
+        "metrics",
+        "protocols",
+        "suites",
+    ]
     # what is listed by its kind, two columns further in
     alone = call(capsys, "ls", "suites")[1].splitlines()
     assert lines[-len(alone) :] == [f"  {line}" for line in alone] and err.startswith("next: bench ls encoders")

@@ -232,7 +232,7 @@ def probe(command: list[str], folder: Path, cwd: Path) -> dict[str, Any]:
     return answer
 
 
-QUICK = [["--help"], ["ls", "methods"], ["ls", "datasets"], ["ls", "protocols"], ["ls", "suites"]]
+QUICK = [["--help"], ["ls", "methods"], ["ls", "datasets"], ["ls", "metrics"], ["ls", "protocols"], ["ls", "suites"]]
 
 
 @pytest.mark.parametrize("arguments", QUICK, ids=" ".join)

@@ -183,7 +183,7 @@ def test_variants_of_a_metric_keep_their_name() -> None:
         mean=dict.fromkeys(metrics, 0.5),
         protocol={"name": "p", "version": 1, "hash": "0", "rules": COMMON.rules(), "metrics": metrics},
     )
-    assert rows(made)["class"] == ["AUPRO:grid200", "pixel/aupro@0.05"]
+    assert rows(made)["class"] == ["AUPRO:grid200", "AUPRO@0.05"]
 
 
 def test_class_names_are_shown_as_they_are() -> None:
