@@ -90,9 +90,10 @@ class Prediction:
     """Raw anomaly scores of a batch, higher = more anomalous, never normalised."""
 
     scores: torch.Tensor
-    """float32 [B], one image score each."""
+    """[B], one image score each: float32, or another real type, which is kept as float64."""
     maps: torch.Tensor | None = None
-    """float32 [B, S, S] at the protocol's evaluation size; None for image-level methods."""
+    """[B, S, S] at the protocol's evaluation size, float32 or another real type, the same in every batch; None for
+    image-level methods."""
 
 
 Need = Literal["features", "images", "classes", "trunk", "textures"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from bench import regular
@@ -27,6 +28,7 @@ FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 _NAMED = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 _CHECK = "List every such file with: bench data verify NAME --root DIR"
 _ORIENTATION = 0x0112
+_PHOTOMETRIC = 0x0106
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def decode(path: Path, sums: bool = False) -> Picture:
         check_whole(image, file)
         if sums and image.format == "PNG":
             check_sums(file)
-        return Picture(image, deep, _is_lossy(image, file), _orientation(image), _frames(image))
+        return Picture(_black_low(image), deep, _is_lossy(image, file), _orientation(image), _frames(image))
 
 
 def peek_size(path: Path) -> tuple[int, int]:
@@ -117,6 +119,16 @@ def _is_lossy(image: Image.Image, file: BufferedReader) -> bool:
         # the chunk of a lossless picture, by itself or behind those of the extended format
         return b"VP8L" not in file.read(1 << 16)
     return image.format in ("JPEG", "MPO") or image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
+
+
+def _black_low(image: Image.Image) -> Image.Image:
+    """Return the picture with 0 for black: of a TIFF whose 0 is white, PIL turns 8 bits round but not 16."""
+    photometric = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC)
+    if photometric != 0 or not image.mode.startswith("I;16"):
+        return image
+    turned = Image.fromarray(65535 - np.asarray(image).astype(np.uint16))
+    turned.info = dict(image.info)
+    return turned
 
 
 def _orientation(image: Image.Image) -> int:

@@ -147,6 +147,8 @@ def _values(image: Image.Image, path: Path) -> npt.NDArray[Any]:
     values = np.asarray(image)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise DatasetError(f"{path}: a value that is no finite number. Expected a mask, 0 where there is no defect")
+    if values.dtype != np.bool_ and values.min() < 0:
+        raise DatasetError(f"{path}: a value of {values.min():g}. Expected a mask, 0 where there is no defect")
     return values
 
 

@@ -36,7 +36,7 @@ from bench.store.files import atomic
 from bench.store.provenance import decoders
 
 Pixels = npt.NDArray[np.uint8]
-_READING = 2
+_READING = 3
 """Raised when files are read otherwise than before, or with more care, so that older entries are not used."""
 _MOST_TRAITS = 256
 """Bytes that an image's traits may take behind its pixels."""

@@ -140,6 +140,8 @@ def binary(name: str, given: npt.ArrayLike, ndim: int, shape: str) -> tuple[Bool
     return array.view(np.bool_) if array.dtype.itemsize == 1 and mark <= 1 else array != 0, mark
 
 
+_WHOLE = 2**53
+"""Up to here float64 holds every whole number."""
 _MARKS = (0.0, 1.0, 255.0, 65535.0)
 _MOST_SHOWN = 4
 
@@ -167,12 +169,27 @@ def _array(name: str, given: npt.ArrayLike, ndim: int, shape: str) -> Array:
         raise UsageError(
             f"{name} cannot be read as one array ({error}), expected {shape}; a tensor must be detached and on the CPU"
         ) from error
+    _refuse_merged(name, given, array)
     if array.ndim != ndim:
         raise UsageError(f"{name} are {list(array.shape)}, expected {shape}")
     if 0 in array.shape[1:]:
         raise UsageError(f"{name} are {list(array.shape)}: images without pixels, expected {shape} with H, W >= 1")
     # swapped bytes would be compared one call at a time, and not be recognised as float16
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _refuse_merged(name: str, given: object, array: Array) -> None:
+    """Refuse whole numbers of a list that NumPy, finding several types in it, turned into equal floats."""
+    if not isinstance(given, list | tuple) or array.dtype.kind != "f" or not (np.abs(array) >= _WHOLE).any():
+        return
+    for part in given:
+        one = np.asarray(_readable(part))
+        if one.dtype.kind in "iu" and one.size and (int(one.min()) < -_WHOLE or int(one.max()) > _WHOLE):
+            raise UsageError(
+                f"{name} are a list of several types with whole numbers beyond 2^53, of which float64 makes some "
+                "equal, expected an array of one type"
+            )
+        _refuse_merged(name, part, one)
 
 
 def refuse_masked(name: str, given: object) -> None:

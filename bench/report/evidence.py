@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,8 +74,8 @@ class Evidence:
                 raise Lacking(f"{path.name} holds other scores than the record does for {cls}")
         return found
 
-    def maps(self, record: Record, cls: str) -> npt.NDArray[np.float32]:
-        """Return the anomaly maps of a class, float32 [N, S, S], read from the disk when used.
+    def maps(self, record: Record, cls: str) -> npt.NDArray[Any]:
+        """Return the anomaly maps of a class, real numbers [N, S, S], read from the disk when used.
 
         Raises:
             Lacking: they were not kept, or are not beside the record.
@@ -91,11 +91,11 @@ class Evidence:
             raise Lacking(f"{record.cell.method} left no anomaly maps of {cls}: it may score images alone")
         try:
             regular.check(path)
-            maps: npt.NDArray[np.float32] = np.load(path, mmap_mode="r")
+            maps: npt.NDArray[Any] = np.load(path, mmap_mode="r")
         except Exception as error:  # NumPy's reader of headers raises a dozen kinds on bad bytes
             raise Lacking(f"{path.name} cannot be read: {error}") from error
         side = protocol_of(record).eval_size
-        if maps.dtype != np.float32 or maps.shape != (len(self.images(record)[cls].ids), side, side):
+        if maps.dtype.kind not in "fiu" or maps.shape != (len(self.images(record)[cls].ids), side, side):
             raise Lacking(f"{path.name} holds {maps.dtype} {list(maps.shape)}, which are no maps of these images")
         return maps
 

@@ -23,6 +23,7 @@ from bench.run.ahead import one_behind
 from bench.run.extractor import Extractor
 from bench.run.extras import by_family, of_authors
 from bench.run.pooled import Pool
+from bench.run.predictions import Collected
 from bench.run.progress import Advance, Progress
 from bench.run.single_defects import PackedDefects
 from bench.run.task import Task
@@ -34,7 +35,7 @@ PackedMasks = Mapping[str, npt.NDArray[np.uint8]]
 """Class -> masks at the evaluation size S, one image a row, as packed bits uint8 [N, S*S/8]."""
 
 Maps = npt.NDArray[Any]
-"""[N, S, S]: of a method float32, of another program of whatever real type it wrote; one type a task."""
+"""[N, S, S] of whatever real type the method gave or another program wrote; one type a task."""
 
 Predicted = tuple[Maps | None, npt.NDArray[np.float64]]
 """Maps (None for image-level methods, or where not wanted) and image scores [N] of some samples."""
@@ -158,7 +159,7 @@ def score(
         progress: told of the images done.
         metrics: what is measured, beside what the dataset's authors report; None for the protocol's.
         defects: as `read_defects` gives them.
-        keep_maps: empty folder for maps, one float32 [N, S, S] npy file a class in the order of the per-image table.
+        keep_maps: empty folder for maps, one [N, S, S] npy file a class in the order of the per-image table.
         overlap: measure a class in a thread while the next one is predicted; pays where prediction leaves the CPU idle.
     """
     scores: dict[str, Scores] = {}
@@ -237,21 +238,18 @@ def predictor(cell: Configured, extract: Extractor, module: torch.nn.Module, bat
     def predict(samples: Sequence[Sample], map_wanted: bool, advance: Advance) -> Predicted:
         # a copy to pinned memory does not keep the next batch waiting
         cuda = extract.device.type == "cuda"
-        maps: torch.Tensor | None = None
-        scores = torch.empty(len(samples), dtype=torch.float64, pin_memory=cuda)
+        found = Collected(cell.method.name, len(samples), size, pinned=cuda)
         start = 0
         for chunk, prediction in extract.reductions.batches("inference", samples, batch_size, look):
             rows = slice(start, start + len(chunk))
-            scores[rows].copy_(prediction.scores.double(), non_blocking=True)
+            found.take_scores(rows, prediction.scores)
             if map_wanted and prediction.maps is not None:
-                if maps is None:
-                    maps = torch.empty(len(samples), size, size, pin_memory=cuda)
-                maps[rows].copy_(prediction.maps.float(), non_blocking=True)
+                found.take_maps(rows, prediction.maps)
             start = rows.stop
             advance(len(chunk), chunk[0].cls)
         if cuda:
             torch.cuda.current_stream(extract.device).synchronize()
-        return maps.numpy() if maps is not None else None, scores.numpy()
+        return found.maps.numpy() if found.maps is not None else None, found.scores.numpy()
 
     return predict
 

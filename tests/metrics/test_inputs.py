@@ -66,6 +66,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "more image scores": ({"image_scores": np.zeros(5)}, "5 image_scores"),
     "image scores [N, 1]": ({"image_scores": IMAGES[:, None]}, r"image_scores are \[4, 1\], expected \[N\]"),
     "image scores without labels": ({"masks": None}, "neither labels nor masks"),
+    "whole numbers beside others": ({"image_scores": [2**60, 2**60 + 1, 2**60 + 2, 0.5]}, "beyond 2.53, of which"),
+    "maps of two types": ({"maps": [*MAPS[:3], np.full((5, 6), 2**53 + 1)]}, "maps are a list of several types"),
     "one metric as text": ({"metrics": "pixel/auroc"}, "expected a list"),
 }
 

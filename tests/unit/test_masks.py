@@ -9,11 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_tiffs import tiff
 from PIL import Image, ImageCms, ImageFilter, ImageOps
 from torchvision import transforms
 
 from bench.api import Sample
 from bench.errors import DatasetError
+from bench.loading.images import read_rgb
 from bench.loading.masks import AlphaError, look, nearest_index, read_mask_file, read_union, to_evaluation
 from bench.protocol import COMMON
 
@@ -143,6 +145,26 @@ def test_a_transparent_colour_of_a_palette_or_of_grey_is_alpha_too(tmp_path: Pat
             read_mask_file(tmp_path / f"{name}.png")
     drawn("L", 0, 255).save(tmp_path / "shown.png", transparency=0)
     assert np.array_equal(read_mask_file(tmp_path / "shown.png"), AREA)
+
+
+@pytest.mark.parametrize(("dtype", "order"), [(np.uint8, "<"), (np.uint8, ">"), (np.uint16, "<")])
+def test_a_tiff_whose_zero_is_white_is_black_elsewhere(tmp_path: Path, dtype: type, order: str) -> None:
+    inked = np.zeros((4, 6), dtype)
+    inked[1, 2:4] = np.iinfo(dtype).max
+    (tmp_path / "usual.tif").write_bytes(tiff(inked, order))
+    (tmp_path / "white.tif").write_bytes(tiff(np.iinfo(dtype).max - inked, order, t262=0))
+    assert np.array_equal(look(tmp_path / "white.tif")[0], inked > 0)
+    images = [read_rgb(tmp_path / name) for name in ("usual.tif", "white.tif")]
+    assert np.array_equal(*map(np.asarray, images)) and np.asarray(images[0]).max() == 255
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_a_value_below_zero_is_refused(tmp_path: Path, dtype: type) -> None:
+    signed = np.full((4, 6), -1, dtype)
+    signed[1, 1] = 1
+    Image.fromarray(signed).save(tmp_path / "signed.tif")
+    with pytest.raises(DatasetError, match=r"signed\.tif: a value of -1\. Expected a mask, 0 where there is no defect"):
+        look(tmp_path / "signed.tif")
 
 
 def test_a_value_that_is_no_number_is_refused(tmp_path: Path) -> None:
