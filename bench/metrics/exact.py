@@ -15,7 +15,7 @@ from bench.protocol import SEVEN
 
 _BOTH = "without an anomalous one, and without a normal one"
 _SOME = "without an anomalous one; without a normal one it is 1"
-_ROC = "Fawcett, An introduction to ROC analysis, 2006, section 7; scikit-learn's roc_auc_score"
+_ROC = "scikit-learn's roc_auc_score; Fawcett, An introduction to ROC analysis, 2006"
 
 
 class _Auroc(Summed):
@@ -58,7 +58,7 @@ class _Ap(Summed):
 class _F1Max(Summed):
     definition = "highest 2TP / (TP + FP + P) over all thresholds; no grid, no epsilon"
     undefined, version = _SOME, None
-    source = "Zou et al., SPot-the-Difference (VisA), ECCV 2022, section 5; brute force over thresholds"
+    source = "the maximum over scikit-learn's precision_recall_curve"
 
     def compute(self, evidence: Evidence) -> float:
         return ranks.f1_max(evidence.ranks)
@@ -80,7 +80,7 @@ class _Fpr(Metric):
         "anomalous ones reach"
     )
     undefined = _BOTH
-    source = "FPR at 95 % TPR of Liang et al., ODIN, ICLR 2018, section 3; here without interpolation"
+    source = "FPR at 95 % TPR as Liang et al. (ODIN, ICLR 2018) report it; here without interpolation"
     higher_is_better = False
     parameter = Parameter("recall", 0.95, prefix="recall")
 
@@ -235,7 +235,7 @@ class PixelIouMax(Metric):
 
     id, heading = "pixel/ioumax", "P-IoUmax"
     definition = "highest TP / (FP + P) over all thresholds; equals F1-max / (2 - F1-max)"
-    undefined, source = _SOME, "Everingham et al., The Pascal VOC Challenge, IJCV 2010, equation 4"
+    undefined, source = _SOME, "the Jaccard index, as PASCAL VOC scores segmentations (Everingham et al., IJCV 2010)"
 
     def compute(self, evidence: Evidence) -> float:
         """Return it from F1-max, of which it is a rising function."""
@@ -249,7 +249,7 @@ class PixelIouMax(Metric):
 
 class _Mean(Metric):
     undefined = "where one of its metrics has no value"
-    source = "ADer, Zhang et al. 2024; the name mAD is ViTAD's (Zhang et al., 2023, section 4.1)"
+    source = "mAD as ViTAD and ADer print it"
 
     def compute(self, evidence: Evidence) -> float:
         raise AssertionError(f"{self} is the mean of its parts")

@@ -1,6 +1,6 @@
 """The pointing game: does the highest pixel of an anomalous image's map lie on the defect?
 
-Zhang et al., Top-down Neural Attention by Excitation Backprop, ECCV 2016, section 4.2, with defects for objects.
+Zhang et al., Top-down Neural Attention by Excitation Backprop, ECCV 2016, with defects for objects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Pointing(Metric):
     heading = "Pointing"
     definition = "share of the images with a mask whose highest pixels, all where several tie, lie in the mask"
     undefined = "without an anomalous pixel"
-    source = "Zhang et al., Top-down Neural Attention by Excitation Backprop, ECCV 2016, section 4.2"
+    source = "Zhang et al., Top-down Neural Attention by Excitation Backprop, ECCV 2016"
     needs = "scores"  # of single images: ranks over the whole class do not tell
 
     def compute(self, evidence: Evidence) -> float:
