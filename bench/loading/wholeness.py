@@ -1,8 +1,9 @@
 """Pictures that end early though their decoder does not mind: the rest of the rows would be read as black or grey.
 
-A PNG whose compressed data ends after some of its rows, and a JPEG whose end marker comes too early, are decoded
-without an error. Counting what the file really holds costs about as much again, so it is done only where the picture
-ends as it would if something were missing: with a row of zeros in a PNG, with a block of one colour in a JPEG.
+A PNG whose compressed data ends after some of its rows, a TIFF that lists some of its strips, and a JPEG whose end
+marker comes too early are decoded without an error. Counting what a PNG or JPEG really holds costs about as much again,
+so it is done only where the picture ends as it would if something were missing: with a row of zeros in a PNG, with a
+block of one colour in a JPEG.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import hashlib
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BufferedReader
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,9 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Colour type of a PNG -> values a pixel."""
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """First column and row, and their steps, of an interlaced PNG's seven passes."""
+_WIDTH, _HEIGHT, _STRIPS, _CHANNELS_OF_TIFF, _ROWS, _PLANAR = 256, 257, 273, 277, 278, 284
+_TILE_WIDTH, _TILE_HEIGHT, _TILES = 322, 323, 324
+"""Tags of a TIFF."""
 _PIECE = 1 << 16
 _BLOCK = 8
 """Side of a JPEG's blocks in pixels."""
@@ -47,6 +52,8 @@ def check_whole(image: Image.Image, file: BufferedReader) -> None:
         last = _last_rows(image, 1 + (image.height - 1) % _BLOCK)[:, -1 - (image.width - 1) % _BLOCK :]
         if (last == last[-1, -1]).all():
             _compare_jpeg(image, file)
+    elif image.format == "TIFF":
+        _count_tiff(getattr(image, "tag_v2", {}))
 
 
 def check_sums(file: BufferedReader) -> None:
@@ -89,6 +96,19 @@ def _count_png(file: BufferedReader) -> None:
     found += len(inflated.flush()) if found < wanted else 0
     if found < wanted:
         raise ValueError(f"it ends early: {100 * found // wanted} % of its pixels are there")
+
+
+def _count_tiff(tags: Mapping[int, Any]) -> None:
+    """Count the strips or tiles that a TIFF lists, against those that its size asks for."""
+    width, height = tags[_WIDTH], tags[_HEIGHT]
+    if _TILES in tags:
+        listed, wanted = tags[_TILES], -(-width // tags[_TILE_WIDTH]) * -(-height // tags[_TILE_HEIGHT])
+    else:
+        listed, wanted = tags[_STRIPS], -(-height // min(tags.get(_ROWS, height), height))
+    if tags.get(_PLANAR, 1) == 2:
+        wanted *= tags.get(_CHANNELS_OF_TIFF, 1)
+    if len(listed) < wanted:
+        raise ValueError(f"it ends early: {len(listed)} of {wanted} of its pieces are there")
 
 
 def _chunks(file: BufferedReader) -> Iterator[tuple[bytes, Iterator[bytes]]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_tiffs import tiff
 from PIL import Image
 
 from bench.errors import DatasetError
@@ -115,3 +116,23 @@ def test_a_flipped_bit_in_any_chunk_is_found_where_sums_are_asked_for(tmp_path: 
     decoded.write_bytes(raw)
     with pytest.raises(DatasetError, match=r"x\.png"):
         decode(decoded, sums=True)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_a_tiff_that_lists_some_of_its_strips_is_refused_and_a_whole_one_is_not(tmp_path: Path, order: str) -> None:
+    values = np.random.default_rng(0).integers(1, 255, (13, 11), dtype=np.uint8)
+    (tmp_path / "whole.tif").write_bytes(tiff(values, order, rows=4))
+    assert np.array_equal(np.asarray(decode(tmp_path / "whole.tif").image), values)
+    (tmp_path / "part.tif").write_bytes(tiff(values, order, rows=4, t273=[8, 52], t279=[44, 44]))
+    with pytest.raises(DatasetError, match="it ends early: 2 of 4 of its pieces are there"):
+        decode(tmp_path / "part.tif")
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_deflate", "jpeg"])
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "CMYK", "F", "I;16"])
+def test_tiffs_as_pil_writes_them_are_whole(tmp_path: Path, mode: str, compression: str) -> None:
+    if compression == "jpeg" and mode not in ("L", "RGB", "CMYK"):
+        pytest.skip("JPEG holds 8 bits a channel")
+    for orientation in (1, 6):
+        Image.new(mode, (700, 300)).save(tmp_path / "a.tif", compression=compression, tiffinfo={274: orientation})
+        assert decode(tmp_path / "a.tif").image.width == (700 if orientation == 1 else 300)
