@@ -230,8 +230,8 @@ class Method(ABC, Generic[ConfigT, ModuleT]):
     def learning_rate(self, step: int) -> float:
         """Return the learning rate used at iteration `step` (from 0).
 
-        A parameter group of the optimizer with a value `lr_scale` takes that many times it, every other group takes it
-        as it is.
+        A parameter group of the optimizer with a value `lr_scale` takes that many times it, one with an `lr` of its own
+        as many times as that is the optimizer's `lr`, and every other group takes it as it is.
         """
         return 0.0
 

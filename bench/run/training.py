@@ -51,6 +51,14 @@ class TrainingLog:
         return tuple((min(end, len(self.losses)), sum(b) / len(b)) for end, b in zip(ends, blocks, strict=True))
 
 
+def scaled(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Have groups with a learning rate of their own, as PyTorch states them, keep its ratio to the optimizer's own."""
+    common = optimizer.defaults.get("lr")
+    for group in optimizer.param_groups:
+        group.setdefault("lr_scale", group["lr"] / common if common else 1.0)
+    return optimizer
+
+
 @dataclass(frozen=True)
 class Step:
     """Takes a training step: learning rates, batch, loss, gradient, clip, update.
@@ -58,7 +66,7 @@ class Step:
     Args:
         method: gives loss, schedule and clip; settled, see `Method.settled`.
         module: the trainable part, in training mode.
-        optimizer: over it.
+        optimizer: over it, see `scaled`.
         batch: gives each step's batch.
         device: where the trainable part lies.
         precision: see `Trainer`.
@@ -122,7 +130,7 @@ class Trainer:
             TrainingError: a loss is not finite; the message has step, learning rate and sample ids.
         """
         method = self.method.settled(len(samples))
-        steps, optimizer = method.steps(len(samples)), method.optimizer(module)
+        steps, optimizer = method.steps(len(samples)), scaled(method.optimizer(module))
         log = TrainingLog(min(self.batch_size or method.config.batch_size, len(samples)))
         started = self._resume(module, optimizer, log)
         order = BatchOrder(len(samples), log.batch_size, self.seed)

@@ -36,7 +36,7 @@ from bench.run.rates import settle
 from bench.run.seeding import BatchOrder, step_generator
 from bench.run.textures import Draw, Textures
 from bench.run.timing import Stopwatch
-from bench.run.training import Step, set_precision
+from bench.run.training import Step, scaled, set_precision
 
 WORKERS = {"cpu": 0, "cuda": 4}
 PREFETCHED = 2
@@ -106,7 +106,7 @@ class Stepper:
             built.to(memory_format=encoder.memory_format).train(),
             cell.method.settled(len(cell.task.train)),
         )
-        self._take = Step(method, module, method.optimizer(module), batch, device, precision)
+        self._take = Step(method, module, scaled(method.optimizer(module)), batch, device, precision)
 
     def __call__(self, units: int) -> float:
         """Take so many steps and return their wall seconds."""

@@ -194,8 +194,9 @@ def test_advice_against_a_non_finite_loss_is_what_was_not_done_yet(
     assert str(caught.value).endswith(advice)
 
 
+@pytest.mark.parametrize("own", [{"lr_scale": 20.0}, {"lr": 2e-2}])
 def test_every_parameter_group_keeps_its_own_rate_also_when_resumed(
-    setup: Callable, monkeypatch: pytest.MonkeyPatch
+    setup: Callable, monkeypatch: pytest.MonkeyPatch, own: dict[str, float]
 ) -> None:
     parts = setup()
     store, used = parts.store("memory"), []
@@ -209,7 +210,7 @@ def test_every_parameter_group_keeps_its_own_rate_also_when_resumed(
 
     def two_groups(module: torch.nn.Module) -> torch.optim.Optimizer:
         first, *others = module.parameters()
-        return Recording([{"params": [first], "lr_scale": 20.0}, {"params": others}], lr=1e-3)
+        return Recording([{"params": [first], **own}, {"params": others}], lr=1e-3)
 
     monkeypatch.setattr(parts.method, "optimizer", two_groups)
     monkeypatch.setattr(parts.method, "learning_rate", lambda step: 1e-4 * (step + 1))
