@@ -89,7 +89,9 @@ def read_list(path: Path, root: Path) -> tuple[dict[str, list[Entry]], list[Find
         for row in read_table(path, ()):
             where = f"{path.name}:{row.line}"
             try:
-                columns = columns or Columns.of(list(row.cells))
+                if columns is None:
+                    _check_titles(list(row.cells))
+                    columns = Columns.of(list(row.cells))
                 cls, entry = _entry(row, columns, where, root)
             except DatasetError as error:
                 findings.append(Finding("", "layout", where, f"{where}: {error}"))
@@ -98,6 +100,13 @@ def read_list(path: Path, root: Path) -> tuple[dict[str, list[Entry]], list[Find
     except TableError as error:
         findings.append(Finding("", "layout", path.name, f"{path.name}: {error}"))
     return groups, findings
+
+
+def _check_titles(titles: list[str]) -> None:
+    """Refuse titles that differ in case alone, since any case is taken. Raises TableError."""
+    lower = [title.lower() for title in titles]
+    if doubled := [title for title in titles if lower.count(title.lower()) > 1]:
+        raise TableError(f"columns {', '.join(map(ascii, doubled))} differ in case alone. Expected each title once")
 
 
 def _entry(row: Row, columns: Columns | None, where: str, root: Path) -> tuple[str, Entry]:

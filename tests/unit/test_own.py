@@ -217,6 +217,14 @@ def test_a_table_of_masks_splits_and_products(root: Path) -> None:
     assert "nuts/train/000" in {sample.id for sample in samples}
 
 
+def test_titles_that_differ_in_case_alone_are_refused(root: Path) -> None:
+    pictures(root, 4)
+    rows = ["000.png,good,bad", "001.png,good,bad", "002.png,good,good", "003.png,bad,good"]
+    table(root / "labels.csv", "filename,label,Label", *rows)
+    with pytest.raises(DatasetError, match=r"labels.csv: columns 'label', 'Label' differ in case alone"):
+        Folder(Folder.locate(root)).samples()
+
+
 def test_bare_names_are_found_in_folders_below(root: Path) -> None:
     pictures(root / "a", 3)
     picture(root / "b/x.png")
