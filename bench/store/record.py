@@ -322,6 +322,11 @@ class Record(_Part):
     def _agrees(self) -> Self:
         if lost := [key for key in self.changed if key not in self.config]:
             raise ValueError(f"changed names '{lost[0]}', which config does not have")
+        for name in (self.predictions, self.maps, self.model.file if self.model is not None else None):
+            if name is not None and (
+                name in ("", ".", "..") or "/" in name or "\0" in name or len(name.encode()) > 255
+            ):
+                raise ValueError(f"{name[:40]!a} is no name of a file beside the record")
         named = {f"scores.{cls}": scores for cls, scores in self.scores.items()} | {"pooled": self.pooled}
         values = {name: {**scores.values, **scores.extra} for name, scores in named.items() if scores is not None}
         for name, found in (values | {"mean": self.mean}).items():

@@ -222,6 +222,14 @@ def test_fields_that_do_not_fit_are_named(tmp_path: Path, path: tuple[str, ...],
         records.read(save(tmp_path, data))
 
 
+@pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "a/b", "", ".", "..", "x\0y", "x" * 256])
+@pytest.mark.parametrize("field", ["predictions", "maps", "model"])
+def test_what_lies_beside_a_record_is_named_by_a_plain_file_name(tmp_path: Path, field: str, name: str) -> None:
+    data = whole() | {field: {"file": name, "sha256": "0" * 64} if field == "model" else name}
+    with pytest.raises(StoreError, match="is no name of a file beside the record"):
+        records.read(save(tmp_path, data))
+
+
 def test_a_missing_field_is_named(tmp_path: Path) -> None:
     data = whole()
     del data["encoder"]["weights_sha256"]
