@@ -6,9 +6,9 @@
 
 Reading order: metric (what a metric is), exact and named (those that there are), ids (how they are called), inputs
 (what is refused), ranks (the idea), regions (AUPRO), evaluate, accumulate (maps that come in chunks). How it is fast:
-pieces, buckets, kernels, workers. Other people's numbers: grids, histogram. What else falls out of the ranks: curves,
-hardest, spro, bootstrap. `reference` and `rules` hold the slow definitions that the tests compare with. One Accumulator
-that is fed several classes gives their pooled, class-agnostic scores.
+pieces, buckets, kernels, workers; how it stays small: large, slabs. Other people's numbers: grids, histogram. What else
+falls out of the ranks: curves, hardest, spro, bootstrap. `reference` and `rules` hold the slow definitions that the
+tests compare with. One Accumulator that is fed several classes gives their pooled, class-agnostic scores.
 
     >>> ranks, regions = rank(maps.ravel(), masks.ravel(), "pixel"), find_regions(masks)
     >>> pro_curve(ranks, regions), hardest_regions(masks, ranks, regions, count=12)

@@ -63,7 +63,7 @@ def rank_by_counting(chosen: Array, pieces: Pieces, unit: Unit) -> Ranks | None:
     if chosen.dtype.itemsize == 8:
         low, high = _wide_keys(ends).tolist()
         if high - low > _WIDEST:
-            if chosen.dtype == np.float64 and _fits_float32(pieces):
+            if chosen.dtype == np.float64 and fits_float32(pieces):
                 return rank_by_counting(narrow(chosen), Narrowed(pieces), unit)
             return None
     return _Counting(_Bits(chosen.dtype, low, high), chosen, ends, pieces).ranks(unit)
@@ -111,7 +111,9 @@ def _wide_keys(scores: Array) -> npt.NDArray[np.int64]:
     return np.where(bits < 0, _INT64.min - bits, bits)
 
 
-def _fits_float32(pieces: Pieces) -> bool:
+def fits_float32(pieces: Pieces) -> bool:
+    """Return whether float32 holds every one of float64 scores."""
+
     def fits(number: int) -> bool:
         scores = pieces.read(number)
         return bool((narrow(scores) == scores).all())

@@ -237,15 +237,11 @@ def scatter(
         key = np.int64(bit)
         if signed and key < 0:
             key = _LEAST - key
-        if key < lowest:
-            if signed and key < -_INFINITY:
-                invalid = True
-            continue
-        code = np.uint64(key - lowest)
+        code = np.uint64(key - lowest)  # a lower key wraps round, beyond the width
         if code > width:
-            beyond += 1
-            if signed and key > _INFINITY:
-                invalid = True
+            # not by a branch: which of the two it is no processor could foresee
+            beyond += int(key > lowest)
+            invalid |= bool(signed & ((key > _INFINITY) | (key < -_INFINITY)))
             continue
         slot = slots[code >> cell_bits]
         if slot < 0:

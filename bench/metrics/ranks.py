@@ -9,6 +9,7 @@ positives are a few percent of the pixels, and nothing else has to be looked at 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -40,7 +41,7 @@ class NanScore(ValueError):
         super().__init__("a score is NaN, expected numbers only")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ranks:
     """Where the positives stand among the negatives. Arrays are [P], by ascending score."""
 
@@ -55,6 +56,67 @@ class Ranks:
     positives: int
     negatives: int
     unit: Unit
+
+    def passed(self) -> int:
+        """Return the sum over positives of G + E: twice the pairs in the wrong order, ties counted once."""
+        return sum(each(lambda part: passed(self.above[part], self.at_least[part]), self._blocks()))
+
+    def precision(self) -> float:
+        """Return the sum over positives of the precision at their thresholds."""
+        return sum(each(lambda part: precision(self.hits[part], self.at_least[part]), self._blocks()))
+
+    def best_f1(self) -> float:
+        """Return the highest F1 of the positives' thresholds."""
+        return max(each(lambda part: highest_f1(self.hits[part], self.at_least[part], self.positives), self._blocks()))
+
+    def alarms(self, hits: int) -> int:
+        """Return the false positives at the highest threshold with at least so many true ones, 1 to `positives`."""
+        # by ascending score hits fall, so the last that suffices has the highest threshold
+        return int(self.at_least[int(np.searchsorted(-self.hits, -hits, side="right")) - 1])
+
+    def worth(self, cut: float) -> Callable[[slice], npt.NDArray[np.float64]]:
+        """Return what share of the area left of the cut each positive's ramp from G to E leaves under it, in [0, 1].
+
+        Args:
+            cut: false positives at which the curve ends.
+
+        Returns:
+            A function that gives the shares of some positives, in the order in which positives were given.
+        """
+        shares = np.empty(self.positives, dtype=np.float64)
+
+        def fill(part: slice) -> None:
+            above, at_least = self.above[part], self.at_least[part]
+            with np.errstate(over="ignore"):  # a limit near the smallest float; what overflows is replaced below
+                share = 1 - (above + at_least) / (2 * cut)
+            # a pixel whose ramp the limit cuts keeps the triangle to the left of the cut
+            inside = (above < cut) & (cut < at_least)
+            room = cut - above[inside]
+            share[inside] = (room / cut) * (room / (2 * (at_least[inside] - above[inside])))
+            share[above >= cut] = 0
+            # back in the order of the pixels, in which those of a region are close together
+            shares[self.order[part]] = share
+
+        each(fill, self._blocks())
+        return lambda part: shares[part]
+
+    def _blocks(self) -> list[slice]:
+        return spans(self.positives, BLOCK)
+
+
+def passed(above: npt.NDArray[np.int64], at_least: npt.NDArray[np.int64]) -> int:
+    """Return the sum of G + E over some positives."""
+    return int(np.sum(at_least + above))
+
+
+def precision(hits: npt.NDArray[np.int64], at_least: npt.NDArray[np.int64]) -> float:
+    """Return the sum of the precision at some positives' thresholds."""
+    return float(np.sum(hits / (hits + at_least)))
+
+
+def highest_f1(hits: npt.NDArray[np.int64], at_least: npt.NDArray[np.int64], positives: int) -> float:
+    """Return the highest F1 = 2TP / (TP + FP + P) at some positives' thresholds."""
+    return float(np.max(2 * hits / (hits + at_least + positives)))
 
 
 def require(positives: int, negatives: int | None, unit: Unit) -> None:
@@ -123,8 +185,13 @@ def rank_by_sorting(chosen: Array, pieces: Pieces, unit: Unit) -> Ranks:
             scores = pieces.read(number)
             if scores.dtype.kind == "f" and np.isnan(scores.max()):
                 raise NanScore
-            # scores below every positive are counted by no threshold that matters: leave them out of the sort
-            waiting.append(scores[scores >= distinct[0]] if count else scores[:0])
+            # scores below every positive are counted by no threshold that matters, and those above by every one: leave
+            # them out of the sort
+            if count:
+                found += np.count_nonzero(scores > distinct[-1])
+                waiting.append(scores[(scores >= distinct[0]) & (scores <= distinct[-1])])
+            else:
+                waiting.append(scores[:0])
             if number == mine[-1] or sum(map(len, waiting)) >= max(_BATCH, 2 * count):
                 batch = np.concatenate(waiting)
                 batch.sort(kind="stable" if batch.dtype.itemsize <= 2 else None)  # a radix sort for 16 bits
@@ -152,10 +219,9 @@ def auroc(ranks: Ranks) -> float:
         Undefined: no positive or no negative.
     """
     require(ranks.positives, ranks.negatives, ranks.unit)
-    # all in integers: twice the number of pairs in the right order, ties counted once
-    passed = sum(each(lambda part: int(np.sum(ranks.at_least[part] + ranks.above[part])), _blocks(ranks)))
+    # all in integers
     pairs = 2 * ranks.positives * ranks.negatives
-    return (pairs - passed) / pairs
+    return (pairs - ranks.passed()) / pairs
 
 
 def average_precision(ranks: Ranks) -> float:
@@ -167,11 +233,7 @@ def average_precision(ranks: Ranks) -> float:
         Undefined: no positive.
     """
     require(ranks.positives, None, ranks.unit)
-
-    def precision(part: slice) -> float:
-        return float(np.sum(ranks.hits[part] / (ranks.hits[part] + ranks.at_least[part])))
-
-    return sum(each(precision, _blocks(ranks))) / ranks.positives
+    return ranks.precision() / ranks.positives
 
 
 def f1_max(ranks: Ranks) -> float:
@@ -181,12 +243,7 @@ def f1_max(ranks: Ranks) -> float:
         Undefined: no positive.
     """
     require(ranks.positives, None, ranks.unit)
-
-    def best(part: slice) -> float:
-        hits = ranks.hits[part]
-        return float(np.max(2 * hits / (hits + ranks.at_least[part] + ranks.positives)))
-
-    return max(each(best, _blocks(ranks)))
+    return ranks.best_f1()
 
 
 def fpr_at_recall(ranks: Ranks, recall: float) -> float:
@@ -202,10 +259,4 @@ def fpr_at_recall(ranks: Ranks, recall: float) -> float:
     require(ranks.positives, ranks.negatives, ranks.unit)
     # as written, not as stored in binary: 0.95 of 20 are 19
     needed = math.ceil(Fraction(repr(float(recall))) * ranks.positives)
-    # by ascending score hits fall, so the last that suffices has the highest threshold
-    place = int(np.searchsorted(-ranks.hits, -needed, side="right")) - 1
-    return int(ranks.at_least[place]) / ranks.negatives
-
-
-def _blocks(ranks: Ranks) -> list[slice]:
-    return spans(ranks.positives, BLOCK)
+    return ranks.alarms(needed) / ranks.negatives

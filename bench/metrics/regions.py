@@ -8,6 +8,7 @@ curve is built, nothing accumulates, and the value of each single region falls o
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from scipy import ndimage
 
 from bench.metrics.inputs import binary
 from bench.metrics.pieces import PIECE
-from bench.metrics.ranks import BLOCK, Ranks, require
+from bench.metrics.ranks import Ranks, require
 from bench.metrics.workers import each, spans
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=np.bool_)
@@ -25,7 +26,7 @@ _WORTH = 1 << 20
 """Fewer pixels than this are labelled sooner than the kernels are loaded."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Regions:
     """The 8-connected components of each image's mask, numbered through the class."""
 
@@ -33,6 +34,47 @@ class Regions:
     """Region of each anomalous pixel, [P], pixels in the masks' C order."""
     areas: npt.NDArray[np.int64]
     """Pixels in each region, [R], all >= 1."""
+
+    def parts(self) -> Sequence[slice]:
+        """Return slices of the anomalous pixels between which no region lies."""
+        return (slice(0, len(self.index)),)
+
+    def part(self, number: int) -> Regions:
+        """Return the regions of a part, numbered from 0."""
+        return self
+
+
+class RegionsInParts(Regions):
+    """Regions that are found anew where they are asked for; their arrays are made only where somebody wants them."""
+
+    def __init__(self, sizes: Sequence[int], find: Callable[[int], Regions]) -> None:
+        """Find nothing yet.
+
+        Args:
+            sizes: anomalous pixels of each part.
+            find: number of a part -> its regions, numbered from 0.
+        """
+        ends = np.cumsum(sizes).tolist()
+        self._parts = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+        self._find = find
+
+    def __getattr__(self, name: str) -> Any:
+        """Put the parts together for the first of the arrays that is asked for."""
+        if name not in ("index", "areas"):
+            raise AttributeError(name)
+        found = [self.part(number) for number in range(len(self._parts))]
+        before = np.cumsum([0, *(len(one.areas) for one in found)])
+        index = np.concatenate([one.index + first for one, first in zip(found, before[:-1], strict=True)])
+        vars(self).update(index=index, areas=np.concatenate([one.areas for one in found]))
+        return vars(self)[name]
+
+    def parts(self) -> Sequence[slice]:
+        """See Regions."""
+        return self._parts
+
+    def part(self, number: int) -> Regions:
+        """See Regions."""
+        return self._find(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +97,18 @@ def find_regions(masks: npt.ArrayLike) -> Regions:
 
 def find_marked(masks: npt.NDArray[np.bool_]) -> Marked:
     """Return the anomalous pixels of `masks` (bool [N, H, W]) and their regions, in order of their first pixel."""
+    found = find_some(masks, masks.size)
+    assert found is not None
+    return found
+
+
+def find_some(masks: npt.NDArray[np.bool_], most: int) -> Marked | None:
+    """Return what `find_marked` returns, or None where there are more than `most` anomalous pixels."""
     images = spans(len(masks), max(1, PIECE // (masks[0].size if len(masks) else 1)))
     # as bytes: a bool array made from 0/255 is counted wrongly, and the kernel fills exactly what is counted here
     counts = each(lambda part: int(np.count_nonzero(masks[part].view(np.uint8))), images)
+    if sum(counts) > most:
+        return None
     ends = np.cumsum(counts, dtype=np.int64)
     where = np.empty(sum(counts), dtype=np.int64)
     index = np.empty(sum(counts), dtype=np.int32)
@@ -125,23 +176,14 @@ def region_aupro(ranks: Ranks, regions: Regions, limit: float) -> npt.NDArray[np
         Undefined: no anomalous or no normal pixel.
     """
     require(ranks.positives, ranks.negatives, ranks.unit)
-    cut = limit * ranks.negatives
-    shares = np.empty(ranks.positives, dtype=np.float64)
+    worth, parts = ranks.worth(limit * ranks.negatives), regions.parts()
 
-    def fill(part: slice) -> None:
-        above, at_least = ranks.above[part], ranks.at_least[part]
-        with np.errstate(over="ignore"):  # a limit near the smallest float; what overflows is replaced below
-            share = 1 - (above + at_least) / (2 * cut)
-        # a pixel whose ramp the limit cuts keeps the triangle to the left of the cut
-        inside = (above < cut) & (cut < at_least)
-        room = cut - above[inside]
-        share[inside] = (room / cut) * (room / (2 * (at_least[inside] - above[inside])))
-        share[above >= cut] = 0
-        # back in the order of the pixels, in which those of a region are close together
-        shares[ranks.order[part]] = share
+    def mean(number: int) -> npt.NDArray[np.float64]:
+        own = regions.part(number)
+        sums = np.bincount(own.index, weights=worth(parts[number]), minlength=len(own.areas))
+        return np.asarray(sums / own.areas, dtype=np.float64)
 
-    each(fill, spans(ranks.positives, BLOCK))
-    return np.bincount(regions.index, weights=shares, minlength=len(regions.areas)) / regions.areas
+    return np.concatenate(each(mean, range(len(parts))))
 
 
 def aupro(ranks: Ranks, regions: Regions, limit: float) -> float:
