@@ -152,8 +152,6 @@ def scale(normal: np.ndarray[tuple[int], np.dtype[np.floating]]) -> Scale:
 def _facts(record: Record, path: Path) -> ModelFacts:
     if record.model is None:
         raise StoreError(f"{path} kept no model. {AGAIN}")
-    if Path(record.model.file).name != record.model.file:
-        raise StoreError(f"{path} names {record.model.file} as its model. Expected a file beside it")
     return record.model
 
 

@@ -185,7 +185,7 @@ def of_another_program(path: Path) -> None:
         (of_another_version, "is of another version of patchcore: gone: Extra inputs are not permitted"),
         (of_another_shape, "looks at images otherwise today than it did then"),
         (of_other_weights, "is not the file that the record was made with: its SHA-256 is"),
-        (outside, "names ../x.safetensors as its model. Expected a file beside it"),
+        (outside, "'../x.safetensors' is no name of a file beside the record"),
         (of_another_program, "is of another program's maps"),
         (lambda path: path.write_text("{"), "is no readable record"),
     ],
