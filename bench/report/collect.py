@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bench.store.folder import find
@@ -34,11 +34,20 @@ def read(
         for name in wanted:
             if name not in there:
                 say(f"no record of {kind} {name}. There: {', '.join(there) or 'none'}. bench run makes some")
-    for record in found.records.values():
-        cell = record.cell
-        if (methods and cell.method not in methods) or (datasets and cell.dataset not in datasets):
-            continue
-        if record.error is not None:
-            say(f"skipped: {cell.title}, seed {cell.seed} failed: {record.error.type}")
-            continue
-        yield record
+    yield from done(
+        (
+            record
+            for record in found.records.values()
+            if (not methods or record.cell.method in methods) and (not datasets or record.cell.dataset in datasets)
+        ),
+        say,
+    )
+
+
+def done(records: Iterable[Record], say: Callable[[str], None]) -> Iterator[Record]:
+    """Yield the records that hold scores, and say which are of failed cells."""
+    for record in records:
+        if record.error is None:
+            yield record
+        else:
+            say(f"skipped: {record.cell.title}, seed {record.cell.seed} failed: {record.error.type}")

@@ -1,4 +1,4 @@
-"""All numbers of a report, one a row, for people's own plots: CSV and Parquet of the same columns.
+"""All numbers of a report as a frame, one a row, for people's own plots; CSV and Parquet are written from it.
 
 Scores are fractions at full precision; an undefined one has no value and its reason in `note`. Costs (`cost/...`) have
 their unit in the metric's name.
@@ -6,11 +6,9 @@ their unit in the metric's name.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.published import MEAN, Score, scores
 from bench.report.costs import COST_METRICS, cost
@@ -18,6 +16,9 @@ from bench.report.delimited import inert
 from bench.store.files import atomic
 from bench.store.record import ClassScores, Record
 from bench.store.rows import rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = {
     "source": "string",  # ours or published
@@ -42,6 +43,7 @@ COLUMNS = {
     "table": "string",
     "note": "string",
 }
+"""Column -> type, missing values included: pandas takes `Int64` for an int64 that may lack one."""
 Number = dict[str, Any]
 
 
@@ -131,27 +133,31 @@ def chosen(methods: Collection[str], datasets: Collection[str]) -> tuple[Score, 
     )
 
 
-def text(found: Iterable[Number]) -> str:
-    """Return the numbers as CSV."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    # repr keeps every digit; None becomes an empty cell
-    writer.writerows([_shown(number.get(name)) for name in COLUMNS] for number in found)
-    return out.getvalue()
+def frame(records: Collection[Record], published: Iterable[Score] = ()) -> pd.DataFrame:
+    """Return the numbers of records, the means of their rows, and published ones, as a frame of COLUMNS."""
+    import pandas as pd
+
+    found = list(numbers(records, published))
+    return pd.DataFrame(
+        {
+            name: pd.array([number.get(name) for number in found], dtype="Int64" if kind == "int64" else kind)
+            for name, kind in COLUMNS.items()
+        }
+    )
 
 
-def _shown(value: Any) -> Any:
-    return inert(value) if isinstance(value, str) else value
+def text(frame: pd.DataFrame) -> str:
+    """Return the frame as CSV, every digit kept, a missing value an empty cell."""
+    strings = [name for name, kind in COLUMNS.items() if kind == "string"]
+    shown = frame.assign(**{name: frame[name].map(inert, na_action="ignore") for name in strings})
+    return str(shown.to_csv(index=False, lineterminator="\n"))
 
 
-def write_parquet(path: Path, found: Iterable[Number]) -> None:
-    """Write the numbers as Parquet."""
+def write_parquet(path: Path, frame: pd.DataFrame) -> None:
+    """Write the frame as Parquet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    listed = list(found)
-    schema = pa.schema([(name, kind) for name, kind in COLUMNS.items()])
-    columns = {name: [number.get(name) for number in listed] for name in COLUMNS}
+    schema = pa.schema(list(COLUMNS.items()))
     with atomic(path) as file:
-        pq.write_table(pa.table(columns, schema=schema), file)
+        pq.write_table(pa.Table.from_pandas(frame, schema=schema, preserve_index=False), file)

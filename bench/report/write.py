@@ -51,7 +51,7 @@ def csv(report: Report, out: Path) -> list[Path]:
     from bench.report.delimited import delimited
 
     files = [_text(out / "csv" / f"{file_name(table.name)}.csv", delimited(table)) for table in report.tables]
-    return [*files, _text(out / "numbers.csv", tidy.text(tidy.numbers(report.records, report.published)))]
+    return [*files, _text(out / "numbers.csv", tidy.text(tidy.frame(report.records, report.published)))]
 
 
 def parquet(report: Report, out: Path) -> list[Path]:
@@ -59,7 +59,7 @@ def parquet(report: Report, out: Path) -> list[Path]:
     from bench.report import tidy
 
     path = out / "numbers.parquet"
-    tidy.write_parquet(path, tidy.numbers(report.records, report.published))
+    tidy.write_parquet(path, tidy.frame(report.records, report.published))
     return [path]
 
 

@@ -111,7 +111,7 @@ def test_a_spreadsheet_computes_no_name(formula: str) -> None:
     found = [made(formula, formula, {formula: 0.9, "b": 0.8}, config={"s": formula})]
     tables = build.tables(found, published=False)
     assert tables
-    for text in (*map(delimited, tables), tidy.text(tidy.numbers(found))):
+    for text in (*map(delimited, tables), tidy.text(tidy.frame(found))):
         for line in csv.reader(io.StringIO(text)):
             for cell in line:
                 assert not cell.startswith(("=", "+", "@", "\t", "\r")), cell

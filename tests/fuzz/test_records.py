@@ -76,8 +76,8 @@ def all_that_is_made_of(found: Sequence[Record], home: Path) -> None:
     for table in tables:
         standalone(table).encode()
         delimited(table).encode()
-    tidy.text(tidy.numbers(done)).encode()
-    tidy.write_parquet(home / "numbers.parquet", tidy.numbers(done))
+    tidy.text(tidy.frame(done)).encode()
+    tidy.write_parquet(home / "numbers.parquet", tidy.frame(done))
     every = series(done)
     for wanted, current in ((every, OTHERS), (series(OTHERS), found)):
         checked = verdicts.check(wanted, current, Tolerances())

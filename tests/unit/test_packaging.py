@@ -28,6 +28,7 @@ STARTS_WITHIN = 0.3
 LIGHT = (
     "bench",
     "bench.errors",
+    "bench.functions",
     "bench.api",
     "bench.protocol",
     "bench.registry",

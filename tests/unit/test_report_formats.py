@@ -87,12 +87,12 @@ def test_csv_of_tables() -> None:
 
 
 def test_tidy_csv() -> None:
-    same("report-numbers.csv", tidy.text(tidy.numbers(records()[:1] + records()[-1:])))
+    same("report-numbers.csv", tidy.text(tidy.frame(records()[:1] + records()[-1:])))
 
 
 # ------------------------------------------------------------------------------------------------------- all numbers
 def test_parquet_holds_the_same_rows_as_csv(tmp_path: Path) -> None:
-    found = list(tidy.numbers(records(), tidy.chosen(("vitad",), ("visa",))))
+    found = tidy.frame(records(), tidy.chosen(("vitad",), ("visa",)))
     tidy.write_parquet(tmp_path / "numbers.parquet", found)
     read = pq.read_table(tmp_path / "numbers.parquet")
     assert read.schema.names == list(tidy.COLUMNS)

@@ -1,0 +1,106 @@
+"""The commands as Python functions: their docstrings' examples run, and what they return is what the files hold."""
+
+from __future__ import annotations
+
+import csv
+import doctest
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_records import made
+
+import bench
+from bench import functions
+from bench.errors import StoreError
+from bench.report import tidy
+from bench.store import record as records
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder but for two records."""
+    monkeypatch.chdir(tmp_path)
+    for record in (made("dinomaly", "visa", {"a": 0.9}), made("rd4ad", "visa", {"a": 0.8})):
+        records.write(record, Path("results/runs") / record.cell.file)
+    return tmp_path
+
+
+def examples(function: object) -> Iterator[doctest.DocTest]:
+    found = doctest.DocTestFinder(recurse=False).find(function, globs={})
+    yield from (example for example in found if example.examples)
+
+
+def test_every_function_has_an_example_that_runs(folder: Path) -> None:
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    for name in bench.__all__:
+        (example,) = examples(getattr(functions, name))
+        assert runner.run(example).failed == 0, name
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import bench, sys; bench.frame; print({'torch', 'pandas', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_an_unknown_name_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'fraem'"):
+        bench.fraem  # noqa: B018
+
+
+# ------------------------------------------------------------------------------------------------------------- frame
+def test_a_frame_has_one_number_a_row_with_types() -> None:
+    record = made(levels={"a": 1 / 3, "b": 2 / 3}, seed=3)
+    found = bench.frame(record)
+    assert list(found.columns) == list(tidy.COLUMNS)
+    assert {str(found[name].dtype) for name in ("shots", "seed", "metric_version")} == {"Int64"}
+    assert found["value"].dtype == "float64"
+    classes = found[found["of"] == "class"]
+    assert len(classes) == sum(len(scores.values) for scores in record.scores.values())
+    one = classes[(classes["class"] == "a") & (classes["metric"] == "image/auroc")]
+    assert one["value"].tolist() == [record.scores["a"].values["image/auroc"]]
+    assert one["record"].tolist() == [record.cell.fingerprint] and one["seed"].tolist() == [3]
+
+
+def test_files_folders_and_records_give_the_same_frame(folder: Path) -> None:
+    paths = sorted(Path("results/runs").rglob("*.json"))
+    want = bench.frame()
+    assert set(want["method"]) == {"dinomaly", "rd4ad"}
+    pd.testing.assert_frame_equal(bench.frame(paths), want)
+    pd.testing.assert_frame_equal(bench.frame([str(paths[0]), records.read(paths[1])]), want)
+
+
+def test_published_numbers_follow_those_of_the_same_methods_and_datasets(folder: Path) -> None:
+    found = bench.frame("results/runs/visa/dinomaly", published=True)
+    printed = found[found["source"] == "published"]
+    assert set(printed["method"]) == {"dinomaly"} and set(printed["dataset"].replace("", "visa")) == {"visa"}
+    assert printed["seed"].isna().all() and (printed["paper"] != "").all()
+
+
+def test_a_frame_without_a_number_keeps_its_columns(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    found = bench.frame("empty")
+    assert found.empty and list(found.columns) == list(tidy.COLUMNS)
+    assert tidy.text(found) == ",".join(tidy.COLUMNS) + "\n"
+
+
+def test_what_is_no_record_is_warned_of_in_a_folder_and_refused_by_name(folder: Path) -> None:
+    Path("results/runs/other.json").write_text("{}")
+    with pytest.warns(UserWarning, match=r"skipped: .*other\.json"):
+        assert len(bench.frame()) > 0
+    with pytest.raises(StoreError, match=r"other\.json"):
+        bench.frame("results/runs/other.json")
+    with pytest.raises(StoreError, match="nowhere: no such file or folder"):
+        bench.frame("nowhere")
+
+
+def test_the_csv_of_a_frame_reads_back_as_the_same_bits() -> None:
+    found = bench.frame([made(levels={"=a": 1 / 3, "b": 2 / 3})])
+    lines = list(csv.DictReader(io.StringIO(tidy.text(found))))
+    assert [float(line["value"]) for line in lines if line["value"]] == found["value"].dropna().tolist()
+    assert {line["class"] for line in lines} == {"'=a", "b", ""}
