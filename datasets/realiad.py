@@ -35,6 +35,8 @@ _CLASSES = (
     *("usb", "usb_adaptor", "vcpill", "wooden_beads", "woodstick", "zipper"),
 )
 _NORMAL: Literal["OK"] = "OK"
+_MOST_BYTES = 64 << 20
+"""A split file has 2 MB."""
 _JSONS = ("realiad_jsons/realiad_jsons", "realiad_jsons", ".")
 """Where a class's split file may lie, from the class folders or from the folder around them."""
 
@@ -160,7 +162,7 @@ def _entries(root: Path, cls: str) -> Iterator[Entry | Finding]:
 
 def _read(path: Path, source: str) -> _Split:
     try:
-        return _Split.model_validate_json(regular.read_bytes(path))
+        return _Split.model_validate_json(regular.read_bytes(path, _MOST_BYTES))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "the file"
@@ -168,8 +170,9 @@ def _read(path: Path, source: str) -> _Split:
             f"{source}: {place}: {first['msg']}. Expected Real-IAD's JSON: meta, and train and test with category, "
             "anomaly_class, image_path and mask_path"
         ) from None
-    except OSError as error:
-        raise DatasetError(f"{source}: cannot be read ({error.strerror}). Expected Real-IAD's JSON") from error
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise DatasetError(f"{source}: cannot be read ({why}). Expected Real-IAD's JSON") from error
 
 
 def _entry(cls: str, part: Literal["train", "test"], image: _Image, where: str) -> Entry:

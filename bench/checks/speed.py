@@ -16,6 +16,7 @@ from bench import regular
 from bench.checks.verdicts import Checked, Finding, Verdict
 from bench.errors import StoreError
 from bench.store.files import atomic
+from bench.store.record import MOST_BYTES
 
 CALIBRATION = "test_calibration"
 """Name of the benchmark that all others are measured by."""
@@ -83,7 +84,7 @@ def write(current: Path, folder: Path) -> Path:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(regular.read_text(path))
+        data = json.loads(regular.read_bytes(path, MOST_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} is no readable run of pytest-benchmark: {error}. {_HOW}") from error
     if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list):

@@ -233,7 +233,11 @@ def _bin_sums(
 
 
 def _by_dinomaly(mask: Mask, protocol: Protocol, input_size: int) -> Mask:
-    """Dinomaly's official chain; any trace of a soft edge counts, so masks grow slightly."""
+    """Dinomaly's official chain; any trace of a soft edge counts, so masks grow slightly.
+
+    Masks are 0 and 255 here, whatever greys the file holds; the official code resizes the greys. No pixel differs where
+    a file holds 0 and 255 alone.
+    """
     resized = protocol.resize_for(input_size)
     image = Image.fromarray(mask.astype(np.uint8) * 255, "L").resize((resized, resized), Image.Resampling.BILINEAR)
     offset = _crop_offset(resized, input_size)
@@ -244,7 +248,7 @@ def _by_dinomaly(mask: Mask, protocol: Protocol, input_size: int) -> Mask:
 
 
 def _by_ader(mask: Mask, protocol: Protocol) -> Mask:
-    """ADer's official chain, which resizes images and masks to the evaluation size alike."""
+    """ADer's official chain, which resizes images and masks to the evaluation size alike; greys as in Dinomaly's."""
     kept = protocol.eval_size
     resized = protocol.resize_for(kept)
     image = Image.fromarray(mask.astype(np.uint8) * 255, "L").resize((resized, resized), Image.Resampling.BILINEAR)

@@ -41,9 +41,10 @@ class Accumulator:
     """Takes a class in chunks of images; `compute` returns what `evaluate_class` returns for all of them.
 
     The values are bit-equal to the one-shot call's, however the images are cut into chunks. Memory: `buffer` bytes of
-    scores, 8 bytes a positive pixel and 9 an image; while computing 160 MB and 50 bytes a positive pixel more. Nothing
-    grows with the normal pixels. Scores past the buffer take their own size in a temporary file, in the folder that
-    `tempfile` chooses (see TMPDIR); it has no name and goes with the accumulator.
+    scores, 4 bytes and its score a positive pixel, and 9 bytes an image; while computing 160 MB and 50 bytes a positive
+    pixel more (60 in each thread where 64-bit scores have to be sorted). Nothing grows with the normal pixels. Scores
+    past the buffer take their own size in a temporary file, in the folder that `tempfile` chooses (see TMPDIR); it has
+    no name and goes with the accumulator.
 
         >>> accumulator = Accumulator()
         >>> for maps, masks, image_scores in chunks:

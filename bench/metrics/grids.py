@@ -27,8 +27,10 @@ _EPSILON = 1e-8
 def uniform_thresholds(scores: Array, steps: int) -> Floats:
     """Return thresholds from the lowest score up to one step below the highest: float64, about `steps` of them.
 
-    The range is divided in the scores' own float type and walked with numpy.arange, as the published code does;
-    rounding of the step can therefore add a last threshold just below the highest score.
+    The range is divided in the scores' own float type and walked with numpy.arange, which is what the published code
+    does under NumPy 2 and later; rounding of the step can therefore add a last threshold just below the highest score.
+    Under the NumPy that Dinomaly states (1.18.4) the same code divides float32 scores in float64 and compares them with
+    thresholds rounded to float32, which moves AUPRO by 1e-8 on real maps and by up to 8e-5 on tiny ones.
 
     Raises:
         Undefined: the scores are constant, or their range or step is not a finite positive number.

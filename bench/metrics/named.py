@@ -31,7 +31,10 @@ class _Named(Metric):
 
 # ------------------------------------------------------------------------------------------------ grids of AUPRO
 class AuproGrid200(_Named):
-    """AUPRO by RD4AD's rule of 200 thresholds, images pooled."""
+    """AUPRO by RD4AD's rule of 200 thresholds, images pooled.
+
+    The steps are those of the code under NumPy 2 and later, see `grids.uniform_thresholds`.
+    """
 
     id, heading = "pixel/aupro:grid200", "AUPRO"
     definition = (

@@ -166,7 +166,7 @@ def rank_pieces(chosen: Array, pieces: Pieces, unit: Unit) -> Ranks:
 
 
 def rank_by_sorting(chosen: Array, pieces: Pieces, unit: Unit) -> Ranks:
-    """Do what `rank_pieces` does by sorting all scores but those below every positive: for little data, and float64."""
+    """Do what `rank_pieces` does by sorting the scores from the lowest positive to the highest: for few."""
     order = np.argsort(chosen, kind="stable")
     ascending = chosen[order]
     count = len(ascending)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from bench import regular
 from bench.errors import BenchError
+from bench.loading import arrays
 from bench.protocol import Protocol, from_facts
 from bench.stats import Images
 from bench.store.files import file_name
@@ -90,7 +91,8 @@ class Evidence:
         if not path.is_file():
             raise Lacking(f"{record.cell.method} left no anomaly maps of {cls}: it may score images alone")
         try:
-            regular.check(path)
+            with regular.opened(path) as file:
+                arrays.read_header(file)  # NumPy itself reads as much of one as it is told to
             maps: npt.NDArray[Any] = np.load(path, mmap_mode="r")
         except Exception as error:  # NumPy's reader of headers raises a dozen kinds on bad bytes
             raise Lacking(f"{path.name} cannot be read: {error}") from error

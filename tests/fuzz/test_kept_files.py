@@ -149,7 +149,7 @@ def looked_at(evidence: Evidence, record: Any) -> None:
         images = evidence.images(record)
         assert set(images) <= set(map(str, images))
         maps = evidence.maps(record, "bottle")
-        assert maps.shape[0] == len(images["bottle"].ids) and np.asarray(maps[:1]).dtype == np.float32
+        assert maps.shape[0] == len(images["bottle"].ids) and np.asarray(maps[:1]).dtype.kind in "fiu"
     except Lacking as why:
         assert str(why)
 
@@ -190,15 +190,29 @@ def test_image_scores_of_other_types(home: Path, changed: dict[str, list[Any]], 
 
 @pytest.mark.parametrize(
     "values",
-    [MAPS.astype(np.float64), MAPS[:5], MAPS[:, 0], MAPS[:0], MAPS[:, :, 1:], np.array("x")],
-    ids=["float64", "too few", "flat", "none", "not square", "text"],
+    [MAPS.astype(np.complex64), MAPS[:5], MAPS[:, 0], MAPS[:0], MAPS[:, :, 1:], np.array("x")],
+    ids=["complex", "too few", "flat", "none", "not square", "text"],
 )
 def test_maps_that_are_not_those_of_the_images(home: Path, values: np.ndarray) -> None:
     evidence, record = beside(home)
     records.write_predictions(home / "s0.parquet", ROWS)
     (home / "s0.maps" / "bottle.npy").write_bytes(saved(values))
-    with pytest.raises(Lacking, match=r"bottle\.npy holds"):
+    with pytest.raises(Lacking, match=r"bottle\.npy (holds|cannot be read)"):
         evidence.maps(record, "bottle")
+
+
+def test_a_map_whose_header_is_said_to_have_gigabytes_is_not_read(home: Path) -> None:
+    evidence, record = beside(home)
+    records.write_predictions(home / "s0.parquet", ROWS)
+    with (home / "s0.maps" / "bottle.npy").open("wb") as file:
+        file.write(b"\x93NUMPY\x02\x00" + (1 << 30).to_bytes(4, "little"))
+        file.truncate(1 << 31)  # takes no room on the disk
+
+    def use() -> None:
+        with pytest.raises(Lacking, match="its header has 1,073,741,824 bytes"):
+            evidence.maps(record, "bottle")
+
+    survives("kept maps", use, home, memory=1 << 27)
 
 
 @cases(80)

@@ -163,3 +163,9 @@ def test_the_card_tells_the_totals_and_invents_no_class_counts() -> None:
     assert len(card.classes) == 30
     assert not card.counts
     assert card.totals == Counts(36465, 63256, 51329)
+
+
+def test_a_split_file_larger_than_one_may_be_is_not_read(realiad: RealIAD) -> None:
+    with split_file(realiad).open("ab") as file:
+        file.truncate(100 << 20)
+    refuses(realiad, "zipper.json: cannot be read (it has 104,857,600 bytes, expected at most 67,108,864)")
