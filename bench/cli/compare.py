@@ -82,7 +82,7 @@ def compare(
 
 
 def _facts(one: Compared) -> dict[str, Any]:
-    """Return a comparison as JSON has it; scores are fractions."""
+    """Return a comparison as JSON has it; scores are fractions, or in the unit stated."""
     return {
         "a": {"title": one.first.title, "seeds": list(one.first.seeds)},
         "b": {"title": one.second.title, "seeds": list(one.second.seeds)},
@@ -98,6 +98,7 @@ def _facts(one: Compared) -> dict[str, Any]:
                 "interval": line.interval,
                 "from": line.by or None,
                 "holds": line.holds or None,
+                "unit": line.unit,
             }
             for line in one.lines
         ],
