@@ -88,7 +88,9 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(bench.__version__, prog_name="bench")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.option("--plugin", metavar="FILE", multiple=True, help="Execute a Python file that defines methods or datasets.")
+@click.option(
+    "--plugin", metavar="FILE", multiple=True, help="Execute a Python file that defines methods, datasets or metrics."
+)
 @click.pass_context
 def cli(ctx: click.Context, debug: bool, plugin: tuple[str, ...]) -> None:
     """Compare multi-class anomaly-detection methods under one protocol."""

@@ -120,11 +120,17 @@ class Evidence:
 
     def _find(self, name: str) -> tuple[Dataset, dict[str, Sample]] | str:
         from bench.registry import DATASETS
+        from bench.run import own
         from bench.run.task import data_root
 
         try:
+            root = data_root(name, self._roots)
+            if name not in DATASETS.targets:
+                if root is None:
+                    return f"the images are not at hand; name their folder with --data-root {name}=DIR"
+                own.add(name)
             kind = DATASETS.load(name)
-            dataset = kind(kind.locate(data_root(name, self._roots)))
+            dataset = kind(kind.locate(root))
             return dataset, {sample.id: sample for sample in dataset.samples()}
         except BenchError as error:
             return f"the images are not at hand ({error}); name their folder with --data-root"

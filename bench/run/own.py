@@ -32,8 +32,13 @@ def is_named(name: str, folder: str) -> bool:
             f"--data-root {name}={folder}: no dataset '{name}'. Did you mean '{near[0]}'? A dataset of your own takes "
             "a name that differs more"
         )
-    DATASETS.add(name, DATASETS.targets[READER])
+    add(name)
     return True
+
+
+def add(name: str) -> None:
+    """Have a name that bench does not know, such as that of a record, stand for a folder of one's own."""
+    DATASETS.add(name, DATASETS.targets[READER])
 
 
 def resolved(datasets: Sequence[str], roots: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -75,7 +80,7 @@ def _named(given: str) -> tuple[str, Path]:
             "of yours"
         )
     if name not in DATASETS.targets:
-        DATASETS.add(name, DATASETS.targets[READER])
+        add(name)
     return name, folder
 
 

@@ -89,6 +89,21 @@ def test_scores_of_another_run_are_not_taken_for_the_records(ran: Any) -> None:
         evidence_of(ran).images(record.model_copy(update={"scores": other}))
 
 
+@pytest.mark.parametrize("named", ["", "washers="])
+def test_images_of_a_folder_of_ones_own_are_found_under_the_name_it_had(
+    ran: Any, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.registry import DATASETS
+
+    monkeypatch.setattr(DATASETS, "targets", dict(DATASETS.targets))
+    record = ran[0].model_copy(update={"cell": ran[0].cell.model_copy(update={"dataset": "washers"})})
+    ids = Evidence([ran[1]]).images(record)["dots"].ids
+    with pytest.raises(Lacking, match="the images are not at hand; name their folder with --data-root washers=DIR"):
+        Evidence([ran[1]]).samples(record, ids)
+    _, samples = Evidence([ran[1]], [f"{named}{ran[2]}"]).samples(record, ids)
+    assert [sample.id for sample in samples] == list(ids)
+
+
 def test_what_is_missing_is_said(ran: Any) -> None:
     record = ran[0]
     with pytest.raises(Lacking, match=r"\.parquet"):

@@ -1,11 +1,13 @@
-"""README's numbers are those of the committed record, and its commands exist."""
+"""Numbers in README and docs are those of the committed records; commands, links and options exist."""
 
 from __future__ import annotations
 
 import io
+import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 from rich.console import Console
 
@@ -16,7 +18,11 @@ from bench.store import record as records
 from bench.store.rows import Row
 
 REPO = Path(__file__).resolve().parents[2]
-README = (REPO / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    str(path.relative_to(REPO)): path.read_text(encoding="utf-8")
+    for path in (REPO / "README.md", *sorted((REPO / "docs").glob("*.md")), REPO / "results" / "README.md")
+}
+README = PAGES["README.md"]
 RECORD = REPO / "results" / "baselines" / "demo-dinomaly-multi-s0.json"
 SPEED = REPO / "results" / "baselines" / "speed" / "cpu-mvtec.json"
 
@@ -42,36 +48,64 @@ def test_the_committed_record_is_the_demo_suite_as_it_stands() -> None:
 
 
 def test_the_speed_table_is_the_committed_record() -> None:
-    record = speed_record.read(SPEED)
+    record, page = speed_record.read(SPEED), PAGES["docs/speed.md"]
     for name, speed in record.methods.items():
         rates = (f"{speed.learning.over_plain.median:.2f}", f"{speed.inference.over_plain.median:.2f}")
         kept = "–"
         if speed.train is not None:
             assert speed.train.over_again is not None and speed.train.allowed is not None
             kept = f"{speed.train.over_again.median:.2f} of {speed.train.allowed:.2f}"
-        assert f"| `{name}` | {rates[0]} | {kept} | {rates[1]} | {speed.seconds / 3600:.1f} |" in README, name
+        assert f"| `{name}` | {rates[0]} | {kept} | {rates[1]} | {speed.seconds / 3600:.1f} |" in page, name
     assert record.environment.device == "cpu"
 
 
-# every second part of the text is inside a fence
-COMMANDS = [
-    line.partition("#")[0].strip()
-    for block in README.split("```")[1::2]
-    for line in block.splitlines()
-    if line.startswith("bench ")
-]
+# every second part of a text is inside a fence
+COMMANDS = sorted(
+    {
+        line.replace("\\\n", " ").partition("#")[0].strip()
+        for text in PAGES.values()
+        for block in text.split("```")[1::2]
+        for line in re.split(r"(?<!\\)\n", block)
+        if line.startswith("bench ")
+    }
+)
 
 
 def test_readme_has_commands() -> None:
-    assert len(COMMANDS) >= 5
+    assert len(COMMANDS) >= 30
 
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_the_commands_parse(line: str) -> None:
     words = shlex.split(line)[1:]
+    if plugin := words[0] == "--plugin":  # would be executed, so that what it defines has no name here
+        words = words[2:]
     group = cli
     while words and hasattr(group, "get_command"):
         command = group.get_command(cli.make_context("bench", [], resilient_parsing=True), words.pop(0))
         assert command is not None, line
         group = command
-    group.make_context("bench", words, resilient_parsing=False)
+    group.make_context("bench", words, resilient_parsing=plugin)
+
+
+def options(command: click.Command) -> set[str]:
+    context = click.Context(command)
+    found = {name for option in command.get_params(context) for name in (*option.opts, *option.secondary_opts)}
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inside = command.get_command(context, name)
+            assert inside is not None
+            found |= options(inside)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_options_that_a_page_names_are_there(page: str) -> None:
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGES[page]))
+    assert named <= options(cli)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_links_of_a_page_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", PAGES[page]):
+        assert ((REPO / page).parent / target).exists(), target
