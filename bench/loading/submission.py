@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 _SUFFIXES = frozenset((*ARRAYS, *PICTURES, ".jpg", ".jpeg", ".bmp"))
 _MOST_NAMED = 5
-_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,6})?")
 _WORDS = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
 """Yes and no as Python, R and JavaScript write them."""
 

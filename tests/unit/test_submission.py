@@ -297,6 +297,7 @@ def test_scores_are_plain_numbers_or_words(tmp_path: Path, texts: list[str], exp
             "1e",
             ".",
         ),
+        *("1e-99999999999999999999", "1e0000000"),
         *("½", "1 000", "--1", "5%", "0.5f", "1d3", "yes", "None", "²"),
     ],
 )
