@@ -52,7 +52,7 @@ data.add_command(get)
 @json_option()
 @click.pass_context
 def verify(context: click.Context, name: str, root: Path | None, everything: bool, as_json: bool) -> None:
-    """Read every file of dataset NAME and report every defect.
+    """Read every file of dataset NAME, or of your own folder ./NAME, and report every defect.
 
     The numbers of images are compared with the published ones, and every image and mask is decoded in full. Masks must
     fit their images and not be empty, and no picture may be in two splits, or called two things. The exit code is 1
@@ -60,6 +60,7 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
     """
     from bench.cli.terminal import console
     from bench.loading.verify import verify as check
+    from bench.run import own
 
     out = console()
     dataset = _open(name, root)
@@ -86,8 +87,8 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
     _list(out, report.findings, everything)
     out.print(_verdict(dataset, report), highlight=False, soft_wrap=True)
     if not report.findings:
-        where = "" if name == "demo" else f" --data-root {quoted(dataset.root)}"
-        suggest(f"bench run --methods METHOD --datasets {name}{where}")
+        where = "" if name == "demo" or own.is_folder(name) else f" --data-root {quoted(dataset.root)}"
+        suggest(f"bench run --methods METHOD --datasets {quoted(name)}{where}")
     context.exit(1 if report.findings else 0)
 
 
@@ -100,11 +101,11 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
 @_classes
 @click.option("--out", type=PATH, metavar="FILE.png", help="Default: NAME-sheet.png")
 def sheet(name: str, root: Path | None, classes: str | None, out: Path | None) -> None:
-    """Draw a contact sheet of dataset NAME: normal images, and each defect type with and without its mask."""
+    """Draw a contact sheet of NAME: normal images, and each defect type with and without its mask."""
     from bench.errors import UsageError
     from bench.loading.sheet import contact_sheet
 
-    target = out or Path(f"{name}-sheet.png")
+    target = out or Path(f"{Path(name).resolve().name}-sheet.png")
     if target.suffix.lower() != ".png":
         raise UsageError(f"--out {target}: the sheet is a PNG. Expected a name that ends in .png")
     dataset = _open(name, root)
@@ -126,7 +127,7 @@ def sheet(name: str, root: Path | None, classes: str | None, out: Path | None) -
 @_root
 @_classes
 def cues(name: str, root: Path | None, classes: str | None) -> None:
-    """Measure by how much brightness, contrast and sharpness alone tell the test images of dataset NAME apart.
+    """Measure by how much brightness, contrast and sharpness alone tell the test images of NAME apart.
 
     A cue that does so raises every score of a method that sees it, or pushes it below chance where the normal test
     images are the ones that differ from the training images. Strong cues are marked.
@@ -163,8 +164,15 @@ def cues(name: str, root: Path | None, classes: str | None) -> None:
 
 
 def _open(name: str, root: Path | None) -> Dataset:
+    from bench.errors import UsageError
+    from bench.home import expanded
     from bench.registry import DATASETS
+    from bench.run import own
 
+    if own.is_folder(name):
+        if root is not None:
+            raise UsageError(f"{name} --root {root}: two folders. Expected one, or a name of bench ls datasets")
+        name, root = own.READER, expanded(name)
     dataset = DATASETS.load(name)
     return dataset(dataset.locate(root))
 

@@ -20,7 +20,7 @@ def suggest(command: str) -> None:
     click.secho(harmless(f"next: {command}"), err=True, dim=True)
 
 
-def quoted(path: Path) -> str:
+def quoted(path: str | Path) -> str:
     """Return a path as a shell takes it."""
     return shlex.quote(str(path))
 

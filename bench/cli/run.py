@@ -76,7 +76,10 @@ HEADINGS = {
 )
 @click.option("--methods", metavar="M,..", shell_complete=completed("methods"), help="Methods; see bench ls methods.")
 @click.option(
-    "--datasets", metavar="D,..", shell_complete=completed("datasets"), help="Datasets; see bench ls datasets."
+    "--datasets",
+    metavar="D,..",
+    shell_complete=completed("datasets"),
+    help="Datasets, or folders of your own as ./DIR; see bench ls datasets.",
 )
 @data_root_option()
 @classes_option()

@@ -36,6 +36,11 @@ def is_named(name: str, folder: str) -> bool:
     return True
 
 
+def is_folder(given: str) -> bool:
+    """Whether a folder is given in place of a dataset's name."""
+    return "/" in given or given in (".", "..") or given.startswith("~")
+
+
 def add(name: str) -> None:
     """Have a name that bench does not know, such as that of a record, stand for a folder of one's own."""
     DATASETS.add(name, DATASETS.targets[READER])
@@ -49,11 +54,11 @@ def resolved(datasets: Sequence[str], roots: Sequence[str]) -> tuple[tuple[str, 
     Raises:
         UsageError: a folder that is not there, or whose name cannot be a dataset's or is another's.
     """
-    own = [name for name, equals, _ in (root.partition("=") for root in roots) if equals and _is_own(name)]
+    own = [name for name, equals, _ in (root.partition("=") for root in roots) if equals and is_own(name)]
     names: list[str] = []
     more: list[str] = []
     for given in datasets:
-        if "/" in given or given in (".", "..") or given.startswith("~"):
+        if is_folder(given):
             name, folder = _named(given)
             if name in names or name in own:
                 raise UsageError(f"--datasets {given}: another is called '{name}'. Expected --data-root NAME={given}")
@@ -73,7 +78,7 @@ def _named(given: str) -> tuple[str, Path]:
         raise UsageError(
             f"--datasets {given}: no such folder. Expected one with images, or a name of bench ls datasets"
         )
-    if not _NAME.fullmatch(name) or (name in DATASETS.targets and not _is_own(name)):
+    if not _NAME.fullmatch(name) or (name in DATASETS.targets and not is_own(name)):
         why = "is that of a dataset of bench's" if name in DATASETS.targets else "cannot be a dataset's"
         raise UsageError(
             f"--datasets {given}: its name {why}. Expected --datasets {READER} --data-root NAME={given}, with a name "
@@ -84,5 +89,6 @@ def _named(given: str) -> tuple[str, Path]:
     return name, folder
 
 
-def _is_own(name: str) -> bool:
+def is_own(name: str) -> bool:
+    """Whether a name is that of a folder of one's own, by which only the run that named it knows it."""
     return name != READER and DATASETS.targets.get(name) == DATASETS.targets[READER]

@@ -251,6 +251,32 @@ def test_users_mistakes_end_with_2(bench: Callable, tmp_path: Path, tree: Path) 
         assert told in done.stderr, arguments
 
 
+def test_a_folder_of_ones_own_is_given_by_its_path(
+    bench: Callable, tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tree.parent)
+    done = bench("data", "verify", f"./{tree.name}")
+    assert done.returncode == 0
+    assert f"bench run --methods METHOD --datasets ./{tree.name}\n" in done.stderr
+    assert bench("data", "sheet", f"./{tree.name}").returncode == 0
+    assert Path(f"{tree.name}-sheet.png").is_file()
+    both = bench("data", "verify", f"./{tree.name}", "--root", str(tmp_path))
+    assert both.returncode == 2 and "two folders" in both.stderr
+
+
+def test_the_command_that_verifies_a_named_folder_knows_no_name_of_it(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.registry import DATASETS
+    from bench.run import own
+    from bench.run.task import verify_command
+
+    monkeypatch.setattr(DATASETS, "targets", dict(DATASETS.targets))
+    own.resolved([str(tree)], [])
+    assert verify_command(tree.name, Folder(tree)) == f"bench data verify folder --root {tree}"
+    assert verify_command("mvtec", Folder(tree)) == f"bench data verify mvtec --root {tree}"
+
+
 def test_sheet_command_writes_a_png(bench: Callable, tmp_path: Path, tree: Path) -> None:
     done = bench("data", "sheet", "folder", "--root", str(tree), "--classes", "lines", "--out", "new/sheet.png")
     assert done.returncode == 0, done.stderr
