@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -21,11 +21,11 @@ import bench
 from bench.names import harmless
 from bench.report.delimited import delimited
 from bench.report.figures.drawing import Figure
-from bench.report.figures.gallery import TILES, Gallery, Pixels
+from bench.report.figures.gallery import Gallery, Pixels
 from bench.report.illustrate import Illustrations
 from bench.report.latex import latex
 from bench.report.markdown import markdown
-from bench.report.names import dataset_title
+from bench.report.names import dataset_title, heading
 from bench.report.table import MINUS, Block, Cell, Column, Row, Table, letters
 from bench.store.record import Record
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from bench.report.write import Report
 
 FOLDER = Path(__file__).parent
+WIDE = 10
+"""Columns."""
 LARGE = 2000
 """Cells."""
 GROUPS = {"image": "Image level", "pixel": "Pixel level", "sample": "Object level", "mad": "mAD", "cost": "Cost"}
@@ -97,6 +99,15 @@ class Sheet:
     datasets: str
 
     @property
+    def picks(self) -> list[tuple[str, str, str]]:
+        """Return id, title and class name of the metrics of a wide table of metrics x methods, shown one at a time."""
+        crossed = all(column.metric and column.method for column, _, _ in self.columns)
+        found = dict.fromkeys((column.metric, _css(column).partition(" ")[0]) for column, _, _ in self.columns)
+        if not crossed or len(self.columns) <= max(WIDE, len(found)) or len(found) == 1:
+            return []
+        return [(metric, heading(metric), css) for metric, css in found]
+
+    @property
     def large(self) -> bool:
         """Return whether the table is only laid out when it is scrolled to."""
         return len(self.columns) * sum(len(body.lines) for body in self.bodies) > LARGE
@@ -135,7 +146,6 @@ def page(title: str, tables: Sequence[Table], records: Sequence[Record], extras:
         "galleries": galleries,
         "absent": _reasons([*extras.figures, *extras.galleries]),
         "left_out": extras.left_out,
-        "tiles": TILES,
         "datasets": _datasets(everything),
         "named": {name: dataset_title(name) for name in dict.fromkeys(record.cell.dataset for record in records)},
         "groups": [(name, GROUPS[name]) for name in GROUPS if name in groups] if len(groups) > 1 else [],
@@ -190,11 +200,11 @@ def _sheet(table: Table, places: dict[str, int]) -> Sheet:
     columns = tuple((column, _css(column), marks(column.notes)) for column in table.columns)
     spans = []
     start = 0
-    for heading, count in table.groups:
+    for title, count in table.groups:
         within = table.columns[start : start + count]
         shared = {_css(column).partition(" ")[0] for column in within}
         published = sum(column.source == "published" for column in within)
-        spans.append((heading, count, published, shared.pop() if len(shared) == 1 else ""))
+        spans.append((title, count, published, shared.pop() if len(shared) == 1 else ""))
         start += count
 
     def line(row: Row) -> Line:
@@ -205,9 +215,9 @@ def _sheet(table: Table, places: dict[str, int]) -> Sheet:
         return Line(row, marks(row.notes), tuple(filled))
 
     bodies = tuple(
-        Body(block, "" if number else block.title, heading, tuple(map(line, rows)))
+        Body(block, "" if number else block.title, title, tuple(map(line, rows)))
         for block in table.blocks
-        for number, (heading, rows) in enumerate(block.groups)
+        for number, (title, rows) in enumerate(block.groups)
     )
     besides = tuple(
         (any(cell.std is not None for cell in cells), any(cell.difference is not None for cell in cells))
@@ -313,7 +323,7 @@ def _details(records: Sequence[Record]) -> dict[str, Any]:
             {
                 "title": f"{cell.title}, seed {cell.seed}",
                 "file": cell.file.as_posix(),
-                "command": shlex.join(map(_shortened, record.command)),
+                "command": shlex.join(map(_homeless, record.command)),
                 "created": record.created,
                 "protocol": once(record.protocol.model_dump(mode="json")),
                 "metrics": record.metric_version,
@@ -330,10 +340,9 @@ def _details(records: Sequence[Record]) -> dict[str, Any]:
     return {"shared": shared, "records": found}
 
 
-def _shortened(argument: str) -> str:
-    """Return an argument of a command without the folders of this machine: `mvtec=…/mvtec`."""
-    name, equals, given = argument.rpartition("=")
-    return f"{name}{equals}…/{PurePath(given).name}" if given.startswith("/") else argument
+def _homeless(argument: str) -> str:
+    """Return an argument of a command with `~` for a home, as bench reads it: a page shown around names no user."""
+    return re.sub(r"(^|[=,])(?:/(?:home|Users)/[^/]+|/root)(?=/|$)", r"\1~", argument)
 
 
 def _json(value: Any) -> str:

@@ -69,8 +69,10 @@ function refresh() {
   for (const sheet of all("section.sheet")) {
     if (sheet.hidden) continue;
     const heads = all(".heads th", sheet);
+    const metric = picked(sheet);
     heads.forEach((head, place) => {
-      const hide = Boolean(set && head.dataset.dataset && head.dataset.dataset !== set);
+      const other = set && head.dataset.dataset && head.dataset.dataset !== set;
+      const hide = Boolean(other || (metric && place && head.dataset.metric !== metric));
       if (head.hidden !== hide) for (const row of all(".heads, tr.line", sheet)) row.cells[place].hidden = hide;
     });
     let start = 1;
@@ -105,7 +107,18 @@ function refresh() {
   one("#shown").textContent = `${shown} rows`;
   one("#nothing").hidden = shown > 0;
   all("table").forEach(enter);
+  soon();
 }
+// the metric that a table of very many columns shows; empty for all. One that a switch hides gives way to the next
+function picked(sheet) {
+  const boxes = all(".pick input", sheet);
+  const shown = boxes.find((box) => box.checked);
+  if (!shown || seen(shown.parentNode)) return shown?.value ?? "";
+  const next = boxes.find((box) => seen(box.parentNode));
+  next.checked = true;
+  return next.value;
+}
+for (const box of all(".pick input")) box.addEventListener("change", refresh);
 let waiting = 0;
 words.addEventListener("input", () => {
   clearTimeout(waiting);
@@ -113,6 +126,39 @@ words.addEventListener("input", () => {
 });
 if (dataset) dataset.addEventListener("change", refresh);
 for (const box of all("[data-switch]")) box.addEventListener("change", refresh);
+
+// ---- heads stay below the bar, and a table that goes on to the right fades out; only boxes near the screen are asked
+const bar = one(".bar");
+const near = new Set();
+let following = 0;
+function follow() {
+  following = 0;
+  const top = bar.offsetHeight;
+  root.style.setProperty("--bar", `${top}px`);
+  const found = [...near].map((box) => {
+    const [outer, inner] = [box, box.firstElementChild].map((part) => part.getBoundingClientRect());
+    const head = one("thead", box)?.offsetHeight ?? 0;
+    const last = one("tbody tr.line:last-child", box)?.offsetHeight ?? 0;
+    const down = Math.max(0, Math.min(top - outer.top - 1, inner.height - head - last));
+    return { box, fits: inner.width <= outer.width, more: inner.right > outer.right + 1, down };
+  });
+  for (const { box, fits, more, down } of found) {
+    box.classList.toggle("fits", fits);
+    box.classList.toggle("more", more);
+    box.style.setProperty("--down", `${fits ? 0 : down}px`);
+  }
+}
+function soon() {
+  following ||= requestAnimationFrame(follow);
+}
+const watch = new IntersectionObserver((boxes) => {
+  for (const { target, isIntersecting } of boxes) near[isIntersecting ? "add" : "delete"](target);
+  soon();
+}, { rootMargin: "200px" });
+for (const box of all(".scroll")) watch.observe(box);
+// scrolling does not bubble: caught on the way down, that of the boxes is heard too
+document.addEventListener("scroll", soon, { capture: true, passive: true });
+addEventListener("resize", soon);
 
 // ---- moving between cells: one stop for the tab key a table, arrows inside
 function enter(table) {
@@ -175,7 +221,14 @@ function pieces(table) {
     return copy;
   });
 }
+let picks = []; // what was shown before a page was printed, where every metric is
+function pick(boxes) {
+  for (const box of boxes) box.checked = true;
+  if (boxes.length) refresh();
+}
 addEventListener("beforeprint", () => {
+  picks = all(".pick input:checked");
+  pick(all('.pick input[value=""]'));
   for (const notes of all("details.notes")) notes.open = true;
   for (const table of all(".sheet table")) {
     const columns = all(".heads th", table).filter(seen).length - 1;
@@ -187,6 +240,7 @@ addEventListener("beforeprint", () => {
 addEventListener("afterprint", () => {
   for (const piece of all(".piece")) piece.remove();
   for (const table of all(".whole")) table.classList.remove("whole");
+  pick(picks);
 });
 
 // ---- details
@@ -227,7 +281,12 @@ function recorded(number, open) {
   );
   const command = element("pre", record.command);
   command.className = "command";
-  part.append(element("h4", "Command to repeat it"), command);
+  const button = element("button", "copy");
+  button.type = "button";
+  button.addEventListener("click", () => copy(button, record.command));
+  const heading = element("h4", "Command to repeat it", button);
+  heading.className = "repeat";
+  part.append(heading, command);
   const rows = Object.entries(shared("config")).map(([key, value]) => {
     const row = element("tr", "", element("th", key), element("td", JSON.stringify(value)));
     row.className = record.changed.includes(key) ? "changed" : "";
@@ -279,12 +338,15 @@ dialog.addEventListener("click", (event) => {
   if (event.target === dialog) dialog.close();
 });
 
-// ---- copying a table; where the clipboard is refused, as some browsers do to files, the old way
+// ---- copying; where the clipboard is refused, as some browsers do to files, the old way
 let texts = null;
-function copy(button) {
+function written(button) {
   texts ??= JSON.parse(one("#texts").textContent);
-  const name = button.dataset.name ?? button.textContent;
-  const text = texts[button.parentNode.dataset.table][name];
+  return texts[button.parentNode.dataset.table][label(button)];
+}
+const label = (button) => button.dataset.name ?? button.textContent;
+function copy(button, text) {
+  const name = label(button);
   const said = (ok) => {
     button.dataset.name = name;
     button.textContent = ok ? "copied" : "not allowed";
@@ -293,7 +355,8 @@ function copy(button) {
   const byHand = () => {
     const area = element("textarea");
     area.value = text;
-    document.body.append(area);
+    // beside the button: outside of an open dialog nothing can be selected
+    button.after(area);
     area.select();
     said(document.execCommand("copy"));
     area.remove();
@@ -305,7 +368,7 @@ function copy(button) {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("main button");
   if (!button) return;
-  if (button.closest(".copy")) copy(button);
+  if (button.closest(".copy")) copy(button, written(button));
   if (button.closest("td")) details(button);
   else if (button.closest(".heads")) sort(button.parentNode);
 });

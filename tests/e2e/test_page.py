@@ -323,3 +323,89 @@ def test_a_wide_table_is_cut_between_groups_on_paper(browser: Any, written: Path
     page.emulate_media(media="screen")
     assert page.locator("table.piece").count() == 0 and page.locator(f"{BY_CLASS} table:visible").count() == 1
     context.close()
+
+
+def under_the_bar(page: Any, sheet: str) -> tuple[float, float]:
+    """Where the bar ends and where the heads of a table begin, once the page is scrolled to the middle of it."""
+    page.evaluate(
+        "(sheet) => { const box = document.querySelector(`${sheet} table`).getBoundingClientRect();"
+        " scrollTo(0, scrollY + box.top + box.height / 2 - 100); }",
+        sheet,
+    )
+    page.wait_for_timeout(150)
+    bar, head = (page.locator(part).first.bounding_box() for part in (".bar", f"{sheet} thead th"))
+    return bar["y"] + bar["height"], head["y"]
+
+
+@pytest.mark.parametrize("width", [1600, 390])
+def test_heads_stay_below_the_bar_while_the_page_is_scrolled(width: int, browser: Any, written: Path) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 300})
+    page = context.new_page()
+    page.goto(written.as_uri())
+    for sheet in (OVERVIEW, BY_CLASS):
+        bottom, head = under_the_bar(page, sheet)
+        assert abs(bottom - head) <= 2, sheet
+    # a box that scrolls takes its heads along sideways
+    box = page.locator(f"{OVERVIEW} .scroll")
+    if width == 390:
+        box.evaluate("box => box.scrollTo(9999, 0)")
+        last = page.locator(f"{OVERVIEW} .heads th").last.bounding_box()
+        assert last is not None and last["x"] + last["width"] <= 391
+    context.close()
+
+
+def test_a_table_that_goes_on_fades_at_its_right_edge(browser: Any, written: Path) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(written.as_uri())
+    box = page.locator(f"{OVERVIEW} .scroll")
+    box.scroll_into_view_if_needed()
+    mask = "box => getComputedStyle(box).maskImage"
+    page.locator(f"{OVERVIEW} .scroll.more").wait_for()
+    assert "gradient" in box.evaluate(mask)
+    box.evaluate("box => box.scrollTo(9999, 0)")
+    page.locator(f"{OVERVIEW} .scroll:not(.more)").wait_for()
+    assert box.evaluate(mask) == "none", "the last column is read in full"
+    context.close()
+
+
+def test_a_wide_table_by_class_shows_one_metric_at_a_time(watched: Watched) -> None:
+    page = watched.page
+    every = page.locator(f"{BY_CLASS} .heads th").count() - 1
+    shown = page.locator(f"{BY_CLASS} .heads th[data-metric]:not([data-metric='']):visible")
+    metrics = "heads => [...new Set(heads.map((head) => head.dataset.metric))]"
+    pick = page.locator(f"{BY_CLASS} .pick")
+    assert shown.evaluate_all(metrics) == ["image/auroc"]
+    pick.get_by_label("AUPRO").check()
+    assert shown.evaluate_all(metrics) == ["pixel/aupro@0.3"]
+    cells = page.locator(f"{BY_CLASS} tr.line").first.locator("td:visible")
+    assert 1 < cells.count() == shown.count() < every
+    # the metrics are one stop of the tab key, arrows choose
+    page.keyboard.press("ArrowLeft")
+    assert shown.evaluate_all(metrics) == ["pixel/f1max"]
+    page.locator('[data-switch="g-pixel"]').uncheck()
+    assert shown.evaluate_all(metrics) == ["image/auroc"], "a metric that is switched off gives way"
+    page.locator('[data-switch="g-pixel"]').check()
+    pick.get_by_label("all", exact=True).check()
+    assert shown.count() == every
+    assert page.locator(f"{OVERVIEW} .pick").count() == 0
+
+
+def test_the_command_of_a_record_is_copied(watched: Watched) -> None:
+    page = watched.page
+    page.evaluate("navigator.clipboard.writeText = (text) => { window.copied = text; return Promise.resolve(); }")
+    page.locator(f"{OVERVIEW} tr.line:not(.published) td button").first.click()
+    page.locator("#details .repeat button").first.click()
+    page.locator("#details .repeat button", has_text="copied").first.wait_for()
+    assert page.evaluate("window.copied") == "bench run"
+
+
+def test_text_in_figures_is_of_one_size_on_every_screen(browser: Any, written: Path) -> None:
+    context = browser.new_context(viewport={"width": 1024, "height": 768})
+    page = context.new_page()
+    page.goto(written.as_uri())
+    scales = page.locator(".drawing svg").evaluate_all(
+        "all => all.map((svg) => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width)"
+    )
+    assert scales and max(scales) <= 1.31
+    context.close()

@@ -180,7 +180,33 @@ def test_the_gallery_shows_the_worst_first_on_the_scale_of_normal_images(ran: An
     assert (low + high) / 2 == pytest.approx(np.quantile(pixels, 0.999), rel=0.02)
     for shot in found.shots:
         assert all(tile.shape == shot.tiles[0].shape and tile.dtype == np.uint8 for tile in shot.tiles)
+        assert shot.panels == galleries.PANELS
     assert found.figure().svg().startswith("<svg")
+
+
+def test_a_gallery_of_a_method_that_misses_nothing_says_so(ran: Any) -> None:
+    (one,) = series(lines(ran[0]))
+    evidence = evidence_of(ran)
+    images = {cls: replace(of, scores=of.labels.astype(float)) for cls, of in evidence.images(ran[0]).items()}
+    evidence.images = lambda record: images  # type: ignore[method-assign]
+    found = gallery(one, "folder", evidence)
+    assert not found.absent and all("detected" in shot.why for shot in found.shots)
+    assert "misses" not in found.title and found.caption.startswith("Nothing is missed")
+
+
+def test_a_panel_of_an_anomalous_image_without_a_mask_is_not_called_its_truth(ran: Any) -> None:
+    (one,) = series(lines(ran[0]))
+    evidence = evidence_of(ran)
+    known = evidence.samples
+
+    def unmasked(record: Any, ids: Any) -> Any:
+        dataset, samples = known(record, ids)
+        return dataset, [replace(sample, masks=()) for sample in samples]
+
+    evidence.samples = unmasked  # type: ignore[method-assign]
+    evidence.masks = lambda record, cls: (_ for _ in ()).throw(Lacking("none"))  # type: ignore[method-assign]
+    shots = gallery(one, "folder", evidence).shots
+    assert shots[0].panels == ("input", "no mask", "map", "overlay")
 
 
 def test_without_maps_or_data_the_gallery_says_why(ran: Any) -> None:

@@ -11,11 +11,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from made_records import made
 
 from bench.report import build
 from bench.report.evidence import Evidence
 from bench.report.figures.drawing import Figure
+from bench.report.figures.gallery import Gallery, Shot
 from bench.report.html import page
 from bench.report.illustrate import Illustrations, illustrate
 
@@ -109,15 +111,24 @@ def test_every_number_of_ours_leads_to_its_records() -> None:
     assert len(found) > 20 and all(0 <= int(place) < count for places in found for place in places.split())
 
 
-def test_no_folder_of_the_machine_is_told() -> None:
+def test_a_command_can_be_repeated_and_names_no_user() -> None:
     command = ("bench", "run", "--data-root", "mvtec=/home/me/my data/mvtec", "--results", "/tmp/runs", "--setting=a/b")
     record = made("dinomaly", "mvtec").model_copy(update={"command": command})
     why = Figure("why", "Absent", absent="the images are not at hand (no folder /home/me/data; see https://a.b/c)")
     text = page("x", build.tables([record]), [record], Illustrations((why,)))
     assert data_of(text)["records"][0]["command"] == (
-        "bench run --data-root 'mvtec=…/mvtec' --results '…/runs' --setting=a/b"
+        "bench run --data-root 'mvtec=~/my data/mvtec' --results /tmp/runs --setting=a/b"
     )
     assert "/home" not in text and "(no folder …/data; see https://a.b/c)" in text
+
+
+def test_every_panel_of_the_gallery_has_a_heading() -> None:
+    tile = np.zeros((8, 8, 3), np.uint8)
+    shot = Shot("bottle/1", "bottle", "detected", (tile,) * 4, ("input", "no mask", "map", "overlay"))
+    extras = Illustrations(galleries=(Gallery("g", "G", "", (shot,), dataset="mvtec"),))
+    text = page("x", [], [made("dinomaly", "mvtec")], extras)
+    heads = [f"<span>{panel}</span>" for panel in shot.panels]
+    assert "\n".join(heads) in text and 'alt="no mask of bottle/1"' in text
 
 
 def test_advice_with_slashes_is_no_folder() -> None:

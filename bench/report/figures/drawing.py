@@ -97,7 +97,7 @@ class Figure:
             return drawn
 
     def svg(self) -> str:
-        """Return an `<svg>` element for a page: no fixed size, no ids of its own but those it refers to."""
+        """Return an `<svg>` element for a page: at most 1.3 times its size on paper, no ids but those referred to."""
         from matplotlib.backends.backend_svg import FigureCanvasSVG
 
         out = io.StringIO()
@@ -231,6 +231,9 @@ def _for_page(text: str, title: str) -> str:
     svg = re.sub(r'\s(?:d|x|y|transform)="[^"]*"', lambda found: _DIGITS.sub(r"\1", found[0]), svg)
     opening = svg[: svg.index(">")]
     plain = re.sub(r'\s(width|height|version|xmlns:xlink)="[^"]*"', "", opening)
+    # its text, 8 to 9 points in print, is then never larger than the page's notes
+    (wide,) = re.findall(r'viewBox="\S+ \S+ (\S+)', opening)
     named = f'xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{escape(harmless(title))}"'
+    named += f' style="max-width: {1.3 * float(wide):.0f}px"'
     svg = f"{plain} {named}{svg[len(opening) :]}"
     return svg.replace(INK, "currentColor")

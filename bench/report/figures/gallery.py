@@ -30,13 +30,13 @@ Pixels = npt.NDArray[np.uint8]
 MISSES, FALSE_ALARMS = 4, 2
 SIDE = 192
 """Longest side of a picture in pixels."""
-TILES = ("input", "truth", "map", "overlay")
+PANELS = ("input", "truth", "map", "overlay")
 _STRIDE = 4  # of the pixels that the colour scale is taken from
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One image, four times: uint8 [h, w, 3] each, in the order of TILES."""
+    """One image, four times: uint8 [h, w, 3] each, in the order of PANELS."""
 
     id: str
     title: str
@@ -44,6 +44,8 @@ class Shot:
     why: str
     """What went wrong, in a few words."""
     tiles: tuple[Pixels, ...]
+    panels: tuple[str, ...] = PANELS
+    """What stands above each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,9 @@ class _Candidate:
 
 
 def gallery(one: Series, dataset: str, evidence: Evidence) -> Gallery:
-    """Return the worst misses and false alarms of one configuration's first seed."""
+    """Return the images that one configuration's first seed is worst on."""
     name = f"gallery-{dataset}-{one.place}"
-    title = f"Worst misses and false alarms, {one.label}"
+    title = f"Hardest images, {one.label}"
     try:
         found = one.images(dataset, evidence)
         maps = {cls: evidence.maps(one.record_of(dataset, cls), cls) for cls in found}
@@ -89,9 +91,11 @@ def gallery(one: Series, dataset: str, evidence: Evidence) -> Gallery:
         return Gallery(name, title, absent=str(lacking), dataset=dataset)
     if not shots:
         return Gallery(name, title, absent="there is no test image that is missed or falsely reported", dataset=dataset)
+    # an image is missed where a normal one scores as high, which then is a false alarm
+    nothing = "" if alarms else "Nothing is missed: these images come closest to it. "
     caption = (
-        f"Dark is the median of this method's normal pixels ({low:.3g}), the middle of the scale their 99.9 % quantile "
-        f"({(low + high) / 2:.3g}). The outline is the truth; what a centre crop left out is not coloured."
+        f"{nothing}Dark is the median of this method's normal pixels ({low:.3g}), the middle of the scale their 99.9 % "
+        f"quantile ({(low + high) / 2:.3g}). The outline is the truth; what a centre crop left out is not coloured."
     )
     return Gallery(name, title, caption, shots, dataset=dataset)
 
@@ -162,12 +166,15 @@ def _shot(
     picture = np.asarray(image.resize(size, Image.Resampling.LANCZOS))
     heat = uncropped(maps[item.cls][item.index], size, record)
     mask = np.zeros(size[::-1], dtype=np.bool_)
-    if images.labels[item.index] and sample.masks:
+    panels: tuple[str, ...] = PANELS
+    if images.labels[item.index] and not sample.masks:
+        panels = tuple("no mask" if panel == "truth" else panel for panel in PANELS)
+    elif images.labels[item.index]:
         native = Image.fromarray(dataset.read_mask(sample).astype(np.uint8) * 255)
         mask = np.asarray(native.resize(size, Image.Resampling.BOX)) > 0
     defect = images.defects[item.index] if images.defects else ""
     title = f"{item.cls}, {defect}" if defect else item.cls
-    return Shot(sample.id, title, item.why, _tiles(picture, mask, (heat - low) / (high - low)))
+    return Shot(sample.id, title, item.why, _tiles(picture, mask, (heat - low) / (high - low)), panels)
 
 
 def uncropped(anomaly: npt.NDArray[np.float32], size: tuple[int, int], record: Record) -> npt.NDArray[np.float32]:
@@ -234,12 +241,12 @@ def _drawing(shots: Sequence[Shot]) -> Callable[[], Canvas] | None:
 
     def draw() -> Canvas:
         whole = canvas(6.6, 1.95 * len(shots) + 0.2)
-        axes = whole.subplots(len(shots), len(TILES), squeeze=False)
+        axes = whole.subplots(len(shots), len(PANELS), squeeze=False)
         for row, shot in zip(axes, shots, strict=True):
-            for ax, tile, name in zip(row, shot.tiles, TILES, strict=True):
+            for ax, tile, name in zip(row, shot.tiles, shot.panels, strict=True):
                 ax.imshow(tile)
                 ax.set_axis_off()
-                if row is axes[0]:
+                if row is axes[0] or name not in PANELS:
                     ax.set_title(name)
             below = row[0].annotate(f"{shot.title}. {shot.why}", (0, -0.03), xycoords="axes fraction", va="top")
             # it runs below all four pictures, and the layout would make the first column as wide as it
