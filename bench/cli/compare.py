@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.completing import completed
-from bench.cli.echo import print_json, suggest
+from bench.cli.echo import print_json, suggest_report
 from bench.cli.options import data_root_option, json_option, names, results_option
 from bench.errors import UsageError
 from bench.home import expanded
@@ -77,7 +77,11 @@ def compare(
     else:
         for one in done:
             _print(one, out)
-        suggest(f"bench report --methods {','.join(dict.fromkeys(side[0].cell.method for side in sides))}")
+        places = [place for place in map(expanded, (a, b)) if place.exists()]
+        if not places:
+            suggest_report(results, options=f" --methods {','.join(dict.fromkeys((a, b)))}")
+        elif len(places) == 2 and all(place.is_dir() for place in places):
+            suggest_report(*places)
     return 1 if all(one.obstacles for one in done) else 0
 
 

@@ -20,6 +20,14 @@ def suggest(command: str) -> None:
     click.secho(harmless(f"next: {command}"), err=True, dim=True)
 
 
+def suggest_report(*results: Path, options: str = "") -> None:
+    """Say that a report of the records in `results` comes next."""
+    from bench.cli.options import RESULTS
+
+    where = "".join(f" --results {quoted(folder)}" for folder in dict.fromkeys(results) if folder != RESULTS)
+    suggest(f"bench report{where}{options}")
+
+
 def quoted(path: str | Path) -> str:
     """Return a path as a shell takes it."""
     return shlex.quote(str(path))

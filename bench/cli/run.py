@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from bench.cli.completing import completed
-from bench.cli.echo import print_json, quoted, suggest
+from bench.cli.echo import print_json, quoted, suggest, suggest_report
 from bench.cli.executor_options import executor_options
 from bench.cli.groups import Grouped
 from bench.cli.options import (
-    RESULTS,
     classes_option,
     data_root_option,
     device_option,
@@ -259,7 +258,7 @@ def _suggest(planned: list[Planned], options: Options, dry_run: bool, code: int)
     elif options.keep_model:
         suggest(f"bench predict {quoted(planned[0].cell.path(results))} IMAGES")
     else:
-        suggest("bench report" if results == RESULTS else f"bench report --results {quoted(results)}")
+        suggest_report(results)
 
 
 def _run(planned: list[Planned], options: Options, executor: Executor, progress: Progress, out: Console | None) -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from bench.cli.completing import completed
-from bench.cli.echo import quoted, suggest
-from bench.cli.options import PATH, RESULTS, classes_option, data_root_option, metrics_option, names, results_option
+from bench.cli.echo import suggest_report
+from bench.cli.options import PATH, classes_option, data_root_option, metrics_option, names, results_option
 from bench.errors import UsageError
 
 EPILOG = """\b
@@ -33,7 +33,7 @@ Exit code: 0 scored and recorded, 2 something given was wrong.
     metavar="D",
     shell_complete=completed("datasets"),
     required=True,
-    help="The dataset; see bench ls datasets.",
+    help="The dataset, or a folder of your own as ./DIR; see bench ls datasets.",
 )
 @click.option("--maps", metavar="PATH", type=PATH, help="Folder of anomaly maps, or one npz.")
 @click.option("--scores", metavar="FILE", type=PATH, help="CSV of image scores.")
@@ -79,12 +79,15 @@ def score(
             raise UsageError(f"--set '{pair}': expected key=value, for example epochs=100")
         facts[key.strip()] = value
     from bench.cli.terminal import TerminalProgress, console, footnotes, score_table
-    from bench.run import external
+    from bench.run import external, own
     from bench.store.rows import rows
 
+    sets, data_roots = own.resolved([dataset], data_roots)
+    if len(sets) != 1:
+        raise UsageError(f"--datasets {dataset} is {', '.join(sets)} here. Expected one dataset")
     request = external.Request(
         method=method,
-        dataset=dataset,
+        dataset=sets[0],
         maps=maps,
         scores=scores,
         results=results,
@@ -108,5 +111,5 @@ def score(
             out.print(note, highlight=False, markup=False)
     for record in found:
         out.print(f"record  {results / record.cell.file}", highlight=False, markup=False, soft_wrap=True)
-    suggest("bench report" if results == RESULTS else f"bench report --results {quoted(results)}")
+    suggest_report(results)
     return 0

@@ -106,9 +106,11 @@ def test_the_command_compares_methods_and_files(bench: Callable, tmp_path: Path)
     good = kept(tmp_path / "runs", "good", {"bottle": 3.0, "screw": 1.0})
     poor = kept(tmp_path / "runs", "poor", {"bottle": 0.5, "screw": 1.0})
     done = bench("compare", "good", "poor", "--results", "runs")
+    assert done.stderr.endswith("next: bench report --results runs --methods good,poor\n")
     assert done.returncode == 0 and "DeLong" in done.stdout and "yes" in done.stdout, done.stdout + done.stderr
     files = [str(tmp_path / "runs" / record.cell.file) for record in (good, poor)]
     again = bench("compare", *files)
+    assert "next:" not in again.stderr
     assert again.stdout == done.stdout
     records.write(made("strict", protocol=replace(COMMON, version=2)), tmp_path / "runs" / "x.json")
     done = bench("compare", "good", "strict", "--results", "runs")

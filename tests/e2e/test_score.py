@@ -19,6 +19,7 @@ from bench.datasets.folder import Folder
 from bench.loading.masks import to_evaluation
 from bench.metrics import evaluate_class
 from bench.protocol import COMMON
+from bench.registry import DATASETS
 from bench.store import record as records
 
 Maps = dict[str, np.ndarray]
@@ -70,6 +71,17 @@ def score(bench: Callable, tree: Path) -> Callable[..., Any]:
 def recorded(tmp_path: Path) -> dict[str, Any]:
     (path,) = (tmp_path / "out").rglob("s*.json")
     return json.loads(path.read_text())
+
+
+def test_a_folder_of_ones_own_has_the_name_that_a_run_gives_it(
+    bench: Callable, maps: Maps, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DATASETS, "targets", dict(DATASETS.targets))
+    given = ("score", "--method", "theirs", "--datasets", f"{tree}/", "--results", "out")
+    done = bench(*given, "--maps", str(write(tmp_path / "maps", maps, "npy")))
+    assert done.returncode == 0, done.stderr
+    assert recorded(tmp_path)["cell"]["dataset"] == tree.name
+    assert done.stderr.endswith("next: bench report --results out\n")
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "tiff"])
