@@ -59,6 +59,14 @@ def test_the_speed_table_is_the_committed_record() -> None:
     assert record.environment.device == "cpu"
 
 
+def test_as_many_numbers_of_papers_are_held_as_is_said() -> None:
+    from bench.published.check import check
+
+    count = f"{sum(check().numbers.values()):,}"
+    assert f"{count} published ones" in README
+    assert f"{count} numbers of four papers" in PAGES["docs/reports.md"]
+
+
 # every second part of a text is inside a fence
 COMMANDS = sorted(
     {
