@@ -1,12 +1,13 @@
-"""Two methods or runs side by side: per class and in the mean, with intervals of the difference and whether it holds.
+"""Two methods or runs side by side: per class and in the mean, with intervals and significance of the difference.
 
 Where the interval comes from depends on what there is, in this order: `DeLong` for image AUROC of one seed each;
 `images`, a paired bootstrap over test images (both sides draw the same ones), for image metrics from the per-image
 scores, for pixel metrics from kept maps and the dataset; `seeds`, Student's t over the seeds that both sides have. The
 first two say how far the test images decide, the last how far the seeds do. Without any there is no interval.
 
-A difference holds when its interval excludes zero at a level of 1 - 0.05/k, k being the number of lines (Bonferroni):
-in a table of many classes none is then taken for a finding by chance. It holds `alone` when only its own one does.
+A difference is significant when its interval excludes zero at a level of 1 - 0.05/k, k being the number of lines
+(Bonferroni): in a table of many classes none is then taken for a finding by chance. It is so `alone` when only its own
+one does.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Line:
     by: str = ""
     """`DeLong`, `images` or `seeds`; empty without an interval."""
     holds: Holds = ""
-    """Empty without an interval."""
+    """Whether the difference is significant; empty without an interval."""
     unit: str = ""
     """Empty for a share."""
 

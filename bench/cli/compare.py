@@ -1,4 +1,4 @@
-"""`bench compare`: two methods or runs side by side, and which differences hold."""
+"""`bench compare`: two methods or runs side by side, and which differences are significant."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ Examples:
 A and B are methods in --results, record files, or folders of one method's records. Intervals (95 %) are of the
 difference A - B: DeLong's for image AUROC of one seed each, else bootstrapped over the test images, which both sides
 draw alike; for pixel metrics that takes kept maps (bench run --keep-maps) and the dataset. Without them, Student's
-over the seeds. A difference holds when its interval excludes 0 with all lines of its table counted in (Bonferroni);
-alone: without.
+over the seeds. A difference is significant when its interval excludes 0 with all lines of its metric counted in
+(Bonferroni); alone: by itself, without counting them in.
 """
 METRICS = "image/auroc,pixel/aupro@0.3"
 
@@ -52,7 +52,7 @@ def compare(
     data_roots: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Put A and B side by side: scores per class, their difference, its interval, and whether it holds."""
+    """Put A and B side by side: scores per class, their difference, its interval, and whether it is significant."""
     from bench.checks import paired
     from bench.cli.terminal import console
     from bench.metrics.ids import parse
@@ -144,6 +144,11 @@ def _print(one: Compared, out: Console) -> None:
     for metric in detailed:
         _table(metric, [line for line in one.lines if line.metric == metric], out)
     _table("means", [line for line in one.lines if line.line == MEAN], out, metrics=True)
+    if plain := [line.metric for line in one.lines if line.metric not in detailed]:
+        hint = f"– no interval: only metrics that --metrics names get one; not named: {', '.join(plain)}"
+        out.print(Text(hint), soft_wrap=True)
+    if any(line.holds == "alone" for line in one.lines):
+        out.print(Text("alone: significant by itself, not with all lines of its metric counted in"), soft_wrap=True)
     for note in one.notes:
         out.print(Text(note), soft_wrap=True)
     out.print()
@@ -160,7 +165,7 @@ def _table(title: str, lines: Sequence[Line], out: Console, *, metrics: bool = F
     for column in ("A", "B", "A - B", "95 % interval"):
         table.add_column(column, justify="right")
     table.add_column("from")
-    table.add_column("holds")
+    table.add_column("significant")
     for line in lines:
         gap = "–" if line.difference is None else signed(line.difference, line.unit)
         between = "–" if line.interval is None else " to ".join(signed(edge, line.unit) for edge in line.interval)

@@ -215,7 +215,7 @@ class _Pixels:
     @property
     def _both(self) -> tuple[Array, npt.NDArray[np.bool_]]:
         if self._given.maps is None:
-            raise Undefined("no maps given")
+            raise Undefined("no anomaly maps")
         if self._given.masks is None:
             raise Undefined("no masks given")
         return self._given.maps, self._given.masks

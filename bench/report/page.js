@@ -275,7 +275,7 @@ function recorded(number, open) {
       ["input", `${record.input} px`],
       ["images", `${sum(images.train)} training, ${sum(images.test_good)} good and ${sum(images.test_bad)} bad test`],
       ["data", images.fingerprint],
-      ["machine", `${place.device}, ${place.cpu}, ${place.threads} threads, ${place.precision}`],
+      ["machine", `${place.device}, ${place.cpu}, ${place.threads} thread${place.threads === 1 ? "" : "s"}, ${place.precision}`],
       ["commit", place.commit],
     ]),
   );

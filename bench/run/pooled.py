@@ -63,7 +63,7 @@ class Pool:
         if self._pixels is None:
             return
         if maps is None:
-            self._leave_out("no maps given")
+            self._leave_out("no anomaly maps")
             return
         if (need := self._numbers * maps.itemsize) > MOST_BYTES:
             self._leave_out(f"the maps take {need / 2**30:.0f} GiB, more than {MOST_BYTES / 2**30:.0f}")

@@ -108,6 +108,11 @@ def test_the_command_compares_methods_and_files(bench: Callable, tmp_path: Path)
     done = bench("compare", "good", "poor", "--results", "runs")
     assert done.stderr.endswith("next: bench report --results runs --methods good,poor\n")
     assert done.returncode == 0 and "DeLong" in done.stdout and "yes" in done.stdout, done.stdout + done.stderr
+    heads = [line for line in done.stdout.splitlines() if line.startswith(("line ", "metric "))]
+    assert heads and all(line.split()[-1] == "significant" for line in heads)
+    # a dash has its reason below the tables
+    (why,) = [line for line in done.stdout.splitlines() if line.startswith("– no interval")]
+    assert "image/ap" in why and "--metrics" in why and "image/auroc" not in why
     files = [str(tmp_path / "runs" / record.cell.file) for record in (good, poor)]
     again = bench("compare", *files)
     assert "next:" not in again.stderr

@@ -194,7 +194,7 @@ def test_given_labels_outrank_the_masks() -> None:
 def test_image_level_only() -> None:
     scores = evaluate_class(None, None, [0.9, 0.1, 0.4], [1, 0, 0])
     assert [scores[metric] for metric in IMAGE_IDS] == [1.0, 1.0, 1.0]
-    assert scores.reasons == dict.fromkeys(PIXEL_IDS, "no maps given")
+    assert scores.reasons == dict.fromkeys(PIXEL_IDS, "no anomaly maps")
     assert mad(scores) is None
 
 

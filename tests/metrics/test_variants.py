@@ -176,7 +176,7 @@ def test_no_images_and_no_masks() -> None:
     empty = evaluate_class(np.zeros((0, 4, 4)), np.zeros((0, 4, 4), dtype=bool), metrics=IDS)
     assert set(empty.values()) == {None}
     assert evaluate_class(np.zeros((1, 4, 4)), None, metrics=IDS).reasons == dict.fromkeys(IDS, "no masks given")
-    assert evaluate_class(None, None, [0.5], [1], metrics=IDS).reasons == dict.fromkeys(IDS, "no maps given")
+    assert evaluate_class(None, None, [0.5], [1], metrics=IDS).reasons == dict.fromkeys(IDS, "no anomaly maps")
 
 
 def test_the_per_image_rule_names_the_image_that_breaks_it() -> None:

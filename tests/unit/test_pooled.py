@@ -73,7 +73,7 @@ def test_pixels_that_cannot_be_pooled_have_a_reason(changes: dict[str, int], rea
 
 def test_a_method_without_maps_has_image_scores_only() -> None:
     found = filled([(None, *rest) for _, *rest in classes()]).compute()
-    assert set(found.reasons.values()) == {"no maps given"} and found["image/ap"] is not None
+    assert set(found.reasons.values()) == {"no anomaly maps"} and found["image/ap"] is not None
 
 
 def test_a_full_disk_costs_the_pooled_pixels_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
