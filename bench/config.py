@@ -105,12 +105,19 @@ def parse_set(pairs: Sequence[str], methods: Sequence[str] | None = None) -> Ove
             raise UsageError(f"--set '{pair}': expected method.key=value, for example dinomaly.dropout=0.4")
         if method not in METHODS.targets:
             raise UsageError(f"--set '{pair}': unknown method '{method}'.{did_you_mean(method, METHODS.targets)}")
-        if methods is not None and method not in methods:
-            for asked in methods:
-                METHODS.check(asked)  # one that is misspelt says so: it may be the one meant here
-            raise UsageError(f"--set names '{method}', but only these were asked for: {', '.join(methods)}")
+        if methods is not None:
+            check_asked(method, methods)
         parsed.setdefault(method, {})[key] = _value(raw)
     return parsed
+
+
+def check_asked(method: str, methods: Sequence[str]) -> None:
+    """Refuse values for a method that was not asked for. Raises UsageError."""
+    if method in methods:
+        return
+    for asked in (*methods, method):
+        METHODS.check(asked)  # one that is misspelt says so: it may be the one meant here
+    raise UsageError(f"--set names '{method}', but only these were asked for: {', '.join(methods)}")
 
 
 def merge(*layers: Mapping[str, Mapping[str, Any]]) -> Overrides:

@@ -6,6 +6,7 @@
     |-- WeightsError        (2)  an encoder's weights cannot be had or do not fit
     |-- StoreError          (2)  a record, checkpoint or results folder cannot be used
     |   `-- UnwritableError (2)  a file cannot be written: full disk, read-only folder; ends a sweep
+    |-- SweepError      (1)  cells of a sweep that was called from Python failed; finished ones stay
     |-- TrainingError       (1)  training broke, for example a non-finite loss
     |-- ExhaustedError      (1)  the device's memory does not suffice for a single image
     |-- WorkerError         (1)  the process or node that ran a cell died, again and again
@@ -42,6 +43,12 @@ class StoreError(BenchError):
 
 class UnwritableError(StoreError):
     """A file of the results folder cannot be written; nor could those of the cells to come, so a sweep ends by it."""
+
+
+class SweepError(BenchError):
+    """Cells of a sweep failed or are with another process still; records of the others are in the results folder."""
+
+    exit_code = 1
 
 
 class TrainingError(BenchError):

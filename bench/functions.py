@@ -1,21 +1,171 @@
-"""The commands as Python functions of the package: `bench.frame`, over records on disk or in memory.
+"""The commands as Python functions: `bench.run` returns records, `bench.frame` their numbers as a pandas frame.
 
-Importing this module loads neither torch nor pandas. What a command prints and exits for is returned and raised here.
+Importing this module loads neither torch nor pandas. What a command prints is returned here, what it exits for raised
+as a `bench.errors.BenchError`.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
 
+from bench.errors import SweepError
 from bench.home import expanded
+from bench.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.run.planned import Planned
     from bench.store.record import Record
+
+
+Names = str | Sequence[str]
+"""One name, or several; a comma in a name is part of it."""
+
+
+class CalledPackage(ModuleType):
+    """A package that is called as the function of its name here: `bench.run` is both."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function of the package's name."""
+        return globals()[self.__name__.rpartition(".")[2]](*args, **kwargs)
+
+
+def run(
+    methods: Names = (),
+    datasets: Names | Path = (),
+    *,
+    suite: str | None = None,
+    data_root: str | Path | Mapping[str, str | Path] | None = None,
+    classes: Names = (),
+    settings: Names = (),
+    splits: Names = (),
+    shots: int | None = None,
+    seeds: int | Sequence[int] = (),
+    protocol: str | None = None,
+    encoder: str | None = None,
+    set: Mapping[str, Mapping[str, Any]] | None = None,
+    metrics: Names = (),
+    weights: str | Path | None = None,
+    device: str = "auto",
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32",
+    compile: bool = False,
+    results: str | Path = "results/runs",
+    keep_maps: bool = False,
+    keep_model: bool = False,
+    again: bool = False,
+    quiet: bool = True,
+) -> list[Record]:
+    """Run methods on datasets as `bench run` does, one cell after another, and return the records of all cells.
+
+    Finished cells are not run again, and an interrupted one goes on from its checkpoint.
+
+    Args:
+        methods: their names; see `bench ls methods`.
+        datasets: their names, or folders of one's own images.
+        suite: a named run definition, which the other arguments override.
+        data_root: folder of the data, or a folder a dataset.
+        classes: only these; empty for all.
+        settings: multi, single, few-shot or few-shot-single; see `bench ls settings`.
+        splits: half-splits of semantic datasets; empty for all.
+        shots: training images a class in the few-shot settings.
+        seeds: one or several.
+        protocol: common or paper.
+        encoder: frozen encoder in place of the method's own.
+        set: method -> setting -> value, in place of the published one.
+        metrics: measured beside the protocol's own.
+        weights: folder of safetensors files; None for that of BENCH_WEIGHTS.
+        device: auto, cpu, cuda or cuda:N.
+        precision: arithmetic of the trained part.
+        compile: whether the trained part goes through torch.compile.
+        results: where records go and finished cells are looked for.
+        keep_maps: whether anomaly maps are kept beside the record.
+        keep_model: whether the trained model is, for `bench predict`.
+        again: whether finished cells are run again.
+        quiet: whether nothing is told on the way; else progress goes to stderr.
+
+    Returns:
+        A record a cell, in the order of the plan: datasets, settings, methods, seeds.
+
+    Raises:
+        UsageError, DatasetError, WeightsError: something asked for does not exist or does not fit.
+        SweepError: cells failed; all others have run, and their records are in `results`.
+        UnwritableError: a record cannot be written.
+
+    Example:
+        >>> import bench
+        >>> (record,) = bench.run("knn", "./parts", encoder="vit_tiny_patch8_128.bench", device="cpu")
+        >>> record.cell.dataset, record.status
+        ('parts', 'done')
+        >>> sorted(record.scores)
+        ['dots', 'lines']
+    """
+    from bench.cli.terminal import TerminalProgress
+    from bench.config import check_asked
+    from bench.run import devices
+    from bench.run import request as requests
+
+    def given(chosen: Sequence[str]) -> dict[str, dict[str, Any]]:
+        for name in set or {}:
+            check_asked(name, chosen)
+        return {name: dict(values) for name, values in (set or {}).items()}
+
+    request = requests.of(
+        suite,
+        methods=_names(methods),
+        datasets=(str(datasets.absolute()),) if isinstance(datasets, Path) else _names(datasets),
+        settings=_names(settings),
+        seeds=(seeds,) if isinstance(seeds, int) else tuple(seeds),
+        protocol=protocol,
+        classes=_names(classes),
+        splits=_names(splits),
+        shots=shots,
+        encoder=encoder,
+        given=given,
+        data_roots=_data_roots(data_root),
+        weights=None if weights is None else expanded(str(weights)),
+        precision=precision,
+        metrics=_names(metrics),
+    )
+    devices.check(device)
+    requests.check(request)
+    progress = TerminalProgress.of(quiet)
+    sources = requests.sources(request, progress.say)
+
+    from bench.run import sweep
+    from bench.run.cell import Options
+
+    options = Options(
+        results=expanded(str(results)),
+        device=devices.choose(device),
+        keep_maps=keep_maps,
+        keep_model=keep_model,
+        compile=compile,
+    )
+    planned = sweep.prepare(request, options, progress, sources, again=again)
+    found = {item.cell.fingerprint: item.record for item in planned if not item.todo}
+
+    def finished(item: Planned, record: Record) -> None:
+        found[item.cell.fingerprint] = record
+
+    sweep.run(planned, options, progress, finished)
+    records = [found.get(item.cell.fingerprint) for item in planned]
+    done = [record for record in records if record is not None and record.error is None]
+    if len(done) < len(planned):
+        raise SweepError(
+            f"{len(planned) - len(done)} of {counted(len(planned), 'cell')} have no scores: "
+            + "; ".join(
+                _trouble(item, record)
+                for item, record in zip(planned, records, strict=True)
+                if record is None or record.error is not None
+            )
+            + f". Finished records are in {options.results}; the same call goes on with the others"
+        )
+    return done
 
 
 def frame(
@@ -65,6 +215,26 @@ def _records(results: str | Path | Record | Iterable[str | Path | Record]) -> It
             yield from collect.done([one], _warn)
         else:
             yield from collect.read([expanded(str(one))], _warn)
+
+
+def _names(given: Names) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _data_roots(given: str | Path | Mapping[str, str | Path] | None) -> tuple[str, ...]:
+    """Return folders as `--data-root` has them."""
+    if given is None:
+        return ()
+    if isinstance(given, Mapping):
+        return tuple(f"{name}={folder}" for name, folder in given.items())
+    return (str(given),)
+
+
+def _trouble(item: Planned, record: Record | None) -> str:
+    if record is None:
+        return f"{item.cell.name} is with another process"
+    assert record.error is not None
+    return f"{item.cell.name}: {record.error.type}: {record.error.message}"
 
 
 def _warn(text: str) -> None:

@@ -172,41 +172,33 @@ def run(
     of a dataset, each is a cell of its own and their table comes at the end.
     """
     from bench.cli.terminal import TerminalProgress, console
-    from bench.config import Suite, load_suite, merge, parse_set
-    from bench.run import own
+    from bench.config import parse_set
+    from bench.run import request as requests
     from bench.run.executors import choice
-    from bench.run.request import Request, check, sources
 
-    base = load_suite(suite) if suite else None
-    if base is None:
-        if not (names(methods) and names(datasets)):
-            raise UsageError("nothing to run: give --methods and --datasets, or --suite. See: bench run --help")
-        base = Suite(title="", methods=names(methods), datasets=names(datasets))
-    chosen = names(methods) or base.every_method
-    sets, data_roots = own.resolved(names(datasets) or base.datasets, data_roots)
-    request = Request(
-        methods=chosen,
-        datasets=sets,
-        settings=names(settings) or base.settings,
-        seeds=_numbers(seeds) or base.seeds,
-        protocol=protocol or base.protocol,
+    request = requests.of(
+        suite,
+        methods=names(methods),
+        datasets=names(datasets),
+        settings=names(settings),
+        seeds=_numbers(seeds),
+        protocol=protocol,
         classes=names(classes),
         splits=names(splits),
         shots=shots,
-        encoder=encoder or base.encoder,
-        set=merge(base.set, parse_set(pairs, chosen)),
-        variants=tuple((variant.method, variant.set) for variant in base.variants if variant.method in chosen),
+        encoder=encoder,
+        given=lambda chosen: parse_set(pairs, chosen),
         data_roots=data_roots,
         weights=weights,
         precision=precision,
-        metrics=(*base.metrics, *metrics),
+        metrics=metrics,
     )
     # a mistake is said before torch is loaded, which takes seconds
     choice.check(wanted, device)
-    check(request)
+    requests.check(request)
     out = console()
     progress = TerminalProgress.of(quiet)
-    found = sources(request, progress.say)
+    found = requests.sources(request, progress.say)
     progress.say("loading torch")
 
     from bench.run import devices
@@ -227,15 +219,9 @@ def run(
     )
 
     from bench.cli import cells
-    from bench.run.kept_model import check_room
-    from bench.run.plan import expand
-    from bench.run.planned import look_up
+    from bench.run import sweep
 
-    every = expand(request, progress, found, fetch=not dry_run)
-    wanted_beside = [what for what, is_wanted in (("maps", keep_maps), ("model", keep_model)) if is_wanted]
-    planned = look_up(every, results, progress.say, keep=wanted_beside, again=again)
-    if keep_model:
-        check_room([item.cell.method for item in planned if item.todo and not item.by_model], results)
+    planned = sweep.prepare(request, options, progress, found, again=again, fetch=not dry_run)
     if not (quiet or as_json):
         cells.print_plan(planned, out, options, executor.devices_at_once)
     code = 0
@@ -291,9 +277,6 @@ def _run(planned: list[Planned], options: Options, executor: Executor, progress:
 
 def _numbers(text: str | None) -> tuple[int, ...]:
     try:
-        numbers = tuple(int(part) for part in names(text))
+        return tuple(int(part) for part in names(text))
     except ValueError:
         raise UsageError(f"--seeds '{text}': expected whole numbers, for example 0,1,2") from None
-    if any(not 0 <= number < 2**63 for number in numbers):
-        raise UsageError(f"--seeds '{text}': expected numbers from 0 to 2^63 - 1")
-    return numbers

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench import declared, protocol
 from bench.api import Card
-from bench.config import Overrides, unknown_setting
+from bench.config import Overrides, Suite, load_suite, merge, unknown_setting
+from bench.errors import UsageError
 from bench.metrics.ids import parse_all
 from bench.registry import DATASETS, METHODS
-from bench.run import settings
+from bench.run import own, settings
 from bench.run.task import Source, data_root, index
 
 
@@ -45,6 +46,61 @@ class Request:
         """Return what is run on each dataset: a method and the values given for it."""
         bare: tuple[tuple[str, Mapping[str, Any]], ...] = tuple((name, {}) for name in self.methods)
         return tuple((name, {**values, **self.set.get(name, {})}) for name, values in self.variants or bare)
+
+
+def of(
+    suite: str | None = None,
+    *,
+    methods: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    protocol: str | None = None,
+    encoder: str | None = None,
+    given: Callable[[Sequence[str]], Overrides] = lambda methods: {},
+    data_roots: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    **others: Any,
+) -> Request:
+    """Return a suite's request with what overrides it, or one without a suite.
+
+    Args:
+        suite: name of a suite; None for none.
+        methods: in place of the suite's; empty for the suite's.
+        datasets: likewise, names or folders of the user's own.
+        settings: likewise.
+        seeds: likewise.
+        protocol: likewise, None for the suite's.
+        encoder: likewise, None for the suite's.
+        given: returns values for settings of the methods that are run, over the suite's.
+        data_roots: as `bench run --data-root`.
+        metrics: beside the suite's and the protocol's.
+        others: fields of `Request` that no suite has.
+
+    Raises:
+        UsageError: neither suite nor methods and datasets, an unknown suite, a method with values that is not run, a
+            seed out of range, or a dataset's folder that does not exist.
+    """
+    if suite is None and not (methods and datasets):
+        raise UsageError("nothing to run: give --methods and --datasets, or --suite. See: bench run --help")
+    base = load_suite(suite) if suite else Suite(title="", methods=tuple(methods), datasets=tuple(datasets))
+    chosen = tuple(methods) or base.every_method
+    if wrong := [seed for seed in seeds if not 0 <= seed < 2**63]:
+        raise UsageError(f"--seeds {wrong[0]}: expected numbers from 0 to 2^63 - 1")
+    sets, roots = own.resolved(datasets or base.datasets, data_roots)
+    return Request(
+        methods=chosen,
+        datasets=sets,
+        settings=tuple(settings) or base.settings,
+        seeds=tuple(seeds) or base.seeds,
+        protocol=protocol or base.protocol,
+        encoder=encoder or base.encoder,
+        set=merge(base.set, given(chosen)),
+        variants=tuple((variant.method, variant.set) for variant in base.variants if variant.method in chosen),
+        data_roots=roots,
+        metrics=(*base.metrics, *metrics),
+        **others,
+    )
 
 
 def check(request: Request) -> dict[str, Card]:

@@ -12,10 +12,44 @@ from bench.run.cell import Options
 from bench.run.executors import Executor
 from bench.run.executors.here import Here
 from bench.run.history import recorded_with_other_data
-from bench.run.planned import Planned, checkpoint_of, ended_since
+from bench.run.kept_model import check_room
+from bench.run.plan import expand
+from bench.run.planned import Planned, checkpoint_of, ended_since, look_up
 from bench.run.progress import Progress
+from bench.run.request import Request
+from bench.run.task import Source
 from bench.store.files import try_lock
 from bench.store.record import Record
+
+
+def prepare(
+    request: Request,
+    options: Options,
+    progress: Progress,
+    sources: Mapping[str, Source] | None = None,
+    *,
+    again: bool = False,
+    fetch: bool = True,
+) -> list[Planned]:
+    """Return the cells of a request with what the results folder holds of them.
+
+    Args:
+        request: what the user asked for.
+        options: how to run.
+        progress: told of the hashing of data, and of records that cannot be read.
+        sources: the datasets as `bench.run.request.sources` has found them; None to look for them here.
+        again: finished cells are to be run again.
+        fetch: whether weights that are not here are fetched.
+
+    Raises:
+        UsageError, DatasetError, WeightsError: something does not exist or does not fit, or models have no room.
+    """
+    cells = expand(request, progress, sources, fetch=fetch)
+    keep = [what for what, is_wanted in (("maps", options.keep_maps), ("model", options.keep_model)) if is_wanted]
+    planned = look_up(cells, options.results, progress.say, keep=keep, again=again)
+    if options.keep_model:
+        check_room([item.cell.method for item in planned if item.todo and not item.by_model], options.results)
+    return planned
 
 
 def run(

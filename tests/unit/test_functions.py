@@ -5,26 +5,32 @@ from __future__ import annotations
 import csv
 import doctest
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from conftest import ENCODER, write_tree
 from made_records import made
 
 import bench
 from bench import functions
-from bench.errors import StoreError
+from bench.cli.main import run as main
+from bench.errors import DatasetError, StoreError, SweepError, TrainingError, UsageError
+from bench.registry import METHODS
 from bench.report import tidy
 from bench.store import record as records
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder but for two records."""
+    """An empty working folder but for two records and a folder of parts."""
     monkeypatch.chdir(tmp_path)
+    write_tree(Path("parts"))
     for record in (made("dinomaly", "visa", {"a": 0.9}), made("rd4ad", "visa", {"a": 0.8})):
         records.write(record, Path("results/runs") / record.cell.file)
     return tmp_path
@@ -104,3 +110,55 @@ def test_the_csv_of_a_frame_reads_back_as_the_same_bits() -> None:
     lines = list(csv.DictReader(io.StringIO(tidy.text(found))))
     assert [float(line["value"]) for line in lines if line["value"]] == found["value"].dropna().tolist()
     assert {line["class"] for line in lines} == {"'=a", "b", ""}
+
+
+# --------------------------------------------------------------------------------------------------------------- run
+QUICK: dict[str, Any] = {"encoder": ENCODER, "device": "cpu"}
+
+
+def test_a_run_is_that_of_the_command_and_is_done_once(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    found = bench.run("knn", "./parts", seeds=[0, 1], results="out", **QUICK)
+    assert [record.cell.seed for record in found] == [0, 1] and capfd.readouterr() == ("", "")
+    paths = [Path("out") / record.cell.file for record in found]
+    assert [records.read(path) for path in paths] == found
+    written = [path.stat().st_mtime_ns for path in paths]
+    options = ["--encoder", ENCODER, "--device", "cpu", "--seeds", "0,1", "--results", "out"]
+    assert main(["run", "--methods", "knn", "--datasets", "./parts", *options]) == 0
+    assert bench.run("knn", folder / "parts", seeds=(0, 1), results="out", **QUICK) == found
+    assert [path.stat().st_mtime_ns for path in paths] == written
+    assert set(bench.frame(found)["seed"].dropna()) == {0, 1}
+
+
+def test_a_package_that_is_called_stays_a_package(folder: Path) -> None:
+    from bench.run import request
+
+    assert bench.run.request is request and callable(bench.run)
+
+
+def test_mistakes_are_raised_as_the_command_says_them(folder: Path) -> None:
+    cases: dict[str, dict[str, Any]] = {
+        "nothing to run": {},
+        "unknown method 'knnn'. Did you mean 'knn'": {"methods": "knnn", "datasets": "./parts"},
+        "nowhere": {"methods": "knn", "datasets": "./nowhere"},
+        "--seeds -1: expected numbers": {"methods": "knn", "datasets": "./parts", "seeds": -1},
+        "only these were asked for: knn": {"methods": "knn", "datasets": "./parts", "set": {"patchcore": {}}},
+        "unknown method 'patchcoer'": {"methods": "knn", "datasets": "./parts", "set": {"patchcoer": {}}},
+        "expected auto, cpu, cuda": {"methods": "knn", "datasets": "./parts", "device": "tpu"},
+        "unknown suite 'dmo'": {"suite": "dmo"},
+    }
+    for message, arguments in cases.items():
+        with pytest.raises(UsageError, match=re.escape(message)):
+            bench.run(**arguments)
+    with pytest.raises(DatasetError, match="mvtec is not at .*: found folders good"):
+        bench.run("knn", "mvtec", data_root={"mvtec": "parts/dots/train"})
+
+
+def test_a_failed_cell_is_raised_once_all_others_have_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*given: object) -> None:
+        raise TrainingError("no neighbours")
+
+    monkeypatch.setattr(METHODS.load("knn"), "fit", fails)
+    with pytest.raises(SweepError, match=r"1 of 2 cells have no scores: knn on parts.*TrainingError: no neighbours"):
+        bench.run(["knn", "patchcore"], "./parts", set={"patchcore": {"input_size": 128}}, results="out", **QUICK)
+    found = [records.read(path) for path in Path("out").rglob("s0-*.json")]
+    assert {record.cell.method: record.status for record in found} == {"knn": "failed", "patchcore": "done"}
