@@ -1,8 +1,8 @@
 """bench: multi-class unsupervised anomaly detection, every method under one protocol.
 
 Importing this package loads neither torch nor any method or dataset; see `bench.functions` for what is called here
-(`bench.run`, `bench.frame`), and `bench.api` for what plug-ins see. It says how OpenMP's threads wait for each other,
-where the user has not and torch is not loaded yet; see `bench.machine.threads`.
+(`bench.run`, `bench.frame`, ...), and `bench.api` for what plug-ins see. It says how OpenMP's threads wait for each
+other, where the user has not and torch is not loaded yet; see `bench.machine.threads`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from bench.machine import threads
 
 if TYPE_CHECKING:
-    from bench.functions import frame, run
+    from bench.functions import frame, report, run
 
-__all__ = ["frame", "run"]
+__all__ = ["frame", "report", "run"]
 
 __version__ = "0.1.0"
 
@@ -23,8 +23,8 @@ threads.prepare()
 
 
 def __getattr__(name: str) -> Any:
-    if name == "run":
-        return import_module("bench.run")  # a package that is called; once it is loaded it has the name anyway
+    if name in ("report", "run"):
+        return import_module(f"bench.{name}")  # packages that are called; once loaded they have the name anyway
     if name in __all__:
         return getattr(import_module("bench.functions"), name)
     raise AttributeError(f"module 'bench' has no attribute '{name}'")

@@ -2,6 +2,6 @@
 
 import sys
 
-from bench.functions import CalledPackage
+from bench.functions.called import CalledPackage
 
 sys.modules[__name__].__class__ = CalledPackage

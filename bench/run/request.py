@@ -16,6 +16,8 @@ from bench.registry import DATASETS, METHODS
 from bench.run import own, settings
 from bench.run.task import Source, data_root, index
 
+PRECISIONS = ("fp32", "tf32", "bf16")
+
 
 @dataclass(frozen=True)
 class Request:
@@ -121,6 +123,8 @@ def check(request: Request) -> dict[str, Card]:
     settings.check(cards.values(), request.settings, request.classes, request.splits, request.shots)
     protocol.check(request.protocol)
     parse_all(request.metrics)
+    if request.precision not in PRECISIONS:
+        raise UsageError(f"--precision '{request.precision}': expected one of {', '.join(PRECISIONS)}")
     return cards
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import ENCODER, write_tree
 from made_records import made
@@ -81,10 +83,11 @@ def test_files_folders_and_records_give_the_same_frame(folder: Path) -> None:
     pd.testing.assert_frame_equal(bench.frame([str(paths[0]), records.read(paths[1])]), want)
 
 
-def test_published_numbers_follow_those_of_the_same_methods_and_datasets(folder: Path) -> None:
+def test_published_numbers_of_the_same_datasets_follow(folder: Path) -> None:
     found = bench.frame("results/runs/visa/dinomaly", published=True)
     printed = found[found["source"] == "published"]
-    assert set(printed["method"]) == {"dinomaly"} and set(printed["dataset"].replace("", "visa")) == {"visa"}
+    assert {"dinomaly", "vitad"} < set(printed["method"]) and set(printed["dataset"].replace("", "visa")) == {"visa"}
+    assert set(found[found["source"] == "ours"]["method"]) == {"dinomaly"}
     assert printed["seed"].isna().all() and (printed["paper"] != "").all()
 
 
@@ -144,12 +147,13 @@ def test_mistakes_are_raised_as_the_command_says_them(folder: Path) -> None:
         "only these were asked for: knn": {"methods": "knn", "datasets": "./parts", "set": {"patchcore": {}}},
         "unknown method 'patchcoer'": {"methods": "knn", "datasets": "./parts", "set": {"patchcoer": {}}},
         "expected auto, cpu, cuda": {"methods": "knn", "datasets": "./parts", "device": "tpu"},
+        "expected one of fp32, tf32, bf16": {"methods": "knn", "datasets": "./parts", "precision": "fp16"},
         "unknown suite 'dmo'": {"suite": "dmo"},
     }
     for message, arguments in cases.items():
         with pytest.raises(UsageError, match=re.escape(message)):
             bench.run(**arguments)
-    with pytest.raises(DatasetError, match="mvtec is not at .*: found folders good"):
+    with pytest.raises(DatasetError, match=r"mvtec is not at .*: found folders good"):
         bench.run("knn", "mvtec", data_root={"mvtec": "parts/dots/train"})
 
 
@@ -162,3 +166,33 @@ def test_a_failed_cell_is_raised_once_all_others_have_run(folder: Path, monkeypa
         bench.run(["knn", "patchcore"], "./parts", set={"patchcore": {"input_size": 128}}, results="out", **QUICK)
     found = [records.read(path) for path in Path("out").rglob("s0-*.json")]
     assert {record.cell.method: record.status for record in found} == {"knn": "failed", "patchcore": "done"}
+
+
+# ------------------------------------------------------------------------------------------------------------ report
+def test_a_report_is_that_of_the_command(folder: Path, recwarn: pytest.WarningsRecorder) -> None:
+    files = bench.report("results/runs", "here", formats=["markdown", "csv", "latex"], methods="dinomaly", decimals=2)
+    options = ["--out", "there", "--format", "markdown,csv,latex", "--methods", "dinomaly", "--decimals", "2"]
+    assert main(["report", *options]) == 0
+    assert files and all(isinstance(file, Path) for file in files)
+    there = {path.relative_to("there"): path.read_bytes() for path in Path("there").rglob("*") if path.is_file()}
+    assert {path.relative_to("here"): path.read_bytes() for path in files} == there
+
+
+def test_the_written_numbers_are_the_frame(folder: Path) -> None:
+    (file,) = bench.report(formats="parquet")
+    want = bench.frame(published=True)
+    assert pq.read_table(file).to_pylist() == pa.Table.from_pandas(want, preserve_index=False).to_pylist()
+
+
+def test_a_report_of_what_is_not_there_is_refused(folder: Path) -> None:
+    for message, arguments in {
+        "unknown format 'latx'. Did you mean 'latex'": {"formats": "latx"},
+        "no folder nowhere with records": {"results": "nowhere"},
+        "decimals=7: expected 0 to 6": {"decimals": 7},
+        "--tables: no table 'x'": {"tables": "x"},
+        "unknown layout 'triple'. Did you mean 'triples'": {"layout": "triple"},
+        "unknown place of notes 'nowhere'": {"notes": "nowhere"},
+    }.items():
+        with pytest.raises(UsageError, match=re.escape(message)):
+            bench.report(**arguments)
+    assert not Path("reports").exists()

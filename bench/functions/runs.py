@@ -1,38 +1,19 @@
-"""The commands as Python functions: `bench.run` returns records, `bench.frame` their numbers as a pandas frame.
-
-Importing this module loads neither torch nor pandas. What a command prints is returned here, what it exits for raised
-as a `bench.errors.BenchError`.
-"""
+"""Methods on data from Python: `run` trains and scores them."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import SweepError
+from bench.functions.arguments import Names, Roots, data_roots, names
 from bench.home import expanded
 from bench.words import counted
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bench.run.planned import Planned
     from bench.store.record import Record
-
-
-Names = str | Sequence[str]
-"""One name, or several; a comma in a name is part of it."""
-
-
-class CalledPackage(ModuleType):
-    """A package that is called as the function of its name here: `bench.run` is both."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function of the package's name."""
-        return globals()[self.__name__.rpartition(".")[2]](*args, **kwargs)
 
 
 def run(
@@ -40,7 +21,7 @@ def run(
     datasets: Names | Path = (),
     *,
     suite: str | None = None,
-    data_root: str | Path | Mapping[str, str | Path] | None = None,
+    data_root: Roots = None,
     classes: Names = (),
     settings: Names = (),
     splits: Names = (),
@@ -116,20 +97,20 @@ def run(
 
     request = requests.of(
         suite,
-        methods=_names(methods),
-        datasets=(str(datasets.absolute()),) if isinstance(datasets, Path) else _names(datasets),
-        settings=_names(settings),
+        methods=names(methods),
+        datasets=(str(datasets.absolute()),) if isinstance(datasets, Path) else names(datasets),
+        settings=names(settings),
         seeds=(seeds,) if isinstance(seeds, int) else tuple(seeds),
         protocol=protocol,
-        classes=_names(classes),
-        splits=_names(splits),
+        classes=names(classes),
+        splits=names(splits),
         shots=shots,
         encoder=encoder,
         given=given,
-        data_roots=_data_roots(data_root),
+        data_roots=data_roots(data_root),
         weights=None if weights is None else expanded(str(weights)),
         precision=precision,
-        metrics=_names(metrics),
+        metrics=names(metrics),
     )
     devices.check(device)
     requests.check(request)
@@ -168,74 +149,8 @@ def run(
     return done
 
 
-def frame(
-    results: str | Path | Record | Iterable[str | Path | Record] = "results/runs", *, published: bool = False
-) -> pd.DataFrame:
-    """Return the numbers of records, one a row, with where each is from: numbers.csv of `bench report` as a frame.
-
-    Args:
-        results: folders of records (with their subfolders), files of records, records, or several of these.
-        published: whether the numbers that papers print for the same methods and datasets follow.
-
-    Returns:
-        The columns of `bench.report.tidy.COLUMNS`. `value` is a fraction at full precision, missing where a score is
-        undefined, with the reason in `note`; `of` says what it is of: class, mean, pooled or cost.
-
-    Warns:
-        UserWarning: a file of a folder is no record, or a record is of a failed cell; both are left out.
-
-    Raises:
-        StoreError: a folder or file does not exist, or a file that was named is no record.
-
-    Example:
-        >>> import bench
-        >>> numbers = bench.frame("results/runs")
-        >>> means = numbers[(numbers["of"] == "mean") & (numbers["metric"] == "image/auroc")]
-        >>> print(means[["method", "dataset", "seed", "value"]].to_string(index=False))
-          method dataset  seed  value
-        dinomaly    visa     0    0.9
-           rd4ad    visa     0    0.8
-    """
-    from bench.report import tidy
-
-    records = list(_records(results))
-    methods = {record.cell.method for record in records}
-    datasets = {record.cell.dataset for record in records}
-    return tidy.frame(records, tidy.chosen(methods, datasets) if published and records else ())
-
-
-def _records(results: str | Path | Record | Iterable[str | Path | Record]) -> Iterator[Record]:
-    from bench.report import collect
-    from bench.store.record import Record
-
-    several = [results] if isinstance(results, (str, Path, Record)) else list(results)
-    for one in several:
-        if isinstance(one, Record):
-            # as of a folder: a failed cell has no numbers
-            yield from collect.done([one], _warn)
-        else:
-            yield from collect.read([expanded(str(one))], _warn)
-
-
-def _names(given: Names) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
-def _data_roots(given: str | Path | Mapping[str, str | Path] | None) -> tuple[str, ...]:
-    """Return folders as `--data-root` has them."""
-    if given is None:
-        return ()
-    if isinstance(given, Mapping):
-        return tuple(f"{name}={folder}" for name, folder in given.items())
-    return (str(given),)
-
-
 def _trouble(item: Planned, record: Record | None) -> str:
     if record is None:
         return f"{item.cell.name} is with another process"
     assert record.error is not None
     return f"{item.cell.name}: {record.error.type}: {record.error.message}"
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=2)
