@@ -9,10 +9,11 @@ import click
 
 from bench.cli.echo import echo
 from bench.cli.options import results_option
+from bench.cli.subcommands import Subcommands
 from bench.errors import UsageError
 
 
-@click.group(epilog="\b\nExample:\n  bench cache clear pixels --yes")
+@click.group(cls=Subcommands, epilog="\b\nExample:\n  bench cache clear pixels --yes")
 def cache() -> None:
     """Show what bench keeps on this machine, or remove it. Nothing of it cannot be made again."""
 

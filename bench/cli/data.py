@@ -14,6 +14,7 @@ from bench.cli.completing import completed
 from bench.cli.echo import print_json, quoted, suggest
 from bench.cli.get import get
 from bench.cli.options import PATH, classes_option, json_option, names
+from bench.cli.subcommands import Subcommands
 from bench.words import counted
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _root = click.option(
 _classes = classes_option("Only these classes, in this order")
 
 
-@click.group(epilog="\b\nExample:\n  bench data verify mvtec --root /data/mvtec")
+@click.group(cls=Subcommands, epilog="\b\nExample:\n  bench data verify mvtec --root /data/mvtec")
 def data() -> None:
     """Get a dataset, check its files, or look at them."""
 

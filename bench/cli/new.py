@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from bench.cli.options import PATH
+from bench.cli.subcommands import Subcommands
 from bench.errors import UsageError
 
 
-@click.group(epilog="\b\nExample:\n  bench new method my_method")
+@click.group(cls=Subcommands, epilog="\b\nExample:\n  bench new method my_method")
 def new() -> None:
     """Begin a method or a metric of your own from a template."""
 

@@ -8,9 +8,12 @@ import click
 
 from bench.cli.echo import echo
 from bench.cli.options import PATH
+from bench.cli.subcommands import Subcommands
 
 
-@click.group(epilog="\b\nExample:\n  bench weights convert dinov2_vitb14_reg4_pretrain.pth --out weights")
+@click.group(
+    cls=Subcommands, epilog="\b\nExample:\n  bench weights convert dinov2_vitb14_reg4_pretrain.pth --out weights"
+)
 def weights() -> None:
     """Make official checkpoints into files that encoders are read from."""
 

@@ -75,6 +75,12 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
     [
         (("rnu",), "no command 'rnu'. Did you mean 'run'? See: bench --help"),
         (("--no-such",), "No such option"),
+        (
+            ("data", "vrify"),
+            "bench data has no command 'vrify'. Did you mean 'verify'? Known: get, verify, sheet, cues.",
+        ),
+        (("new", "dataset"), "bench new has no command 'dataset'. Known: method, metric. See: bench new --help"),
+        (("data", "--no-such"), "No such option"),
         (("ls", "nothing"), "See: bench ls --help"),
         (("ls", "method"), "nothing called 'method' to list. Did you mean 'methods'?"),
         (("ls", "runs", "--results", "nowhere"), "nowhere: no such folder, so no runs"),

@@ -67,6 +67,11 @@ def test_as_many_numbers_of_papers_are_held_as_is_said() -> None:
     assert f"{count} numbers of four papers" in PAGES["docs/reports.md"]
 
 
+def test_every_field_of_a_record_is_explained() -> None:
+    page = PAGES["results/README.md"]
+    assert [name for name in records.Record.model_fields if f"`{name}`" not in page] == []
+
+
 # every second part of a text is inside a fence
 COMMANDS = sorted(
     {
