@@ -104,7 +104,15 @@ function refresh() {
     sheet.classList.toggle("empty", visible === 0);
     shown += visible;
   }
-  one("#shown").textContent = `${shown} rows`;
+  // a heading goes with the last of what stands below it
+  for (const title of all("main h2")) {
+    const parts = [];
+    for (let next = title.nextElementSibling; next && next.tagName !== "H2"; next = next.nextElementSibling) {
+      parts.push(...(next.matches("section") ? [next] : all("figure", next)));
+    }
+    title.hidden = parts.length > 0 && parts.every((part) => part.hidden || part.classList.contains("empty"));
+  }
+  one("#shown").textContent = `${shown} row${shown === 1 ? "" : "s"}`;
   one("#nothing").hidden = shown > 0;
   all("table").forEach(enter);
   soon();

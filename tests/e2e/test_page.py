@@ -159,6 +159,9 @@ def test_the_page_says_what_can_be_clicked_and_when_nothing_matches(watched: Wat
     assert not page.locator("#nothing").is_visible()
     page.fill("#words", "nothing is called so")
     page.locator("#nothing").wait_for(state="visible")
+    assert not page.locator("#statistics").is_visible(), "no heading without a table"
+    page.fill("#words", "")
+    page.locator("#statistics").wait_for(state="visible")
 
 
 def test_a_mean_stays_below_its_classes(watched: Watched) -> None:
