@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench import regular
-from bench.errors import BenchError
+from bench.errors import BenchError, DatasetError
 from bench.loading import arrays
 from bench.protocol import Protocol, from_facts
 from bench.stats import Images
@@ -123,17 +123,24 @@ class Evidence:
         from bench.run import own
         from bench.run.task import data_root
 
+        hint = f"name their folder with --data-root {name}=DIR"
         try:
             root = data_root(name, self._roots)
             if name not in DATASETS.targets:
                 if root is None:
-                    return f"the images are not at hand; name their folder with --data-root {name}=DIR"
+                    return f"the images are not at hand; {hint}"
                 own.add(name)
             kind = DATASETS.load(name)
-            dataset = kind(kind.locate(root))
+            try:
+                place = kind.locate(root)
+            except DatasetError:
+                if root is None:  # what it says is about a run
+                    return f"the images are not at hand; {hint}"
+                raise
+            dataset = kind(place)
             return dataset, {sample.id: sample for sample in dataset.samples()}
         except BenchError as error:
-            return f"the images are not at hand ({error}); name their folder with --data-root"
+            return f"the images are not at hand ({error}); {hint}"
 
     def masks(self, record: Record, cls: str) -> npt.NDArray[np.bool_]:
         """Return the masks of a class at the evaluation size in the order of its maps, bool [N, S, S].

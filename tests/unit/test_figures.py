@@ -98,6 +98,8 @@ def test_images_of_a_folder_of_ones_own_are_found_under_the_name_it_had(
     monkeypatch.setattr(DATASETS, "targets", dict(DATASETS.targets))
     record = ran[0].model_copy(update={"cell": ran[0].cell.model_copy(update={"dataset": "washers"})})
     ids = Evidence([ran[1]]).images(record)["dots"].ids
+    with pytest.raises(Lacking, match=r"^the images are not at hand; name their folder with --data-root folder=DIR$"):
+        Evidence([ran[1]]).samples(ran[0], ids)
     with pytest.raises(Lacking, match="the images are not at hand; name their folder with --data-root washers=DIR"):
         Evidence([ran[1]]).samples(record, ids)
     _, samples = Evidence([ran[1]], [f"{named}{ran[2]}"]).samples(record, ids)
