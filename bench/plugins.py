@@ -101,7 +101,7 @@ def loaded() -> tuple[Path, ...]:
 def _execute(path: Path) -> ModuleType:
     if not path.is_file():
         raise UsageError(
-            f"{OPTION} {path}: no such file. Expected a Python file; begin one with: bench new method NAME"
+            f"{OPTION} {path}: {regular.why_not(path)}. Expected a Python file; begin one with: bench new method NAME"
         )
     # a name of its own for each place and content: two files called model.py do not meet, and pixels that a dataset
     # read in its own way are not taken for those of its next version

@@ -75,6 +75,17 @@ def read_text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> st
         return file.read()
 
 
+def why_not(path: Path, absent: str = "no such file") -> str:
+    """Return for a message why `path` is not the file expected: `a named pipe, no regular file`; else `absent`."""
+    try:
+        check(path)
+    except IrregularError as error:
+        return str(error.strerror)
+    except OSError:
+        pass
+    return absent
+
+
 def check(path: Path) -> None:
     """Refuse what is no regular file before another library opens it by its name; raises as `opened`."""
     require(os.stat(path), path)  # noqa: PTH116 - Path.stat costs as much again, and this runs for every image

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench import regular
 from bench.checks.verdicts import Checked, Finding, Verdict
 from bench.errors import StoreError
 from bench.speed.record import MethodSpeed, read
@@ -30,7 +31,7 @@ def check(baselines: Path, current: Path, tolerance: float = TOLERANCE) -> Check
     now = read(current)
     path = baselines / SPEED / now.file
     if not path.is_file():
-        raise StoreError(f"{path}: no such baseline. Record one with: bench speed --record")
+        raise StoreError(f"{path}: {regular.why_not(path, 'no such baseline')}. Record one with: bench speed --record")
     before = read(path)
     findings = []
     for name, was in before.methods.items():

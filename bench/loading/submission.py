@@ -19,6 +19,7 @@ from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from bench import regular
 from bench.api import Sample
 from bench.errors import UsageError
 from bench.loading.arrays import Npz
@@ -53,7 +54,8 @@ def find_maps(place: Path) -> dict[str, MapFile]:
     if place.is_file() and place.suffix.lower() == ".npz":
         return _members(place)
     if not place.is_dir():
-        raise UsageError(f"--maps {place}: no such folder, and no npz file. Expected anomaly maps, one file an image")
+        why = regular.why_not(place, "no such folder, and no npz file")
+        raise UsageError(f"--maps {place}: {why}. Expected anomaly maps, one file an image")
     root = place / "anomaly_maps" if (place / "anomaly_maps").is_dir() else place
     found: dict[str, MapFile] = {}
     for folder, _, names in sorted(os.walk(root)):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import regular
 from bench.errors import StoreError
 from bench.store import record as records
 from bench.store.record import Record
@@ -40,7 +41,8 @@ def find(places: Iterable[Path], pattern: str = "**/*.json") -> Found:
         if place.is_file():
             found[place] = records.read(place)
         elif not place.is_dir():
-            raise StoreError(f"{place}: no such file or folder. Expected records, as bench run writes them")
+            why = regular.why_not(place, "no such file or folder")
+            raise StoreError(f"{place}: {why}. Expected records, as bench run writes them")
         else:
             # a name that begins with a dot is a file that is being written
             files = (path for path in place.glob(pattern) if not path.name.startswith("."))
