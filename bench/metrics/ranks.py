@@ -34,6 +34,12 @@ class Undefined(Exception):
     """A metric has no value on these data; the text is the reason that goes beside the missing number."""
 
 
+NO_MAPS = "no anomaly maps"
+"""The reason beside pixel metrics of who gives image scores alone."""
+NO_MAPS_BEFORE = "no maps given"
+"""The same in older records."""
+
+
 class NanScore(ValueError):
     """A score is NaN; who knows the images turns this into a ScoreError that names one."""
 

@@ -79,9 +79,11 @@ class Evidence:
         """Return the anomaly maps of a class, real numbers [N, S, S], read from the disk when used.
 
         Raises:
-            Lacking: they were not kept, or are not beside the record.
+            Lacking: there never were any, they were not kept, or are not beside the record.
         """
         if record.maps is None:
+            if record.is_mapless:
+                raise Lacking(f"{record.cell.method} gives image scores alone: there are no anomaly maps")
             how = "makes them by the kept model" if record.model is not None else "--again runs the cell again"
             raise Lacking(f"the anomaly maps were not kept (bench run --keep-maps {how})")
         folder = self._files.get(record.maps)

@@ -66,7 +66,7 @@ def look_up(
     Args:
         cells: of the plan.
         results: where records are looked for.
-        note: told of records that cannot be read.
+        note: told of records that cannot be read, and of maps that are asked for and cannot be.
         keep: what is asked for beside the record: `maps`, `model`.
         again: finished cells are to be run again.
     """
@@ -81,6 +81,9 @@ def look_up(
                 note(f"{error}")
         if record is not None and record.status == "done":
             lacking = tuple(what for what in keep if not _is_kept(what, record, path))
+            if "maps" in lacking and record.is_mapless:
+                note(f"{cell.name}: {cell.method.name} gives image scores alone: there are no maps to keep")
+                lacking = tuple(what for what in lacking if what != "maps")
             unmeasured = tuple(one for one in cell.metrics if one not in record.protocol.metrics)
             by_model = not again and lacking == ("maps",) and _is_kept("model", record, path)
             planned.append(Planned(cell, "done", record, lacking, unmeasured, again, by_model))

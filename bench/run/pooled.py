@@ -15,6 +15,7 @@ import numpy.typing as npt
 from bench.errors import StoreError
 from bench.metrics import Scores, evaluate_class, parse
 from bench.metrics.accumulate import Accumulator, streams
+from bench.metrics.ranks import NO_MAPS
 
 MOST_BYTES = 8 << 30
 """Most that the maps of all classes may take, in memory and past the accumulator's buffer in a temporary file. MVTec AD
@@ -63,7 +64,7 @@ class Pool:
         if self._pixels is None:
             return
         if maps is None:
-            self._leave_out("no anomaly maps")
+            self._leave_out(NO_MAPS)
             return
         if (need := self._numbers * maps.itemsize) > MOST_BYTES:
             self._leave_out(f"the maps take {need / 2**30:.0f} GiB, more than {MOST_BYTES / 2**30:.0f}")

@@ -312,6 +312,15 @@ class Record(_Part):
         return ("none", "") if self.encoder is None else (self.encoder.name, self.encoder.weights_sha256)
 
     @property
+    def is_mapless(self) -> bool:
+        """Whether image scores alone were given in every class: there are no maps to keep, however often it is run."""
+        # metrics take a second to import, which who only reads records need not wait for
+        from bench.metrics.ranks import NO_MAPS, NO_MAPS_BEFORE
+
+        reasons = [set(one.undefined.values()) for one in self.scores.values()]
+        return bool(reasons) and all(found & {NO_MAPS, NO_MAPS_BEFORE} for found in reasons)
+
+    @property
     def reduced_note(self) -> str | None:
         """What a table says of a training whose batch was made smaller; None where it was not."""
         if "train" not in self.reduced:

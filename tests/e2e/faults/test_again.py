@@ -70,10 +70,16 @@ def test_a_cell_that_is_stopped_when_run_again_keeps_its_record_and_goes_on_late
     assert done.code == 0 and "resumed at step" in done.text and outcome(results) == want
 
 
-def test_a_method_without_maps_says_that_there_is_nothing_to_keep(warm: Any, data: Path, tmp_path: Path) -> None:
+def test_a_method_without_maps_says_at_once_that_it_has_none_to_keep(warm: Any, data: Path, tmp_path: Path) -> None:
     command = ["run", "--methods", "knn", "--datasets", "folder", "--data-root", str(data), "--device", "cpu"]
     command += ["--encoder", "vit_tiny_patch8_128.bench", "--set", "knn.input_size=32", "--results", str(tmp_path)]
+    assert warm.run(*command).code == 0
+    told = "knn gives image scores alone: there are no maps to keep"
     done = warm.run(*command, "--keep-maps")
-    assert done.code == 0 and "knn gives image scores alone: there are no maps to keep" in done.text, done.text
+    assert done.code == 0 and told in done.text and "0 to do" in done.text, done.text
+    assert "not kept" not in done.text and "--again" not in done.text, "running it again would give none either"
+    done = warm.run(*command, "--keep-maps", "--again", "--keep-model")
+    assert done.code == 0 and done.text.index(told) < done.text.index("done, again"), "said before it is run"
+    next(tmp_path.rglob("*.maps")).rmdir()
     done = warm.run(*command, "--keep-maps")
-    assert "0 to do" in done.text and "not kept" not in done.text, "running it again would give none either"
+    assert told in done.text and "to come" not in done.text and "0 to do" in done.text, done.text
