@@ -14,6 +14,7 @@ from bench.cli.completing import completed
 from bench.cli.derived import kept
 from bench.cli.show_metric import facts_of, is_metric, print_metric
 from bench.errors import UsageError
+from bench.home import expanded
 from bench.registry import DATASETS, METHODS, METRICS, did_you_mean
 from bench.words import counted
 
@@ -58,7 +59,8 @@ def show(name: str, pairs: tuple[str, ...], as_json: bool) -> None:
     elif is_metric(name):
         facts, printed = facts_of(name), print_metric
     elif Path(name).suffix == ".json":
-        facts, printed = _record(Path(name)), lambda found: _print_record(Path(name))
+        path = expanded(name)
+        facts, printed = _record(path), lambda found: _print_record(path)
     else:
         facts, printed = _encoder(name), _print_encoder
     _print_json(facts) if as_json else printed(facts)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bench.api import Dataset, Sample
 from bench.metrics import Scores, evaluate_class
-from bench.store.rows import mean
+from bench.store.agreement import mean
 
 OF_OBJECTS = ("sample/auroc", "sample/ap", "sample/f1max")
 

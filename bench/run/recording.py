@@ -25,6 +25,7 @@ from bench.run.scoring import Scored
 from bench.run.task import Task
 from bench.run.training import TrainingLog
 from bench.store import record as records
+from bench.store.agreement import mean
 from bench.store.provenance import environment
 from bench.store.record import (
     ClassScores,
@@ -36,7 +37,6 @@ from bench.store.record import (
     Record,
     TrainingFacts,
 )
-from bench.store.rows import mean
 
 
 def facts(

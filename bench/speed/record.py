@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench import regular
 from bench.errors import StoreError
+from bench.store.fields import Text
 from bench.store.files import atomic, file_name
 from bench.store.folder import SPEED
-from bench.store.record import MOST_BYTES, Environment, Text
+from bench.store.record import MOST_BYTES, Environment
 
 SCHEMA_VERSION = 2
 RESULTS, BASELINES = Path("results", SPEED), Path("results", "baselines", SPEED)

@@ -13,13 +13,14 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Self
+from typing import Any, Literal, NoReturn, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench import regular
 from bench.errors import StoreError
-from bench.store import migrate
+from bench.store import agreement, migrate
+from bench.store.fields import Amount, Count, Facts, Number, Text, encodable
 from bench.store.files import atomic, file_name
 from bench.words import counted
 
@@ -27,23 +28,6 @@ SCHEMA_VERSION = 2
 MOST_BYTES = 16 << 20
 """Of a record's file: a thousand times the usual size, read in 0.4 GiB at the worst. A longer one is refused unread."""
 UNCHECKED = "recorded before records had a checksum: nothing shows that the file is as it was written"
-ROUNDING = 1e-9
-"""How far rounding may take a share out of [0, 1]."""
-
-
-def _encodable(value: object) -> object:
-    """Spell out what is not UTF-8 (bytes of a path that the user gave), which JSON and pydantic would refuse."""
-    if isinstance(value, dict):
-        return {_encodable(key): _encodable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_encodable(item) for item in value]
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-
-
-Text = Annotated[str, BeforeValidator(_encodable)]
-"""Text from outside that may hold a path."""
-Facts = Annotated[dict[str, Any], BeforeValidator(_encodable)]
-"""Values by name, of whatever types they are."""
 
 
 class _Part(BaseModel):
@@ -69,13 +53,13 @@ class CellKey(_Part):
     method: str
     dataset: str
     setting: str
-    seed: int
+    seed: Count
     protocol: str
     classes: tuple[str, ...]
     """What the scores are given by; of a cell with a part, the part alone."""
     part: str = ""
     """Which of the setting's several models this is: a class (`single`) or a half-split of a semantic set."""
-    shots: int | None = None
+    shots: Count | None = None
     """Training images a class (`few-shot`, `few-shot-single`)."""
     fingerprint: str
 
@@ -109,20 +93,20 @@ class DatasetFacts(_Part):
 
     fingerprint: str
     kind: str
-    classes_known: int
+    classes_known: Count
     """Classes the dataset has by its card; more than were run when `--classes` chose some."""
-    parts_known: int = 1
+    parts_known: Count = 1
     """Models that the setting makes of the whole dataset, of which this cell is one."""
     normal: tuple[str, ...] = ()
     """Semantic sets: the classes that are normal in this part."""
     chosen: tuple[str, ...] = ()
     """Ids of the training images that the seed chose (`few-shot`, `few-shot-single`)."""
-    train: dict[str, int]
-    test_good: dict[str, int]
-    test_bad: dict[str, int]
-    masks_vanished: dict[str, int] = {}
+    train: dict[str, Count]
+    test_good: dict[str, Count]
+    test_bad: dict[str, Count]
+    masks_vanished: dict[str, Count] = {}
     """Anomalous images whose mask is empty at the evaluation size, though not at its own, by class (non-zero only)."""
-    relabelled: dict[str, int] = {}
+    relabelled: dict[str, Count] = {}
     """Test images that the protocol's label rule gave another label than the dataset does, by class (non-zero only)."""
     notes: tuple[Text, ...] = ()
     """What a reader of the scores has to know of the images, a sentence each."""
@@ -179,8 +163,8 @@ class ExternalFacts(_Part):
 class ClassScores(_Part):
     """Scores of one class: metric id -> fraction, or null with the reason in `undefined`."""
 
-    values: dict[str, float | None]
-    extra: dict[str, float | None] = {}
+    values: dict[str, Number | None]
+    extra: dict[str, Number | None] = {}
     """What single datasets are also scored by, see `bench.run.extras`; not the protocol's, not in `mean`."""
     undefined: dict[str, str] = {}
 
@@ -195,37 +179,37 @@ class ClassScores(_Part):
 class TrainingFacts(_Part):
     """How training went."""
 
-    steps: int
-    batch_size: int
+    steps: Count
+    batch_size: Count
     """Images a step; smaller than configured where the training set is."""
     store: str
     """Where the features lay: device, memory, file, or none (recomputed each step)."""
     compiled: bool = False
     """Whether the trainable part ran through torch.compile; changes scores by rounding at most."""
-    resumed_at: tuple[int, ...] = ()
+    resumed_at: tuple[Count, ...] = ()
     """Iterations at which an interrupted training was taken up again."""
-    loss_curve: tuple[tuple[int, float], ...] = ()
+    loss_curve: tuple[tuple[Count, Number], ...] = ()
     """(iteration, mean loss since the previous point), about 200 points."""
 
 
 class Efficiency(_Part):
     """Cost of the cell. Throughputs count images a second; training counts an image once a step it is seen in."""
 
-    seconds: dict[str, float]
+    seconds: dict[str, Amount]
     """By phase: decode, features, fit, train, inference, metrics. A resumed phase counts all its attempts; features
     that another seed's cell had just computed are not counted again. On CUDA a class is measured while the next one is
     predicted: `metrics` is what is left beside `inference`, so that the phases add up to the time that passed."""
-    train_images_per_second: float | None
-    inference_images_per_second: float | None
+    train_images_per_second: Amount | None
+    inference_images_per_second: Amount | None
     """Decoded pixels to maps and scores, encoder included."""
-    peak_memory_mib: float
+    peak_memory_mib: Amount
     """Highest resident memory of the process so far."""
-    peak_device_memory_mib: float | None
-    params_total: int
-    params_trainable: int
-    macs: int
+    peak_device_memory_mib: Amount | None
+    params_total: Count
+    params_trainable: Count
+    macs: Count
     """Multiply-accumulates of convolutions and linear layers for one image; attention products not counted."""
-    crowded_seconds: float | None = None
+    crowded_seconds: Amount | None = None
     """Wall seconds in which other processes wanted the cores, see `bench.machine.crowding`: the times are no measure of
     the machine then. Null where the system does not say, and in records of before it was looked for."""
 
@@ -285,14 +269,14 @@ class Record(_Part):
     input_size: int
     """Side of the images that the method was given, in pixels; of an external cell that of the maps as scored."""
     scores: dict[str, ClassScores] = {}
-    mean: dict[str, float | None] = {}
+    mean: dict[str, Number | None] = {}
     """Mean over the cell's classes; null where a class has no value."""
     units: dict[str, str] = {}
     """Metric id -> unit, of metrics among the scores that are no share in [0, 1]."""
     pooled: ClassScores | None = None
     """All classes ranked together, as one threshold for all of them sees them; of cells of several classes."""
     training: TrainingFacts | None = None
-    reduced: dict[str, int] = {}
+    reduced: dict[str, Count] = {}
     """Batches that were made smaller because memory gave out: `features`, `inference` or `train` -> images at once. A
     smaller `train` is another training than `config` says; the others change nothing beyond rounding."""
     efficiency: Efficiency | None = None
@@ -338,10 +322,9 @@ class Record(_Part):
                 raise ValueError(f"{name[:40]!a} is no name of a file beside the record")
         named = {f"scores.{cls}": scores for cls, scores in self.scores.items()} | {"pooled": self.pooled}
         values = {name: {**scores.values, **scores.extra} for name, scores in named.items() if scores is not None}
-        for name, found in (values | {"mean": self.mean}).items():
-            for metric, value in found.items():
-                if metric not in self.units and value is not None and not -ROUNDING <= value <= 1 + ROUNDING:
-                    raise ValueError(f"{name}: {metric} is {value}, expected a share in [0, 1]")
+        agreement.check_units(self.units)
+        agreement.check_shares(values | {"mean": self.mean}, self.units)
+        agreement.check_means(self.mean, {cls: scores.values for cls, scores in self.scores.items()})
         return self
 
 
@@ -363,13 +346,19 @@ def read(path: Path) -> Record:
     """Read one record, of this schema version or of an older one.
 
     Raises:
-        StoreError: no regular file, longer than MOST_BYTES, no JSON, an unknown schema version, no checksum or one that
-            does not fit the fields, or fields that do not fit the schema.
+        StoreError: no such file, no regular one, longer than MOST_BYTES, no JSON, an unknown schema version, no
+            checksum or one that does not fit the fields, or fields that do not fit the schema or contradict each other.
     """
     try:
         text = regular.read_bytes(path, MOST_BYTES).decode()
         data = json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    except (OSError, ValueError, RecursionError) as error:
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: no such file. Expected a record, as bench run writes them") from error
+    except OSError as error:
+        # a folder, a pipe, or somebody else's: not for us to say that it be deleted
+        why = error.strerror or error
+        raise StoreError(f"{path} is no readable record: {why}. Expected a file, as bench run writes them") from error
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path} is no readable record: {error}. Delete it and run the cell again") from error
     version = data.get("schema_version") if isinstance(data, dict) else None
     if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
@@ -391,7 +380,7 @@ def read(path: Path) -> Record:
         )
     try:
         data = migrate.from_schema_1(data) | {"unchecked": unchecked} if version == 1 else data
-        return Record.model_validate(_encodable(data))
+        return Record.model_validate(encodable(data))
     except (migrate.Unfit, ValidationError) as error:
         why = str(error)
         if isinstance(error, ValidationError):

@@ -12,14 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bench.setting import is_each
+from bench.store.agreement import mean
 from bench.store.record import ClassScores, Record
-
-
-def mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean; None where a single value is missing: a mean over the others would not be comparable."""
-    found = list(values)
-    numbers = [value for value in found if value is not None]
-    return sum(numbers) / len(numbers) if numbers and len(numbers) == len(found) else None
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def test_a_metric_with_a_unit_is_no_share(tmp_path: Path) -> None:
 def test_a_null_without_a_reason_is_refused(tmp_path: Path) -> None:
     for path in HISTORIC:
         data = json.loads(path.read_text(encoding="utf-8"))
-        data["scores"]["fabric"]["values"]["image/ap"] = None
+        data["scores"]["fabric"]["values"]["image/ap"] = data["mean"]["image/ap"] = None
         with pytest.raises(StoreError, match="image/ap is null without a reason"):
             records.read(save(tmp_path, resigned(data) if "sha256" in data else data))
         data["scores"]["fabric"]["undefined"]["image/ap"] = "why"

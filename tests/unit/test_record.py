@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pydantic import ValidationError
 
+from bench.cli import main
 from bench.errors import StoreError
 from bench.protocol import COMMON, SEVEN
+from bench.report.evidence import Evidence, Lacking
 from bench.store import record as records
 from bench.store.record import Record
 
@@ -186,10 +189,32 @@ def test_what_is_no_json_is_refused_with_advice(tmp_path: Path, content: bytes) 
         records.read(path)
 
 
-def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.json", tmp_path):
-        with pytest.raises(StoreError, match="no readable record"):
+def test_a_missing_file_or_a_folder_is_refused_and_nobody_is_told_to_delete_it(tmp_path: Path) -> None:
+    for path, why in ((tmp_path / "none.json", "no such file"), (tmp_path, "no readable record: Is a directory")):
+        with pytest.raises(StoreError, match=why) as caught:
             records.read(path)
+        assert "Delete" not in str(caught.value)
+
+
+def test_a_missing_record_is_said_to_be_missing_by_every_command_that_takes_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    (tmp_path / "there.json").write_text("{}")
+    for command in (
+        ["predict", "~/none.json", "~/x.png", "--device", "cpu"],
+        ["show", "~/none.json"],
+        ["compare", "~/none.json", "~/there.json"],
+        ["check", "--results", "~/none.json"],
+    ):
+        assert main.run(command) == 2, command
+        said = capsys.readouterr().err
+        assert "no such file" in said and "Delete" not in said, (command, said)
+        assert command[0] == "compare" or str(tmp_path / "none.json") in said, (command, said)
+    records.write(Record(**facts()), tmp_path / "own.json")
+    assert main.run(["show", "~/own.json"]) == 0
+    assert "dinomaly on demo" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("version", [0, 3, "2", 2.0, None, True, [2]])
@@ -220,6 +245,80 @@ def test_fields_that_do_not_fit_are_named(tmp_path: Path, path: tuple[str, ...],
     put(data, path, value)
     with pytest.raises(StoreError, match=f"does not fit record schema 2: {'.'.join(path)}"):
         records.read(save(tmp_path, data))
+
+
+SHARE = SEVEN[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "why"),
+    [
+        (("mean", SHARE), 0.9, r"mean: image/auroc is 0\.9, the classes' values give 0\.5"),
+        (("mean", SHARE), 0.5 + 2e-9, "the classes' values give"),
+        (("mean", SHARE), None, r"mean: image/auroc is null, the classes' values give 0\.5"),
+        (("mean", SEVEN[1]), 0.5, r"mean: image/ap is 0\.5, the classes' values give null"),
+        (("mean", SHARE), True, "True is no number"),
+        (("scores", "a", "values", SHARE), True, "True is no number"),
+        (("scores", "a", "values", SHARE), "0.25", r"'0\.25' is no number"),
+        (("scores", "a", "extra"), {"x": False}, "False is no number"),
+        (("units",), {SHARE: "%"}, "units: image/auroc in '%', expected a share"),
+        (("units",), {"pixel/aupro@0.3": "px"}, r"units: pixel/aupro@0\.3 in 'px', expected a share"),
+        (("units",), {"pixel/aupro@0.3:grid200": "%"}, "grid200 in '%', expected a share"),
+        (("efficiency", "seconds", "train"), -1.5, r"efficiency\.seconds\.train: .*greater than or equal to 0"),
+        (("efficiency", "peak_memory_mib"), -1, "greater than or equal to 0"),
+        (("efficiency", "seconds", "train"), "1.5", "is no number"),
+        (("cell", "seed"), -1, r"cell\.seed: .*greater than or equal to 0"),
+        (("cell", "seed"), True, "True is no number"),
+        (("dataset", "train", "a"), -3, "greater than or equal to 0"),
+    ],
+)
+def test_scores_that_contradict_each_other_and_numbers_that_are_none_are_refused(
+    tmp_path: Path, path: tuple[str, ...], value: Any, why: str
+) -> None:
+    data = agreeing()
+    records.read(save(tmp_path, data))
+    put(data, path, value)
+    with pytest.raises(StoreError, match=why):
+        records.read(save(tmp_path, data))
+
+
+def agreeing() -> dict[str, Any]:
+    """A record's fields in which both classes have image AUROC, and so has the mean."""
+    data = whole()
+    for cls, value in (("a", 0.25), ("b", 0.75)):
+        data["scores"][cls]["values"][SHARE] = value
+    data["mean"][SHARE] = 0.5
+    return data
+
+
+def test_a_mean_may_differ_by_rounding_and_metrics_of_an_absent_plugin_have_their_units(tmp_path: Path) -> None:
+    data = agreeing()
+    data["mean"][SHARE] += 1e-10
+    for cls, value in (("a", 1e6), ("b", 3e6)):
+        data["scores"][cls]["values"]["image/distance"] = value
+    data["mean"]["image/distance"] = 2e6 + 1e-4
+    data["units"] = {"image/distance": "px"}
+    assert records.read(save(tmp_path, data)).units == {"image/distance": "px"}
+
+
+def test_every_record_that_is_kept_in_the_repository_is_read() -> None:
+    repo = Path(__file__).resolve().parents[2]
+    kept = [*(repo / "results" / "baselines").glob("*.json"), *(repo / "tests" / "golden" / "records").glob("*.json")]
+    assert len(kept) >= 8
+    for path in kept:
+        records.read(path)
+
+
+@pytest.mark.parametrize("reason", ["no anomaly maps", "no maps given"])
+def test_a_record_without_maps_in_every_class_is_of_a_method_that_gives_none(tmp_path: Path, reason: str) -> None:
+    data = facts()
+    assert not Record(**data).is_mapless and not Record(**{**data, "scores": {}, "mean": {}}).is_mapless
+    for scores in data["scores"].values():
+        scores["values"][SEVEN[3]], scores["undefined"][SEVEN[3]] = None, reason
+    record = Record(**data)
+    assert record.is_mapless
+    with pytest.raises(Lacking, match="dinomaly gives image scores alone: there are no anomaly maps"):
+        Evidence([tmp_path]).maps(record, "a")
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "a/b", "", ".", "..", "x\0y", "x" * 256])

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from bench.store import record as records
+from bench.store.agreement import mean
 from bench.store.record import Record
-from bench.store.rows import Row, mean, rows
+from bench.store.rows import Row, rows
 
 BASELINE = Path(__file__).resolve().parents[2] / "results" / "baselines" / "demo-dinomaly-multi-s0.json"
 
@@ -22,6 +23,7 @@ def record(part: str = "", score: float | None = 0.5, **changes: Any) -> Record:
         data["cell"] |= {"part": part, "classes": [part]}
         data["dataset"] |= {"kind": "semantic", "parts_known": 4}
         data["scores"] = {part: {"values": dict.fromkeys(metrics, score), "undefined": undefined}}
+        data["mean"] = dict.fromkeys(metrics, score)
     for key, new in changes.items():
         *path, last = key.split("__")
         place = data

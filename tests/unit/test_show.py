@@ -132,7 +132,7 @@ def test_every_dataset_has_a_card_to_show(capsys: pytest.CaptureFixture[str], na
         (("dinomaly", "--jsn"), "--json"),
         (("resnet18.tv_in1q",), "Did you mean: resnet18.tv_in1k"),
         (("nothing_at_all",), "unknown encoder 'nothing_at_all'. Encoders are timm model names"),
-        (("nowhere.json",), "nowhere.json is no readable record"),
+        (("nowhere.json",), "nowhere.json: no such file"),
     ],
 )
 def test_mistakes_are_one_message_and_exit_code_2(

@@ -22,6 +22,7 @@ from bench.cli.terminal import (
     time_left,
 )
 from bench.protocol import COMMON, SEVEN
+from bench.store.agreement import mean
 from bench.store.record import ClassScores, Record
 from bench.store.rows import Row
 
@@ -60,7 +61,7 @@ def record(**changes: Any) -> Record:
         },
         "input_size": 1,
         "scores": scores,
-        "mean": dict.fromkeys(SEVEN, 0.5),
+        "mean": {metric: mean(one.values.get(metric) for one in scores.values()) for metric in SEVEN},
         "environment": {
             "python": "3",
             "packages": {},
