@@ -299,6 +299,23 @@ def test_a_phone_scrolls_tables_and_not_the_page(browser: Any, written: Path) ->
     context.close()
 
 
+@pytest.mark.parametrize("width", [1600, 390])
+def test_heads_that_were_moved_are_at_the_top_on_paper(width: int, browser: Any, written: Path) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 300})
+    page = context.new_page()
+    page.goto(written.as_uri())
+    for sheet in (OVERVIEW, BY_CLASS):
+        under_the_bar(page, sheet)
+        page.emulate_media(media="print")
+        places = [page.locator(f"{sheet} {part}").first.bounding_box()["y"] for part in ("table", "thead th")]
+        assert abs(places[0] - places[1]) <= 30, sheet  # the heads may have one line above, of groups
+        row = page.locator(f"{sheet} tbody tr").first.bounding_box()
+        head = page.locator(f"{sheet} .heads th").first.bounding_box()
+        assert row["y"] >= head["y"] + head["height"] - 1, "no row lies below the heads"
+        page.emulate_media(media="screen")
+    context.close()
+
+
 def test_it_prints(browser: Any, written: Path) -> None:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
