@@ -131,7 +131,8 @@ class OwnClassReader(ClassReader):
     def _hold(self) -> None:
         normal = [sample for sample in self.samples if not sample.label]
         if len(normal) < 2 and not self._closed:
-            text = f"{len(normal)} normal images. Expected at least 2: one to train on, one to rank the others against"
+            count = "a single normal image" if normal else "no normal image"
+            text = f"{count}. Expected at least 2: one to train on, one to rank the others against"
             self._find("layout", self.folder, text)
             return
         held = hold(normal)

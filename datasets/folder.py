@@ -24,7 +24,7 @@ from bench.api import Card, Finding, Sample
 from bench.names import composed
 
 from ._listing import SYSTEM, contents, is_text, pictures_below, printable, subfolders
-from ._own import NORMALS, OwnClassReader, layout_of, trains
+from ._own import NORMALS, OwnClassReader, layout_of, split_of, trains
 from ._own_list import find_list, read_list
 from ._split_csv import CsvDataset, is_listed
 
@@ -61,9 +61,13 @@ class Folder(CsvDataset):
         """Return the class folders under `root`, or `root` itself where it is one class, named after its folder.
 
         A root with train/ or test/ is one class, unless these hold nothing to train on and class folders beside do.
+        Then they are no class either, which good/ in a stray test/ would make of it, and what they hold is told.
         """
         own = layout_of(root)
         there = [path for path in subfolders(root) if is_text(path.name) and layout_of(path) in ("split", "kinds")]
+        strays = [path for path in there if split_of(path) and layout_of(path) == "kinds"]
+        if len(strays) < len(there):
+            there = [path for path in there if path not in strays]
         inside = {composed(path.name): path for path in there}
         if own == "kinds" or (own == "split" and (trains(root) or not any(map(trains, inside.values())))):
             return {composed(root.resolve().name): root}
@@ -111,6 +115,7 @@ class Folder(CsvDataset):
         ]
         for pictures in ((*here.images, *here.strange), *map(pictures_below, others)):
             if pictures:
-                text = f"{printable(pictures[0])}: the first of {len(pictures)} not read, in no class"
+                count = "" if len(pictures) == 1 else f"the first of {len(pictures)} pictures that are "
+                text = f"{printable(pictures[0])}: {count}not read, in no class"
                 where = printable(pictures[0].relative_to(self.root))
                 yield Finding("", "unread", where, f"{text}. Expected {self.layout()}", stops=False)

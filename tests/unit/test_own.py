@@ -122,8 +122,30 @@ def test_how_many_are_held(count: int, held: int) -> None:
 def test_one_normal_image_is_too_few(root: Path) -> None:
     pictures(root / "good", 1)
     pictures(root / "bad", 3)
-    with pytest.raises(DatasetError, match="1 normal images"):
+    with pytest.raises(DatasetError, match=r"a single normal image\. Expected at least 2"):
         Folder(Folder.locate(root)).samples()
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("stray", ["test", "Testing", "validation"])
+def test_a_stray_split_beside_classes_is_no_class_and_is_told(root: Path, stray: str, count: int) -> None:
+    for cls in ("bolts", "nuts"):
+        pictures(root / cls / "good", 10)
+        pictures(root / cls / "bad", 3)
+    pictures(root / stray / "good", count)
+    dataset = Folder(Folder.locate(root))
+    assert counts(dataset.samples()) == {"bolts": Counts(7, 3, 3), "nuts": Counts(7, 3, 3)}
+    (told,) = verify(Folder(root)).findings
+    assert dataset.remarks == (told,) and (told.where, told.stops) == (f"{stray}/good/000.png", False)
+    what = "not read" if count == 1 else f"the first of {count} pictures that are not read"
+    assert f"/{stray}/good/000.png: {what}, in no class" in told.text
+
+
+def test_a_class_may_be_called_as_a_split_is(root: Path, write_tree: Callable[..., Path]) -> None:
+    pictures(root / "nuts/good", 10)
+    write_tree(root, classes=("test",))
+    dataset = Folder(Folder.locate(root))
+    assert sorted(counts(dataset.samples())) == ["nuts", "test"] and dataset.remarks == ()
 
 
 # ---------------------------------------------------------------------------------------------------- normals alone
