@@ -85,8 +85,8 @@ def create(name: str, input_size: int | None = None) -> nn.Module:
     if embedded_file(name) is not None or _family(name) == "vit":
         if input_size is not None:
             options["img_size"] = input_size
-        if torch.get_default_device().type == "meta":
-            # there are no values, yet timm's ways to them take most of the time
+        if torch.get_default_device().type == "meta" and not _is_eva(name):
+            # there are no values, yet timm's ways to them take most of the time; Eva has no such switch
             options["weight_init"] = "skip"
     embedded = embedded_file(name)
     if embedded is not None:
@@ -186,9 +186,19 @@ def folded_parameters(info: EncoderInfo) -> int:
 
 
 @lru_cache(maxsize=64)
-def _family(name: str) -> str:
+def _skeleton(name: str) -> nn.Module:
+    """Return a network of timm's without values, at its native size."""
     with torch.device("meta"):
-        return "vit" if _is_vit(timm.create_model(name, pretrained=False)) else "cnn"
+        module: nn.Module = timm.create_model(name, pretrained=False)
+    return module
+
+
+def _is_eva(name: str) -> bool:
+    return embedded_file(name) is None and isinstance(_skeleton(name), Eva)
+
+
+def _family(name: str) -> str:
+    return "vit" if _is_vit(_skeleton(name)) else "cnn"
 
 
 def rotates(module: nn.Module) -> bool:

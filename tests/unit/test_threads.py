@@ -25,6 +25,7 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     monkeypatch.setattr(control_groups, "MOUNTED", tmp_path)
     monkeypatch.setattr(control_groups, "MEMBERSHIPS", tmp_path / "memberships")
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
 
     def make(membership: str, **files: str) -> None:
         (tmp_path / "memberships").write_text(membership)

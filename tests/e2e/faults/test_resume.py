@@ -29,8 +29,8 @@ def test_sigkill_in_training_then_resume_gives_bit_identical_scores(
     bench: Callable, warm: Any, tmp_path: Path, small: Callable, write_tree: Callable
 ) -> None:
     tree = write_tree(tmp_path / "tree")
-    command = [*small(steps=40, hard_mining_steps=20), "--data-root", str(tree), "--keep-maps"]
-    command += ["--checkpoint-seconds", "0.2"]
+    command = [*small(steps=60, hard_mining_steps=20), "--data-root", str(tree), "--keep-maps"]
+    command += ["--checkpoint-seconds", "0"]
     assert bench(*command, "--results", "undisturbed").returncode == 0
 
     kills = 0
