@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from bench.machine import threads
 
 if TYPE_CHECKING:
-    from bench.functions import frame, report, run
+    from bench.functions import frame, predict, report, run, score
 
-__all__ = ["frame", "report", "run"]
+__all__ = ["frame", "predict", "report", "run", "score"]
 
 __version__ = "0.1.0"
 

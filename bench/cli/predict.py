@@ -14,7 +14,6 @@ import click
 
 from bench.cli.echo import echo, print_json
 from bench.cli.options import PATH, device_option, json_option, quiet_option, weights_option
-from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,10 +69,11 @@ def predict(
     from bench.cli.terminal import TerminalProgress, console
     from bench.loading.loose import gather
     from bench.run import devices
+    from bench.store.folder import with_model
 
     devices.check(device)
     groups = gather(images)
-    path = _record(record)
+    path = with_model(record)
     progress = TerminalProgress.of(quiet)
     progress.say("loading torch")
 
@@ -104,7 +104,10 @@ def predict(
         raise
     _write_scores(out / "scores.csv", rows, threshold)
     if as_json:
-        lines = [{"image": str(row.path), "score": row.score, "verdict": _verdict(row, threshold)} for row in rows]
+        lines = [
+            {"image": str(row.path), "score": row.score, "verdict": prediction.verdict(row.score, threshold)}
+            for row in rows
+        ]
         print_json(record=str(path), threshold=threshold, scores=str(out / "scores.csv"), images=lines)
     else:
         _tell(console(), rows, threshold, _recorded(path))
@@ -121,20 +124,6 @@ class Row:
     path: Path
     score: float | None
     """None where the image cannot be read."""
-
-
-def _record(place: Path) -> Path:
-    """Return the record that is meant."""
-    from bench.store.folder import find
-
-    if not place.is_dir():
-        return place
-    kept = [path for path, record in find([place]).records.items() if record.model is not None]
-    if len(kept) == 1:
-        return kept[0]
-    if not kept:
-        raise UsageError(f"{place}: no record in it kept its model. bench run --keep-model makes one that does")
-    raise UsageError(f"{place}: {len(kept)} records kept their models. Expected one of {', '.join(map(str, kept))}")
 
 
 def _names(groups: Sequence[Group]) -> list[str]:
@@ -186,25 +175,18 @@ def _write_map(path: Path, seen: Seen) -> None:
 
 def _write_scores(path: Path, rows: Sequence[Row], threshold: float | None) -> None:
     from bench.report.delimited import inert
+    from bench.run import prediction
     from bench.store.files import atomic
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "score", *([] if threshold is None else ["verdict"])])
     for row in rows:
-        verdict = [] if threshold is None else [_verdict(row, threshold)]
+        verdict = [] if threshold is None else [prediction.verdict(row.score, threshold)]
         # all digits: the same bits are read again
         writer.writerow([inert(str(row.path)), "" if row.score is None else repr(row.score), *verdict])
     with atomic(path) as file:
         file.write(text.getvalue().encode())
-
-
-def _verdict(row: Row, threshold: float | None) -> str | None:
-    if threshold is None:
-        return None
-    if row.score is None:
-        return "unreadable"
-    return "anomalous" if row.score > threshold else "normal"
 
 
 def _recorded(path: Path) -> dict[int, list[float]]:

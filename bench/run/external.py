@@ -40,6 +40,8 @@ from bench.store.provenance import environment
 from bench.store.record import CellKey, EncoderFacts, ExternalFacts, Record
 
 RESIZED = "maps resized to the evaluation size, bilinear with antialiasing"
+LARGEST = 8192
+"""Side of maps that are read."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 
 
@@ -110,6 +112,10 @@ def _check(request: Request) -> None:
         raise UsageError("nothing to score: give --maps, --scores or both. See: bench score --help")
     if request.setting in SETTINGS and SETTINGS[request.setting].few:
         raise UsageError(f"--setting {request.setting}: bench cannot know which images another program was trained on")
+    if request.map_size is not None and not 1 <= request.map_size <= LARGEST:
+        raise UsageError(f"--map-size {request.map_size}: expected 1 to {LARGEST}")
+    if request.seed < 0:
+        raise UsageError(f"--seed {request.seed}: expected 0 or more")
     if not _NAME.fullmatch(request.method):
         raise UsageError(f"--method '{request.method}': expected a name of letters, digits and -_.+ such as my_method")
     if request.method in METHODS.targets:

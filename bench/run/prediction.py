@@ -105,6 +105,15 @@ def model_of(path: Path, folder: Path | None, device: torch.device) -> Model:
     )
 
 
+def verdict(score: float | None, threshold: float | None) -> str | None:
+    """Return `anomalous` of a score above a threshold, else `normal`, `unreadable` of none; None without threshold."""
+    if threshold is None:
+        return None
+    if score is None:
+        return "unreadable"
+    return "anomalous" if score > threshold else "normal"
+
+
 def predict(
     model: Model,
     groups: Sequence[Group],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import regular
-from bench.errors import StoreError
+from bench.errors import StoreError, UsageError
 from bench.store import record as records
 from bench.store.record import Record
 
@@ -52,3 +52,19 @@ def find(places: Iterable[Path], pattern: str = "**/*.json") -> Found:
                 except StoreError as error:
                     unreadable.append(str(error))
     return Found(found, tuple(unreadable))
+
+
+def with_model(place: Path) -> Path:
+    """Return a file that was named, or the one record of a folder whose model was kept.
+
+    Raises:
+        UsageError: no record of the folder kept its model, or several did.
+    """
+    if not place.is_dir():
+        return place
+    kept = [path for path, record in find([place]).records.items() if record.model is not None]
+    if len(kept) == 1:
+        return kept[0]
+    if not kept:
+        raise UsageError(f"{place}: no record in it kept its model. bench run --keep-model makes one that does")
+    raise UsageError(f"{place}: {len(kept)} records kept their models. Expected one of {', '.join(map(str, kept))}")

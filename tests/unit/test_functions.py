@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +23,7 @@ from made_records import made
 import bench
 from bench import functions
 from bench.cli.main import run as main
+from bench.datasets.folder import Folder
 from bench.errors import DatasetError, StoreError, SweepError, TrainingError, UsageError
 from bench.registry import METHODS
 from bench.report import tidy
@@ -30,9 +32,15 @@ from bench.store import record as records
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder but for two records and a folder of parts."""
+    """An empty working folder but for two records, a folder of parts, and another program's maps of these."""
     monkeypatch.chdir(tmp_path)
     write_tree(Path("parts"))
+    rng = np.random.default_rng(0)
+    for sample in Folder(Path("parts")).samples():
+        if sample.split == "test":
+            file = Path("maps") / f"{sample.id}.npy"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.save(file, rng.random((48, 48)).astype(np.float32))
     for record in (made("dinomaly", "visa", {"a": 0.9}), made("rd4ad", "visa", {"a": 0.8})):
         records.write(record, Path("results/runs") / record.cell.file)
     return tmp_path
@@ -196,3 +204,47 @@ def test_a_report_of_what_is_not_there_is_refused(folder: Path) -> None:
         with pytest.raises(UsageError, match=re.escape(message)):
             bench.report(**arguments)
     assert not Path("reports").exists()
+
+
+# ------------------------------------------------------------------------------------------------- predict and score
+def test_predictions_are_those_of_the_command(folder: Path) -> None:
+    how = {**QUICK, "set": {"patchcore": {"input_size": 32}}}
+    (record,) = bench.run("patchcore", "./parts", results="out", keep_model=True, **how)
+    Path("parts/dots/test/good/broken.png").write_bytes(b"no picture")
+    assert main(["predict", "out", "parts/dots/test", "--threshold", "1", "--maps", "--device", "cpu"]) == 1
+    with Path("predictions/scores.csv").open(newline="") as file:
+        want = list(csv.DictReader(file))
+    seen = bench.predict(Path("out") / record.cell.file, ["parts/dots/test"], threshold=1, maps=True, device="cpu")
+    assert seen["image"].tolist() == [line["image"] for line in want]
+    assert seen["verdict"].tolist() == [line["verdict"] for line in want]
+    assert seen["score"].dropna().tolist() == [float(line["score"]) for line in want if line["score"]]
+    (lost,) = seen[seen["score"].isna()].to_dict("records")
+    assert lost["verdict"] == "unreadable" and "broken.png" in lost["trouble"] and lost["map"] is None
+    whole = seen[seen["score"].notna()]
+    assert (whole["trouble"] == "").all()
+    for image, found in zip(whole["image"], whole["map"], strict=True):
+        name = Path(image).relative_to("parts/dots/test")
+        np.testing.assert_array_equal(found, np.load(Path("predictions/maps") / f"{name}.npy"))
+
+
+def test_another_programs_maps_get_the_scores_of_the_command(folder: Path) -> None:
+    (found,) = bench.score("mine", "folder", data_root="parts", maps="maps", results="here")
+    options = ["--data-root", "parts", "--maps", "maps", "--results", "there"]
+    assert main(["score", "--method", "mine", "--datasets", "folder", *options]) == 0
+    assert records.read(Path("here") / found.cell.file) == found
+    assert records.read(Path("there") / found.cell.file).scores == found.scores
+
+
+def test_what_cannot_be_scored_or_predicted_is_raised(folder: Path) -> None:
+    for message, arguments in {
+        "nothing to score": {},
+        "--map-size 0: expected 1 to 8192": {"maps": "maps", "map_size": 0},
+        "--seed -1: expected 0 or more": {"maps": "maps", "seed": -1},
+        "--maps nowhere: no such folder": {"maps": "nowhere"},
+    }.items():
+        with pytest.raises(UsageError, match=re.escape(message)):
+            bench.score("mine", "folder", data_root="parts", **arguments)
+    with pytest.raises(UsageError, match="no record in it kept its model"):
+        bench.predict("results/runs", "parts")
+    with pytest.raises(UsageError, match="nowhere: no such file or folder"):
+        bench.predict("results/runs", "nowhere")
