@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ENCODER, write_tree
+from conftest import ENCODER, REPO, write_tree
 from made_records import made
 
 import bench
@@ -28,6 +28,8 @@ from bench.errors import DatasetError, StoreError, SweepError, TrainingError, Us
 from bench.registry import METHODS
 from bench.report import tidy
 from bench.store import record as records
+
+PAGE = (REPO / "docs" / "python.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -56,6 +58,22 @@ def test_every_function_has_an_example_that_runs(folder: Path) -> None:
     for name in bench.__all__:
         (example,) = examples(getattr(functions, name))
         assert runner.run(example).failed == 0, name
+
+
+def test_the_page_on_python_runs_from_top_to_bottom(folder: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) == 5
+    known: dict[str, Any] = {
+        "maps": np.random.default_rng(0).random((4, 8, 8), np.float32),
+        "masks": np.stack([np.zeros((8, 8), np.uint8), np.eye(8, dtype=np.uint8)] * 2),
+        "image_scores": np.arange(4.0),
+        "labels": np.array([0, 1, 0, 1]),
+    }
+    for block in blocks:
+        exec(block, known)
+    assert len(known["ours"]) == 2 and known["theirs"][0].cell.method == "mine"
+    assert set(known["means"]["method"]) == {"dinomaly", "rd4ad", "knn", "mine"}
+    assert len(known["seen"]) == 5 and any(file.suffix == ".tex" for file in known["files"])
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
