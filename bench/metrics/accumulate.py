@@ -22,7 +22,7 @@ from bench.metrics.ids import parse, parse_all
 from bench.metrics.inputs import ClassInputs, check, refuse_nan
 from bench.metrics.metric import Metric, Whole, expanded
 from bench.metrics.pieces import PIECE
-from bench.metrics.ranks import Ranks, Undefined, rank_pieces
+from bench.metrics.ranks import MISSING, Ranks, Undefined, rank_pieces
 from bench.metrics.regions import Regions, find_marked, gather
 from bench.metrics.workers import spans
 
@@ -115,7 +115,7 @@ class Accumulator:
         """
         if not self._given:
             raise UsageError("found no images, expected an update() before compute(): nothing to evaluate")
-        self._pixels.missing = next((f"no {name} given" for name in ("maps", "masks") if name not in self._given), None)
+        self._pixels.missing = next((why for name, why in MISSING.items() if name not in self._given), None)
         scores = np.concatenate(self._image_scores) if self._image_scores else None
         labels = np.concatenate(self._labels) if self._labels else None
         return collect(self._wanted, sides(ClassInputs(None, None, scores, labels, self._marks), None, self._pixels))

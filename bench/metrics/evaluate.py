@@ -15,7 +15,7 @@ from bench.metrics.inputs import ClassInputs, check, refuse_nan
 from bench.metrics.metric import Evidence, Metric, Whole, expanded
 from bench.metrics.objects import grouped
 from bench.metrics.pieces import ArrayPieces
-from bench.metrics.ranks import NO_MAPS, NanScore, Ranks, Undefined, Unit, rank, rank_pieces
+from bench.metrics.ranks import MISSING, NanScore, Ranks, Undefined, Unit, rank, rank_pieces
 from bench.metrics.regions import Regions, find_regions, find_some, gather
 from bench.metrics.spro import Defect
 
@@ -215,7 +215,7 @@ class _Pixels:
     @property
     def _both(self) -> tuple[Array, npt.NDArray[np.bool_]]:
         if self._given.maps is None:
-            raise Undefined(NO_MAPS)
+            raise Undefined(MISSING["maps"])
         if self._given.masks is None:
-            raise Undefined("no masks given")
+            raise Undefined(MISSING["masks"])
         return self._given.maps, self._given.masks

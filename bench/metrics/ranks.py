@@ -38,6 +38,8 @@ NO_MAPS = "no anomaly maps"
 """The reason beside pixel metrics of who gives image scores alone."""
 NO_MAPS_BEFORE = "no maps given"
 """The same in older records."""
+MISSING = {"maps": NO_MAPS, "masks": "no masks given"}
+"""What pixel metrics are computed from -> the reason where it is not there."""
 
 
 class NanScore(ValueError):

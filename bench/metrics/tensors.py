@@ -19,7 +19,7 @@ from bench.metrics.evaluate import Scores, collect, evaluate_class, sides
 from bench.metrics.ids import parse_all
 from bench.metrics.inputs import ClassInputs, check, numbers, refuse_masked
 from bench.metrics.metric import Whole
-from bench.metrics.ranks import Ranks, Undefined, Unit
+from bench.metrics.ranks import MISSING, Ranks, Undefined, Unit
 from bench.metrics.regions import Regions, find_regions
 from bench.metrics.spro import Defect
 
@@ -103,7 +103,7 @@ class _DevicePixels:
     @property
     def _masks(self) -> Any:
         if self._given.masks is None:
-            raise Undefined("no masks given")
+            raise Undefined(MISSING["masks"])
         return self._given.masks
 
 
