@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -87,6 +88,7 @@ class PixelCache:
         self._say = say
         self._seen = seen
         self._writable = True
+        self._given_up = threading.Lock()
         self._unchanged: set[Path] = set()
         self._threads = ThreadPoolExecutor(max_workers=cores())
 
@@ -202,8 +204,11 @@ class PixelCache:
                 # its folder was removed at this moment by bench cache clear; the next one makes it again
                 return
             # the cache only saves time: without room or permission the run goes on decoding
-            self._writable = False
-            self._say(f"decoded images are not kept (the folder is BENCH_CACHE); going on without: {error}")
+            with self._given_up:
+                # several threads fail at once, and it is said once
+                first, self._writable = self._writable, False
+            if first:
+                self._say(f"decoded images are not kept (the folder is BENCH_CACHE); going on without: {error}")
 
     def _say_damaged(self, path: Path) -> None:
         self._say(f"{path} is damaged: its image is decoded again")

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import multiprocessing
 import platform
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 from bench.api import Card, Dataset, Sample
-from bench.errors import DatasetError
+from bench.errors import DatasetError, StoreError
 from bench.loading import pixel_cache
 from bench.loading.hashes import content_hashes, sha256
 from bench.loading.images import read_rgb, to_pixels
@@ -314,3 +316,21 @@ def test_an_unreadable_image_is_named_and_stops_the_decoding(pictures: Path, tmp
     samples = samples_of(pictures)
     with pytest.raises(DatasetError, match=r"3\.png"):
         cache_of(Pictures(pictures), samples, tmp_path).decode(samples)
+
+
+def test_threads_that_fail_at_once_say_so_once(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(2)
+
+    @contextmanager
+    def full(path: Path, durable: bool) -> Iterator[None]:
+        together.wait(60)
+        raise StoreError("no room")
+        yield
+
+    monkeypatch.setattr(pixel_cache, "atomic", full)
+    monkeypatch.setattr(pixel_cache, "cores", lambda: 2)
+    said: list[str] = []
+    samples = samples_of(pictures)[:2]
+    hashes = {one.image: sha256(one.image) for one in samples}
+    PixelCache(Pictures(pictures), hashes, RESIZE, CROP, tmp_path / "cache", said.append).decode(samples)
+    assert len(said) == 1 and "no room" in said[0]
