@@ -112,6 +112,11 @@ class Method(ABC, Generic[ConfigT, ModuleT]):
     name: ClassVar[str]
     Config: ClassVar[type[MethodConfig]]
     """Its configuration's class: the one that it is declared with, unless it says another."""
+    family: ClassVar[str] = ""
+    """One of `bench.families.FAMILIES`, or a kind of its own. Listing reads this, `encoders` and `needs` off the
+    source, so each is a plain value in the class itself."""
+    encoders: ClassVar[tuple[Literal["vit", "cnn"], ...]] = ("vit", "cnn")
+    """Kinds of frozen encoder that it can look through; none where it has no encoder."""
     needs: ClassVar[Set[Need]] = frozenset({"features"})
     """What of the images it is handed: `features` of the frozen encoder, which are computed once and kept; `images`
     themselves, for what it augments or encodes on its own; `classes`, their names, at test time too, which a record

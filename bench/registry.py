@@ -121,10 +121,29 @@ class Registry(Generic[T]):
         try:
             tree: ast.AST = parsed(Path(_origin(module)))
             if self.told_by == "class":
-                tree = next(node for node in ast.walk(tree) if getattr(node, "name", "") == attribute)
+                tree = _class(tree, attribute)
             return ast.get_docstring(tree) or ""  # type: ignore[arg-type]
         except (ImportError, OSError, SyntaxError, ValueError, StopIteration, TypeError):
             return f"(not importable: {module})"
+
+    def stated(self, name: str, attribute: str) -> Any:
+        """Return the plain value that a class gives an attribute in its own body, importing nothing.
+
+        Returns:
+            A string, number, tuple, list, dict, or a set for `frozenset({...})`; None where there is none, or none that
+            can be read.
+        """
+        module, kind = self._target(name)
+        try:
+            for node in _class(parsed(Path(_origin(module))), kind).body:
+                targets: list[Any] = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+                if [getattr(target, "id", "") for target in targets] == [attribute]:
+                    value: Any = getattr(node, "value", None)
+                    called = isinstance(value, ast.Call) and getattr(value.func, "id", "") == "frozenset"
+                    return ast.literal_eval(value.args[0] if called else value)
+        except (ImportError, OSError, SyntaxError, ValueError, StopIteration, TypeError, IndexError):
+            pass
+        return None
 
     def _target(self, name: str) -> tuple[str, str]:
         """Return module and attribute; an entry point may ask for extras in brackets behind them."""
@@ -136,6 +155,11 @@ class Registry(Generic[T]):
 def parsed(path: Path) -> ast.Module:
     """Return the syntax tree of a source file, which is not executed."""
     return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _class(tree: ast.AST, name: str) -> ast.ClassDef:
+    """Return the class of that name. Raises StopIteration where there is none."""
+    return next(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == name)
 
 
 def _origin(module: str) -> str:

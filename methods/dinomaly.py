@@ -310,6 +310,8 @@ class Dinomaly(Reconstruction[Config, Reconstructor]):
     """Reconstruction of frozen features through a noisy bottleneck, with loose group-wise targets."""
 
     name = "dinomaly"
+    family = "reconstruction"
+    encoders = ("vit",)
     paper = Protocol(
         "paper:dinomaly",
         crop=392 / 448,

@@ -163,6 +163,8 @@ class DualStudent(dinomaly.Reconstruction[Config, Students]):
     """Dinomaly with an encoder student beside it that learns class tokens, joined by Noisy-OR."""
 
     name = "dual_student"
+    family = "distillation"
+    encoders = ("vit",)
     paper = replace(dinomaly.Dinomaly.paper, name="paper:dual_student")
     semantic_paper = replace(paper, crop=1.0)
     # appendix D

@@ -64,6 +64,8 @@ class KNN(Memory[Config, Bank]):
     """Distance to the nearest class tokens of normal images."""
 
     name = "knn"
+    family = "memory"
+    encoders = ("vit",)
     paper = Protocol("paper:knn", crop=224 / 256, metrics=("image/auroc", "image/ap", "image/f1max"))
 
     def encoder(self) -> EncoderRequest:

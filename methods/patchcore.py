@@ -86,6 +86,7 @@ class PatchCore(Memory[Config, Bank]):
     """Distance of each place's features to a coreset of those of normal images."""
 
     name = "patchcore"
+    family = "memory"
     paper = Protocol("paper:patchcore", crop=224 / 256, eval_size=224)
 
     def __init__(self, config: Config) -> None:

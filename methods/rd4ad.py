@@ -215,6 +215,8 @@ class RD4AD(_ader.StageReconstruction[Config, Student]):
     """Reverse distillation: a mirrored CNN gives back a frozen CNN's stages from their fusion."""
 
     name = "rd4ad"
+    family = "distillation"
+    encoders = ("cnn",)
     paper = _ader.protocol("rd4ad")
 
     def steps(self, images: int) -> int:

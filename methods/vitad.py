@@ -209,6 +209,8 @@ class ViTAD(_ader.StageReconstruction[Config, Student]):
     """Plain-ViT reconstruction of a frozen plain ViT's stages from its last one."""
 
     name = "vitad"
+    family = "reconstruction"
+    encoders = ("vit",)
     paper = _ader.protocol("vitad")
 
     def __init__(self, config: Config) -> None:

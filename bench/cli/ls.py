@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,40 +22,70 @@ Examples:
   bench ls encoders | grep dinov2
   bench ls runs --results results/runs
 
-Encoders (timm has hundreds) and runs are listed by their name alone.
+Encoders (timm has hundreds) and runs are listed by their name alone. Methods stand by family, with what each needs:
+a frozen encoder of which kind, and what beside its features.
 """
 
-Row = tuple[str, str]
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing that has a name."""
+
+    name: str
+    summary: str
+    family: str = ""
+    """Heading under which it stands; methods alone have one."""
+    encoders: Sequence[str] = ()
+    needs: Sequence[str] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `--json` prints of it."""
+        more = {"family": self.family, "encoders": self.encoders, "needs": self.needs} if self.family else {}
+        return {"name": self.name, "summary": self.summary, **more}
 
 
 def _methods(results: Path) -> list[Row]:
+    from bench.families import ENCODERS, FAMILIES, OTHER
     from bench.registry import METHODS
 
-    return [(name, METHODS.summary(name)) for name in METHODS.names()]
+    rows = []
+    for name in METHODS.names():
+        family = METHODS.stated(name, "family")
+        encoders = _words(METHODS.stated(name, "encoders"), tuple(ENCODERS))
+        needs = sorted(_words(METHODS.stated(name, "needs"), ("features",)))
+        rows.append(Row(name, METHODS.summary(name), str(family or OTHER), encoders, needs))
+    order = [*FAMILIES, *(row.family for row in rows if row.family != OTHER), OTHER]
+    return sorted(rows, key=lambda row: order.index(row.family))
+
+
+def _words(stated: object, default: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what a class states, or the default where it is no collection of words: anybody may write a plug-in."""
+    words = tuple(stated) if isinstance(stated, tuple | list | set) else default
+    return words if all(isinstance(word, str) for word in words) else default
 
 
 def _datasets(results: Path) -> list[Row]:
     from bench.registry import DATASETS
 
-    return [(name, DATASETS.summary(name)) for name in DATASETS.names()]
+    return [Row(name, DATASETS.summary(name)) for name in DATASETS.names()]
 
 
 def _metrics(results: Path) -> list[Row]:
     from bench.registry import METRICS
 
-    return [(name, METRICS.summary(name)) for name in METRICS.names()]
+    return [Row(name, METRICS.summary(name)) for name in METRICS.names()]
 
 
 def _protocols(results: Path) -> list[Row]:
     from bench import protocol
 
-    return list(protocol.SUMMARIES.items())
+    return [Row(name, summary) for name, summary in protocol.SUMMARIES.items()]
 
 
 def _suites(results: Path) -> list[Row]:
     from bench import suites
 
-    return [(name, str(suites.values(name).get("title", ""))) for name in suites.names()]
+    return [Row(name, str(suites.values(name).get("title", ""))) for name in suites.names()]
 
 
 def _encoders(results: Path) -> list[Row]:
@@ -64,7 +97,8 @@ def _encoders(results: Path) -> list[Row]:
         used.setdefault(METHODS.load(name).Config.model_fields["encoder"].default, []).append(name)
     notes = {name: "comes with bench" for name in catalog.embedded()}
     notes |= {name: f"default of {', '.join(methods)}" for name, methods in used.items()}
-    return [*notes.items(), *((name, "") for name in catalog.names() if name not in notes)]
+    listed = [*notes, *(name for name in catalog.names() if name not in notes)]
+    return [Row(name, notes.get(name, "")) for name in listed]
 
 
 def _runs(results: Path) -> list[Row]:
@@ -79,7 +113,7 @@ def _runs(results: Path) -> list[Row]:
     for path, record in found.records.items():
         scores = [f"{metric} {100 * value:.1f}" for metric, value in record.mean.items() if value is not None]
         rows.append(
-            (str(path), f"{record.cell.title}, seed {record.cell.seed}: {', '.join(scores[:1]) or record.status}")
+            Row(str(path), f"{record.cell.title}, seed {record.cell.seed}: {', '.join(scores[:1]) or record.status}")
         )
     return rows
 
@@ -112,13 +146,30 @@ def ls(kind: str | None, results: Path, as_json: bool) -> None:
         )
     found = {name: KINDS[name](results) for name in ([kind] if kind else AT_ONCE)}
     if as_json:
-        print_json(**{name: [{"name": one, "summary": text} for one, text in rows] for name, rows in found.items()})
+        print_json(**{name: [row.facts() for row in rows] for name, rows in found.items()})
         return
     for name, rows in found.items():
         if kind is None:
             echo(name)
-        width = max((len(one) for one, _ in rows), default=0)
-        for one, text in rows:
-            echo(f"{'' if kind else '  '}{one:{width}}  {text}".rstrip())
+        for line in _lines(rows):
+            echo(f"{'' if kind else '  '}{line}".rstrip())
     if kind is None:
         suggest("bench ls encoders, bench ls runs, or bench show NAME")
+
+
+def _lines(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield a line a row, those of a family below its heading and with what each needs."""
+    from bench.families import FAMILIES, needed
+
+    width = max((len(row.name) for row in rows), default=0)
+    needs = {row.name: needed(row.encoders, row.needs) for row in rows}
+    column = max((len(text) for text in needs.values()), default=0)
+    for family, members in groupby(rows, lambda row: row.family):
+        if family:
+            yield f"{family}: {FAMILIES[family]}" if family in FAMILIES else family
+        for row in members:
+            yield (
+                f"  {row.name:{width}}  {needs[row.name]:{column}}  {row.summary}"
+                if family
+                else (f"{row.name:{width}}  {row.summary}")
+            )

@@ -143,6 +143,7 @@ def _method(name: str, pairs: tuple[str, ...]) -> dict[str, Any]:
     return {
         "name": name,
         "title": METHODS.summary(name),
+        "family": kind.family,
         "encoder": asdict(request) if request is not None else None,
         "needs": sorted(kind.needs),
         "settings": settings,

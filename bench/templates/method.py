@@ -40,6 +40,8 @@ class TemplateMethod(Trained[Config, nn.Module]):
     """Reconstruction error of patch tokens."""
 
     name = "template_method"
+    family = "reconstruction"
+    encoders = ("vit",)
     # the published recipe: what --protocol paper means for this method; here nothing differs from `common` but the name
     paper = Protocol("paper:template_method")
 

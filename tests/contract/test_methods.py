@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.api import Batch, Method
-from bench.encoders import frozen
+from bench.encoders import catalog, frozen
 from bench.encoders.weights import locate
 from bench.errors import UsageError
+from bench.families import FAMILIES
 from bench.protocol import COMMON
 from bench.registry import DATASETS, METHODS
 from bench.run import needs
@@ -125,6 +126,19 @@ def test_overrides_are_of_datasets_and_settings_that_there_are(method: Method) -
         first, slash, second = place.partition("/")
         assert first in (DATASETS.targets if slash else {**DATASETS.targets, **SETTINGS}), place
         assert not slash or second in SETTINGS, place
+
+
+def test_what_the_list_says_of_it_is_so(method: Method) -> None:
+    """`bench ls methods` reads these off the source, where a value that is computed or inherited would not be seen."""
+    kind = type(method)
+    assert METHODS.stated(method.name, "family") == kind.family
+    assert kind.family in FAMILIES or method.name not in METHODS.builtin
+    assert (METHODS.stated(method.name, "encoders") or ("vit", "cnn") if kind.encoders else ()) == kind.encoders
+    assert set(METHODS.stated(method.name, "needs") or {"features"}) == kind.needs
+    wanted = method.encoder()
+    assert (wanted is not None) == bool(kind.encoders)
+    if wanted is not None:
+        assert catalog.describe(wanted.name).family in kind.encoders
 
 
 def test_features_do_not_depend_on_the_batch(method: Method, encode: Callable) -> None:

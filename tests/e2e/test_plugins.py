@@ -40,7 +40,7 @@ def test_the_template_is_listed_shown_and_run(bench: Callable, tree: Path, tmp_p
     done = bench("new", "method", "my_method", "--out", "mine")
     assert done.returncode == 0 and "bench --plugin mine/my_method.py run" in done.stdout
     plugin = ("--plugin", "mine/my_method.py")
-    assert re.search(r"^my_method +my_method: say in one line", bench(*plugin, "ls", "methods").stdout, re.M)
+    assert re.search(r"^  my_method +ViT +my_method: say in one line", bench(*plugin, "ls", "methods").stdout, re.M)
     assert "MyMethod" in (tmp_path / "mine" / "my_method.py").read_text()
     # the option may also stand at the end
     shown = bench("show", "my_method", "--json", "--plugin=mine/my_method.py")
@@ -137,7 +137,7 @@ def test_an_installed_package_is_found_by_its_entry_points(tree: Path, tmp_path:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    assert re.search(r"^mean_patch +Mean patch: ", call("ls", "methods"), re.M)
+    assert re.search(r"^  mean_patch +ViT +Mean patch: ", call("ls", "methods"), re.M)
     assert re.search(r"^labelled +Labelled: ", call("ls", "datasets"), re.M)
     assert re.search(r"^pixel/pointing +Share of the anomalous images", call("ls", "metrics"), re.M)
     options = ("--encoder", ENCODER, "--set", "mean_patch.input_size=32", "--results", "out", "--device", "cpu")

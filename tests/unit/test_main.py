@@ -133,7 +133,8 @@ def test_listing(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split()[0] for line in listed["protocols"]] == ["common", "paper"]
     assert {"mvtec", "folder", "demo"} <= {line.split()[0] for line in listed["datasets"]}
     assert any(line.startswith("demo ") for line in listed["suites"])
-    assert listed["methods"][0].split()[:2] == ["dinomaly", "Dinomaly:"]
+    assert listed["methods"][0].startswith("reconstruction: ")
+    assert listed["methods"][1].split()[:3] == ["dinomaly", "ViT", "Dinomaly:"]
     assert not any("not importable" in line for lines in listed.values() for line in lines)
 
 
@@ -170,7 +171,9 @@ def test_listing_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[-len(alone) :] == [f"  {line}" for line in alone] and err.startswith("next: bench ls encoders")
     found = json.loads(call(capsys, "ls", "--json")[1])
     assert found["schema"] == 1 and [one["name"] for one in found["protocols"]] == ["common", "paper"]
-    assert found["methods"][0]["summary"].startswith("Dinomaly: ")
+    first = found["methods"][0]
+    assert first.pop("summary").startswith("Dinomaly: ")
+    assert first == {"name": "dinomaly", "family": "reconstruction", "encoders": ["vit"], "needs": ["features"]}
 
 
 def test_listing_runs_and_encoders(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from bench.api import Dataset, Method
 from bench.errors import UsageError
-from bench.registry import DATASETS, METHODS, Registry, did_you_mean
+from bench.registry import DATASETS, METHODS, Registry, did_you_mean, parsed
 
 PLUGIN = '''"""A method from elsewhere.
 
@@ -173,8 +174,37 @@ def test_the_command_line_lists_plug_ins(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    lines = {name: text.strip() for name, _, text in (line.partition(" ") for line in done.stdout.splitlines())}
-    assert lines["mine"] == "A method from elsewhere." and lines["dinomaly"].startswith("Dinomaly:")
+    shown = done.stdout.splitlines()
+    assert re.match(r"  dinomaly +ViT +Dinomaly:", shown[1])
+    # what says nothing of its family or needs is listed last, as any encoder's
+    others = shown[shown.index("other") :]
+    assert any(re.fullmatch(r"  mine +ViT or CNN +A method from elsewhere\.", line) for line in others)
+    assert any(re.match(r"  no-module +ViT or CNN +\(not importable: ", line) for line in others)
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        ("kind = 'memory'", "memory"),
+        ("kind: ClassVar[str] = 'memory'", "memory"),
+        ("kind = frozenset({'images', 'textures'})", {"images", "textures"}),
+        ("kind = ('vit', 'cnn')", ("vit", "cnn")),
+        ("kind = ()", ()),
+        ("kind = print('no')", None),
+        ("kind = frozenset()", None),
+        ("kind: ClassVar[str]", None),
+        ("other = 'memory'", None),
+        ("def kind(self): ...", None),
+    ],
+)
+def test_plain_values_of_a_class_are_read_off_its_source(
+    body: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stated_for_test.py").write_text(f"raise SystemExit\nclass Mine:\n    {body}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry: Registry[Method] = Registry("method", "bench.api:Method", {"mine": "stated_for_test:Mine"}, "none")
+    parsed.cache_clear()
+    assert registry.stated("mine", "kind") == value
 
 
 def test_a_checkout_that_is_not_installed_says_how_to(monkeypatch: pytest.MonkeyPatch) -> None:

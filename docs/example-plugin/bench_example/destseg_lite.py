@@ -47,6 +47,8 @@ class DestsegLite(Trained[Config, Networks]):
     """Student and teacher on spoilt images."""
 
     name = "destseg_lite"
+    family = "discrimination"
+    encoders = ("cnn",)
     needs = frozenset({"features", "images"})
 
     def encoder(self) -> EncoderRequest:

@@ -55,6 +55,8 @@ class DraemLite(Trained[Config, Networks]):
     """Painted defects, undone and marked."""
 
     name = "draem_lite"
+    family = "discrimination"
+    encoders = ()
     needs = frozenset({"images", "textures"})
 
     def build(self, info: EncoderInfo) -> Networks:

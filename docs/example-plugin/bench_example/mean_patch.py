@@ -28,6 +28,8 @@ class MeanPatch(Memory[Config, nn.Module]):
     """Cosine distance to the mean patch token."""
 
     name = "mean_patch"
+    family = "memory"
+    encoders = ("vit",)
 
     def encoder(self) -> EncoderRequest:
         """Ask for the last block of the encoder."""
