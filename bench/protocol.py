@@ -30,7 +30,7 @@ SEVEN = (
 )
 """The field's seven metrics; their unweighted mean is mAD."""
 
-MaskRule = Literal["area", "dinomaly", "ader"]
+MaskRule = Literal["area", "dinomaly", "ader", "nearest"]
 LabelRule = Literal["dataset", "mask"]
 
 
@@ -47,7 +47,8 @@ class Protocol:
     mask_rule: MaskRule = "area"
     """`area`: any non-zero native value is anomalous, and an evaluation pixel counts as anomalous when at least half
     of its area is. `dinomaly`: bilinear resize of the 0/255 mask, crop, nearest to the evaluation size, then > 0.
-    `ader`: bilinear resize of the 0/255 mask to the evaluation size, then > 0.5."""
+    `ader`: bilinear resize of the 0/255 mask to the evaluation size, then > 0.5. `nearest`: the native pixel below an
+    evaluation pixel's centre, any non-zero value."""
     label_rule: LabelRule = "dataset"
     """Image labels. `dataset`: the dataset's own statement. `mask`: as that, but an anomalous image whose mask has no
     pixel left at the evaluation size is normal, as in ADer's code; an image without a mask keeps its label."""

@@ -191,6 +191,7 @@ METHODS: Registry[Method] = Registry(
         "rd4ad": "bench.methods.rd4ad:RD4AD",
         "knn": "bench.methods.knn:KNN",
         "patchcore": "bench.methods.patchcore:PatchCore",
+        "subspacead": "bench.methods.subspacead:SubspaceAD",
     },
     group="bench.methods",
 )

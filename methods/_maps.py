@@ -1,4 +1,4 @@
-"""From coarse anomaly grids to maps at the evaluation size, as the methods of the RD4AD lineage make them."""
+"""From coarse anomaly grids to maps at the evaluation size, and from maps to image scores."""
 
 from __future__ import annotations
 
@@ -41,6 +41,38 @@ def gaussian(maps: Tensor, sigma: float) -> Tensor:
     smooth = F.conv1d(rows, kernel).reshape(-1, width, height).transpose(1, 2)
     columns = smooth.index_select(2, _mirrored(width, radius, maps.device)).reshape(-1, 1, width + 2 * radius)
     return F.conv1d(columns, kernel).reshape(maps.shape)
+
+
+def resized(maps: Tensor, size: int) -> Tensor:
+    """Return maps [B, h, w] resized bilinearly, pixels' areas aligned (half-pixel centres): [B, size, size]."""
+    if maps.shape[-2:] == (size, size):
+        return maps
+    return F.interpolate(maps.unsqueeze(1), size=(size, size), mode="bilinear", align_corners=False).squeeze(1)
+
+
+def box_gaussian(maps: Tensor, sigma: float, window: int) -> Tensor:
+    """Return maps [B, H, W] smoothed by a Gaussian that is cut to a window, as OpenCV's `GaussianBlur` does.
+
+    Beyond a border the map goes on as its own mirror image (edge pixel not repeated). A window much narrower than sigma
+    is nearly a mean.
+
+    Args:
+        maps: float [B, H, W].
+        sigma: standard deviation in pixels.
+        window: odd side of the window, less than twice the maps'.
+    """
+    offsets = torch.arange(window, device=maps.device, dtype=torch.float64) - window // 2
+    profile = torch.exp(-(offsets**2) / (2.0 * sigma**2))
+    kernel = (profile / profile.sum()).to(maps.dtype)
+    wide = F.pad(maps.unsqueeze(1), (window // 2,) * 4, mode="reflect")
+    rows = F.conv2d(wide, kernel.view(1, 1, -1, 1))
+    return F.conv2d(rows, kernel.view(1, 1, 1, -1)).squeeze(1)
+
+
+def top_mean(maps: Tensor, share: float) -> Tensor:
+    """Return the mean of each map's highest values, a share of them rounded down, or its highest: [B] for [B, ...]."""
+    values = maps.flatten(1)
+    return values.topk(max(1, int(share * values.shape[1])), dim=1).values.mean(dim=1)
 
 
 def _mirrored(length: int, radius: int, device: torch.device) -> Tensor:

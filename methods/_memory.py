@@ -1,4 +1,4 @@
-"""The bank: vectors of normal images in a module's buffer, searched exactly."""
+"""Memories: what methods keep of normal images in buffers, above all the bank of vectors that is searched exactly."""
 
 from __future__ import annotations
 
@@ -12,20 +12,33 @@ CHUNK = 2**24
 """Distances held at once while searching: 64 MiB of float32."""
 
 
-class Bank(nn.Module):
+class Known(nn.Module):
+    """What a method knows of normal images, in buffers whose number of rows and columns `fit` decides.
+
+    Until then, as where only shapes and costs are asked for, zeros stand in for it, and scores mean nothing.
+
+    Args:
+        buffers: name -> shape of what stands in for it, float32.
+    """
+
+    def __init__(self, **buffers: tuple[int, ...]) -> None:
+        super().__init__()
+        for name, shape in buffers.items():
+            self.register_buffer(name, torch.zeros(shape))
+        self.register_load_state_dict_pre_hook(_resize)  # type: ignore[no-untyped-call]
+
+
+class Bank(Known):
     """Vectors of normal images, searched exactly.
 
     Attributes:
-        bank: float32 [M, dim]. Until the method's `fit` replaces them, `rows` rows of zeros stand in for it, so that
-            shapes and costs can be known; scores mean nothing then.
+        bank: float32 [M, dim]; `rows` rows stand in for it.
     """
 
     bank: Tensor
 
     def __init__(self, rows: int, dim: int) -> None:
-        super().__init__()
-        self.register_buffer("bank", torch.zeros(rows, dim))
-        self.register_load_state_dict_pre_hook(_resize)  # type: ignore[no-untyped-call]
+        super().__init__(bank=(rows, dim))
 
     def nearest(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Return the nearest vectors of the bank, by Euclidean distance.
@@ -37,8 +50,7 @@ class Bank(nn.Module):
         Returns:
             Distances float32 [Q, k] in ascending order, and rows of the bank int64 [Q, k].
         """
-        device = "cpu" if queries.is_meta else queries.device.type  # autocast knows no meta device
-        with torch.autocast(device, enabled=False):
+        with full_precision(queries):
             queries = queries.float()
             squares = self.bank.square().sum(dim=1)
             found = []
@@ -54,8 +66,15 @@ class Bank(nn.Module):
         return distances.gather(1, order), rows.gather(1, order)
 
 
-def _resize(module: Bank, state: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-    """Let a stored bank of any number of rows in."""
-    stored = state.get(f"{prefix}bank")
-    if stored is not None:
-        module.bank = module.bank.new_empty(stored.shape)
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """Return a context in which products of such tensors are not taken in half precision."""
+    # autocast knows no meta device
+    return torch.autocast("cpu" if tensor.is_meta else tensor.device.type, enabled=False)
+
+
+def _resize(module: Known, state: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+    """Let stored buffers of any shape and type in."""
+    for name, held in list(module.named_buffers(recurse=False)):
+        stored = state.get(f"{prefix}{name}")
+        if stored is not None:
+            setattr(module, name, torch.empty(stored.shape, dtype=stored.dtype, device=held.device))

@@ -194,6 +194,8 @@ def to_evaluation(mask: Mask, protocol: Protocol, input_size: int) -> Mask:
         return _by_area(mask, protocol, input_size)
     if protocol.mask_rule == "ader":
         return _by_ader(mask, protocol)
+    if protocol.mask_rule == "nearest":
+        return _by_nearest(mask, protocol, input_size)
     return _by_dinomaly(mask, protocol, input_size)
 
 
@@ -255,6 +257,14 @@ def _by_ader(mask: Mask, protocol: Protocol) -> Mask:
     offset = _crop_offset(resized, kept)
     half: Mask = np.asarray(image)[offset : offset + kept, offset : offset + kept] > 127
     return half
+
+
+def _by_nearest(mask: Mask, protocol: Protocol, input_size: int) -> Mask:
+    """Take the native pixel below each evaluation pixel's centre, as Pillow's nearest resize does; in integers."""
+    resized, size = protocol.resize_for(input_size), protocol.eval_size
+    centres = 2 * size * _crop_offset(resized, input_size) + (2 * np.arange(size, dtype=np.int64) + 1) * input_size
+    rows, columns = (length * centres // (2 * size * resized) for length in mask.shape)
+    return mask[np.ix_(rows, columns)]
 
 
 def nearest_index(source: int, target: int) -> npt.NDArray[np.int64]:

@@ -33,6 +33,7 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("dual_student", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", GIVES_DINOV2]),
     ("vitad", [f"encoder={CNN}"], ["needs a plain ViT", "is a CNN", "Try vit_small_patch16_224.dino", "rd4ad"]),
     ("rd4ad", [f"encoder={VIT}"], ["needs a CNN", "is a ViT", "Try wide_resnet50_2.racm_in1k", "vitad and dinomaly"]),
+    ("subspacead", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", GIVES_DINOV2]),
     ("knn", [f"encoder={CNN}"], ["class token", "is a CNN", GIVES_DINOV2]),
     # no class token
     ("dual_student", [f"encoder={REGISTERS_ONLY}"], ["class tokens", "has none", GIVES_DINOV2, "students=decoder"]),
@@ -42,7 +43,7 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     # an input size that does not divide
     *(
         (method, [f"encoder={VIT}", "input_size=36"], ["input size 36 does not fit", "for example 32 or 40"])
-        for method in ("dinomaly", "dual_student", "vitad", "patchcore", "knn")
+        for method in ("dinomaly", "dual_student", "vitad", "patchcore", "knn", "subspacead")
     ),
     ("rd4ad", [f"encoder={CNN}", "input_size=80"], ["input size 80 does not fit", "for example 64 or 96"]),
     # layers that are not there
@@ -68,6 +69,8 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("vitad", ["fuser_depth=3"], ["vitad.fuser_depth = 3 has no effect", "fuser linear"]),
     ("rd4ad", [f"encoder={CNN}", "input_size=32", "batch_size=1"], ["single images of 32 pixels", "batch_size of 2"]),
     ("patchcore", ["neighbourhood=4"], ["neighbourhood is 4", "odd"]),
+    ("subspacead", ["smoothing_window=4"], ["smoothing_window is 4", "odd"]),
+    ("subspacead", ["variance=1"], ["subspacead: variance = 1", "less than 1", "bench show subspacead"]),
     # values out of range, settings that are not there
     ("dinomaly", ["dropout=1"], ["dinomaly: dropout = 1", "less than 1", "bench show dinomaly"]),
     ("vitad", ["loss=l2"], ["vitad: loss = 'l2'", "cosine_flat"]),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from bench.api import EncoderInfo, Method
+from bench.api import Batch, EncoderInfo, Method
 from bench.errors import UsageError
 from bench.registry import METHODS
 
@@ -130,6 +132,18 @@ CHANGES: dict[str, dict[str, Change]] = {
         "reweight_neighbours": ({}, 0),
         "smoothing_sigma": ({}, 1.0),
     },
+    "subspacead": {
+        "encoder": ({}, "vit_small_patch14_dinov2.lvd142m"),
+        "input_size": ({}, 392),
+        "position": ({}, "dinov2"),
+        "layers": ({}, (7, 8)),
+        "unit_length": ({}, True),
+        "variance": ({}, 0.5),
+        "rotations": ({}, 2),
+        "smoothing_sigma": ({}, 0.5),
+        "smoothing_window": ({}, 1),
+        "score_share": ({}, 0.1),
+    },
     "knn": {
         "encoder": ({}, "vit_small_patch16_224.dino"),
         "input_size": ({}, 224),
@@ -148,16 +162,33 @@ def seeded(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def encoded(method: Method, info: EncoderInfo) -> Callable[[Tensor], dict[str, Tensor]]:
+    """What stands for a frozen encoder: each block is a fixed mixture of an image's patches."""
+
+    def encode(images: Tensor) -> dict[str, Tensor]:
+        patches = F.unfold(images, info.patch, stride=info.patch).transpose(1, 2)
+        tokens = torch.cat([patches[:, : info.prefix], patches], dim=1)
+        return method.features(
+            {index: tokens @ seeded(tokens.shape[-1], 12, seed=index + 2) for index in method.encoder().blocks}, info
+        )
+
+    return encode
+
+
 def seen(method: Method) -> dict[str, Any]:
     """All that the harness gets from a method: what it asks for, builds, trains with, remembers and predicts."""
     request = method.encoder()
-    info = VIT if method.name in ("dinomaly", "dual_student", "vitad", "knn") else CNN
+    info = CNN if method.name in ("rd4ad", "patchcore") else VIT
     if info is VIT:
         blocks = {index: seeded(3, 18, 12, seed=index + 2) for index in request.blocks}
     else:
         widths = dict(zip(request.blocks, CNN.channels, strict=False))
         blocks = {index: seeded(3, widths[index], SIDES[index], SIDES[index], seed=index) for index in request.blocks}
-    features = method.features(blocks, info)
+    features = Batch(
+        method.features(blocks, info),
+        seeded(3, 3, info.input_size, info.input_size, seed=9),
+        encode=encoded(method, info),
+    )
     torch.manual_seed(0)
     module = method.build(info)
     found: dict[str, Any] = {"request": request, "clip": method.clip_norm, **features}

@@ -322,7 +322,18 @@ def test_ader_rule_equals_its_chain_in_torchvision(height: int, width: int, seed
     assert np.array_equal(to_evaluation(mask, ADER, 320), wanted), "the input size plays no part"
 
 
-@pytest.mark.parametrize("protocol", [COMMON, DINOMALY, ADER])
+@pytest.mark.parametrize(("height", "width", "seed"), [(40, 40, 0), (900, 700, 1), (333, 509, 2), (7, 5, 3)])
+@pytest.mark.parametrize("size", [16, 256, 448])
+def test_nearest_rule_is_pillows(height: int, width: int, seed: int, size: int) -> None:
+    mask = blob(height, width, seed)
+    whole = replace(COMMON, mask_rule="nearest", eval_size=size)
+    wanted = np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
+    assert np.array_equal(to_evaluation(mask, whole, 320), wanted)
+    cropped = np.asarray(Image.fromarray(mask).resize((512, 512), Image.Resampling.NEAREST))[32:480, 32:480]
+    assert np.array_equal(to_evaluation(mask, replace(whole, crop=448 / 512, eval_size=448), 448), cropped)
+
+
+@pytest.mark.parametrize("protocol", [COMMON, DINOMALY, ADER, replace(COMMON, mask_rule="nearest")])
 def test_empty_mask_stays_empty_and_full_stays_full(protocol: object) -> None:
     assert not to_evaluation(np.zeros((30, 40), np.bool_), protocol, 392).any()
     assert to_evaluation(np.ones((30, 40), np.bool_), protocol, 392).all()
