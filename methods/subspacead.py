@@ -46,8 +46,8 @@ from ._rotation import rotated
 PATCHES = 48
 """Patches a side where no input size is given: the paper's 672 pixels at patches of 14."""
 DEPTHS = (0.55, 0.7)
-"""Shares of a trunk's depth between which its blocks are averaged. They give the paper's blocks: 22 to 28 of ViT-g's 40,
-13 to 17 of ViT-L's 24, 7 and 8 of the 12 of ViT-B and ViT-S."""
+"""Shares of a trunk's depth between which its blocks are averaged. They give the paper's blocks: 22 to 28 of the 40 of
+ViT-g, 13 to 17 of the 24 of ViT-L, 7 and 8 of the 12 of ViT-B and ViT-S."""
 TURN = 345.0
 """Degrees up to which rotations are drawn."""
 
@@ -174,7 +174,7 @@ class SubspaceAD(Memory[Config, Subspace]):
         Maps are made at the input's size, which the window and the share are of, and then brought to `size`.
         """
         config = self.config
-        distances = module.distances(batch["patches"]).unflatten(1, info.grid)
+        distances = module.distances(batch["patches"]).view(-1, *info.grid)
         maps = box_gaussian(resized(distances, info.input_size), config.smoothing_sigma, config.smoothing_window)
         return Prediction(scores=top_mean(maps, config.score_share), maps=resized(maps, size))
 

@@ -165,8 +165,8 @@ def _macs(layer: nn.Module, entering: Tensor, leaving: Tensor) -> int:
 def _encoder_parameters(request: EncoderRequest | None, info: EncoderInfo, encoder: nn.Module) -> int:
     """Count an encoder as its publication does.
 
-    DINOv2 keeps its position grid at the native size and interpolates it for each input, by whatever rule, so the native
-    grid counts; other ViTs are resized once, and the resized grid counts.
+    DINOv2 keeps its position grid at the native size and interpolates it for each input, by whatever rule, so that the
+    native grid counts; other ViTs are resized once, and the resized grid counts.
     """
     if request is None:
         return 0
