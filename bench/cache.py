@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import StoreError, UsageError
-from bench.loading import cache_dir
+from bench.home import expanded
 
 KINDS = {
     "pixels": (("pixels",), "images decoded to the input size; decoded again when needed"),
@@ -22,6 +22,22 @@ KINDS = {
     "demo": (("demo-v*", ".demo-v*.part"), "the generated demonstration set; drawn again in ten seconds"),
 }
 """Name -> patterns in the cache folder, and what it is. Nothing else in the folder is ever touched."""
+
+
+def cache_dir() -> Path:
+    """Return the user's cache folder of bench: BENCH_CACHE, else XDG_CACHE_HOME/bench, else ~/.cache/bench.
+
+    Raises:
+        UsageError: none of them is known.
+    """
+    if chosen := os.environ.get("BENCH_CACHE"):
+        return expanded(chosen)
+    try:
+        return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "bench"
+    except UsageError as error:
+        raise UsageError(
+            "no folder for what bench keeps: this user has no home. Set BENCH_CACHE to a folder, or HOME"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class Suite(BaseModel):
     encoder: str | None = None
     set: dict[str, dict[str, Any]] = {}
     layout: Literal["overview", "classes", "splits", "datasets"] = "overview"
-    """Shape of its table, see bench.report.layouts."""
+    """Shape of its table, see bench.report.tables.layouts."""
     published: tuple[str, ...] = ()
     """Tables of papers that stand beside: `dinomaly_cvpr2025 1`."""
 

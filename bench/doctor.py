@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from bench import cache
+from bench.cache import cache_dir
 from bench.errors import BenchError
-from bench.loading import cache_dir
-from bench.machine import crowding, threads
-from bench.run import host_memory
+from bench.machine import crowding, host_memory, threads
 from bench.words import counted
 
 State = Literal["ok", "note", "problem"]
@@ -165,8 +164,8 @@ def records(results: Path) -> Iterator[Finding]:
 
 def datasets(data_roots: Sequence[str]) -> Iterator[Finding]:
     """Look for every dataset below the data roots; numbers of images are compared, no image is opened."""
+    from bench.data_roots import data_root
     from bench.registry import DATASETS
-    from bench.run.task import data_root
 
     absent = []
     for name in DATASETS.names():

@@ -1,6 +1,6 @@
 """Settings: how many models a dataset is worth, and on how many images each is trained. Loads no torch.
 
-`bench.run.settings` makes the tasks of each.
+`bench.plan.settings` makes the tasks of each.
 """
 
 from __future__ import annotations

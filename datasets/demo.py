@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.api import Card, Counts, Finding, Sample
+from bench.cache import cache_dir
 from bench.demo.contents import GOOD, KINDS, SEED, TRAIN, VERSION, each, known_sums
 from bench.demo.write import generate
 from bench.errors import DatasetError
-from bench.loading import cache_dir
 from bench.loading.hashes import sha256
 
 from ._listing import is_folder

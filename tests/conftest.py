@@ -47,7 +47,7 @@ def few_threads() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def small_matrices() -> Iterator[None]:
     """How fast the machine is, is looked at with small matrices: large ones are for the sake of exactness."""
-    from bench.run import rates
+    from bench.machine import rates
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(rates.SIDE, "cpu", 256)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bench.checks.series import Series, identity, series
 from bench.errors import StoreError, UsageError
+from bench.files import file_name
 from bench.store import record as records
-from bench.store.files import file_name
 from bench.store.folder import find
 from bench.store.record import Record
 

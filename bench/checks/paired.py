@@ -23,9 +23,9 @@ from bench.errors import BenchError
 from bench.metrics import parse
 from bench.metrics.ids import known
 from bench.metrics.summed import Summed
-from bench.report.evidence import Evidence, Lacking
 from bench.stats import Images, Resampled, delong, mean_difference, resampled, spread
 from bench.stats.intervals import mean_of
+from bench.store.evidence import Evidence, Lacking
 from bench.store.record import Record
 
 Holds = Literal["yes", "alone", "no", ""]

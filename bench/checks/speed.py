@@ -15,7 +15,7 @@ from typing import Any
 from bench import regular
 from bench.checks.verdicts import Checked, Finding, Verdict
 from bench.errors import StoreError
-from bench.store.files import atomic
+from bench.files import atomic
 from bench.store.record import MOST_BYTES
 
 CALIBRATION = "test_calibration"

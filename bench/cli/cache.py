@@ -22,9 +22,8 @@ def cache() -> None:
 @results_option("Where runs have kept models and maps.")
 def show(results: Path) -> None:
     """Show sizes by kind, and what runs have kept on request beside their records, which no cache clear removes."""
-    from bench.cache import beside, kept
+    from bench.cache import beside, cache_dir, kept
     from bench.doctor import size
-    from bench.loading import cache_dir
 
     echo(f"{cache_dir()}")
     for one in kept():
@@ -43,10 +42,9 @@ def clear(kinds: tuple[str, ...], yes: bool) -> int:
 
     Only these are removed from the cache folder. Records, checkpoints and downloaded weights lie elsewhere and stay.
     """
-    from bench.cache import KINDS
+    from bench.cache import KINDS, cache_dir
     from bench.cache import clear as remove
     from bench.doctor import size
-    from bench.loading import cache_dir
 
     chosen = kinds or tuple(KINDS)
     if not yes:

@@ -16,10 +16,10 @@ from bench.cli.terminal import duration, fits, print_scores, say
 from bench.doctor import size
 from bench.encoders import catalog
 from bench.errors import StoreError
+from bench.plan.planned import Planned
 from bench.run import kept_model
 from bench.run.cell import Options
-from bench.run.estimate import Estimate, estimates
-from bench.run.planned import Planned
+from bench.speed.estimate import Estimate, estimates
 from bench.store import record as records
 from bench.store.apart import apart
 from bench.store.record import Record

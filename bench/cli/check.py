@@ -237,7 +237,7 @@ def _tell(
     checked: Sequence[Checked], junit: Path | None, markdown: Path | None, everything: bool, as_json: bool
 ) -> int:
     from bench.checks import output
-    from bench.store.files import atomic
+    from bench.files import atomic
 
     failed = any(one.failed for one in checked)
     if as_json:

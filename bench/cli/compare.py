@@ -56,7 +56,7 @@ def compare(
     from bench.checks import paired
     from bench.cli.terminal import console
     from bench.metrics.ids import parse
-    from bench.report.evidence import Evidence
+    from bench.store.evidence import Evidence
 
     wanted = names(datasets)
     chosen = [str(parse(metric)) for metric in names(metrics)]

@@ -59,9 +59,9 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
     fit their images and not be empty, and no picture may be in two splits, or called two things. The exit code is 1
     where anything is wrong.
     """
+    from bench import own
     from bench.cli.terminal import console
-    from bench.loading.verify import verify as check
-    from bench.run import own
+    from bench.curate.verify import verify as check
 
     out = console()
     dataset = _open(name, root)
@@ -103,8 +103,8 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
 @click.option("--out", type=PATH, metavar="FILE.png", help="Default: NAME-sheet.png")
 def sheet(name: str, root: Path | None, classes: str | None, out: Path | None) -> None:
     """Draw a contact sheet of NAME: normal images, and each defect type with and without its mask."""
+    from bench.curate.sheet import contact_sheet
     from bench.errors import UsageError
-    from bench.loading.sheet import contact_sheet
 
     target = out or Path(f"{Path(name).resolve().name}-sheet.png")
     if target.suffix.lower() != ".png":
@@ -138,7 +138,7 @@ def cues(name: str, root: Path | None, classes: str | None) -> None:
     from rich.text import Text
 
     from bench.cli.terminal import console
-    from bench.loading.cues import cues as measure
+    from bench.curate.cues import cues as measure
 
     dataset = _open(name, root)
     with _progress("reading") as progress:
@@ -165,10 +165,10 @@ def cues(name: str, root: Path | None, classes: str | None) -> None:
 
 
 def _open(name: str, root: Path | None) -> Dataset:
+    from bench import own
     from bench.errors import UsageError
     from bench.home import expanded
     from bench.registry import DATASETS
-    from bench.run import own
 
     if own.is_folder(name):
         if root is not None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import bench
 from bench import regular
+from bench.cache import cache_dir
 from bench.errors import StoreError
-from bench.loading import cache_dir
+from bench.files import atomic
 from bench.registry import METHODS
-from bench.store.files import atomic
 
 FOLDER = "facts"
 """Of the cache folder."""

@@ -74,8 +74,8 @@ def _find(kind: type[Dataset], root: Path) -> Path | None:
 
 def _obtain(download: Download, root: Path, out: TerminalProgress) -> None:
     from bench.cli.terminal import TerminalProgress, console
-    from bench.loading.archives import unpack
-    from bench.loading.download import fetch
+    from bench.curate.archives import unpack
+    from bench.curate.download import fetch
     from bench.loading.hashes import sha256
 
     name = download.url.rpartition("/")[2]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.table import Table as Grid
 from rich.text import Text
 
-from bench.report.table import Table, pieces
+from bench.report.tables.table import Table, pieces
 
 WIDEST = 9
 """Columns of numbers beside each other; wider tables are cut between groups."""

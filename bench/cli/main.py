@@ -17,8 +17,8 @@ import bench
 from bench import plugins
 from bench.cli.echo import echo
 from bench.errors import BenchError, UsageError
+from bench.machine import stopping, streams
 from bench.registry import did_you_mean
-from bench.run import stopping, streams
 
 COMMANDS = {
     "run": ("bench.cli.run:run", "Run methods on datasets and record the scores."),
@@ -62,7 +62,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
-            # not of our output, see bench.run.streams; click would end without a word, as if its reader had left
+            # not of our output, see bench.machine.streams; click would end without a word, as if its reader had left
             raise ConnectionError("a connection broke off") from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -33,7 +33,7 @@ def data_root_option(purpose: str = "Folder of the data; name=DIR for one datase
 
     def checked(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
         if given:
-            from bench.run.task import data_roots
+            from bench.data_roots import data_roots
 
             data_roots(given)
         return given

@@ -18,8 +18,8 @@ from bench.cli.options import PATH, device_option, json_option, quiet_option, we
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.loading.loose import Group
-    from bench.run.prediction import Model, Seen
+    from bench.prediction.loose_images import Group
+    from bench.prediction.predictor import Model, Seen
 
 EPILOG = """\b
 Examples:
@@ -67,8 +67,8 @@ def predict(
     They pass through the recorded configuration: encoder, crop and sizes. Memory is bounded, however many they are.
     """
     from bench.cli.terminal import TerminalProgress, console
-    from bench.loading.loose import gather
-    from bench.run import devices
+    from bench.machine import devices
+    from bench.prediction.loose_images import gather
     from bench.store.folder import with_model
 
     devices.check(device)
@@ -77,11 +77,11 @@ def predict(
     progress = TerminalProgress.of(quiet)
     progress.say("loading torch")
 
-    from bench.run import prediction
+    from bench.prediction import predictor
 
-    model = prediction.model_of(path, weights, devices.choose(device))
+    model = predictor.model_of(path, weights, devices.choose(device))
     pictures = overlays and model.scale is not None
-    found = prediction.predict(
+    found = predictor.predict(
         *(model, groups), cls=cls, maps=maps or pictures, side=SIDE if pictures else 0, say=progress.say
     )
     names = _names(groups)
@@ -105,7 +105,7 @@ def predict(
     _write_scores(out / "scores.csv", rows, threshold)
     if as_json:
         lines = [
-            {"image": str(row.path), "score": row.score, "verdict": prediction.verdict(row.score, threshold)}
+            {"image": str(row.path), "score": row.score, "verdict": predictor.verdict(row.score, threshold)}
             for row in rows
         ]
         print_json(record=str(path), threshold=threshold, scores=str(out / "scores.csv"), images=lines)
@@ -128,7 +128,7 @@ class Row:
 
 def _names(groups: Sequence[Group]) -> list[str]:
     """Return a name of its own for each image, as a path below a folder."""
-    from bench.store.files import file_name
+    from bench.files import file_name
 
     taken: Counter[str] = Counter()
     names = []
@@ -153,8 +153,8 @@ def _write_overlay(path: Path, seen: Seen, model: Model) -> None:
     import numpy as np
     from PIL import Image
 
+    from bench.files import atomic
     from bench.report.figures.gallery import overlay, uncropped
-    from bench.store.files import atomic
 
     assert seen.picture is not None and seen.map is not None and model.scale is not None
     heat = uncropped(seen.map, seen.picture.size, model.record)
@@ -166,7 +166,7 @@ def _write_overlay(path: Path, seen: Seen, model: Model) -> None:
 def _write_map(path: Path, seen: Seen) -> None:
     import numpy as np
 
-    from bench.store.files import atomic
+    from bench.files import atomic
 
     assert seen.map is not None
     with atomic(path, durable=False) as file:
@@ -174,15 +174,15 @@ def _write_map(path: Path, seen: Seen) -> None:
 
 
 def _write_scores(path: Path, rows: Sequence[Row], threshold: float | None) -> None:
-    from bench.report.delimited import inert
-    from bench.run import prediction
-    from bench.store.files import atomic
+    from bench.files import atomic
+    from bench.prediction import predictor
+    from bench.report.formats.csv import inert
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "score", *([] if threshold is None else ["verdict"])])
     for row in rows:
-        verdict = [] if threshold is None else [prediction.verdict(row.score, threshold)]
+        verdict = [] if threshold is None else [predictor.verdict(row.score, threshold)]
         # all digits: the same bits are read again
         writer.writerow([inert(str(row.path)), "" if row.score is None else repr(row.score), *verdict])
     with atomic(path) as file:

@@ -30,12 +30,12 @@ from bench.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bench.machine.progress import Progress
+    from bench.plan.planned import Planned
     from bench.run.cell import Options
     from bench.run.executors import Executor
     from bench.run.executors.choice import Wanted
-    from bench.run.places import Place
-    from bench.run.planned import Planned
-    from bench.run.progress import Progress
+    from bench.run.feature_places import Place
     from bench.store.record import Record
 
 EPILOG = """\b
@@ -173,7 +173,7 @@ def run(
     """
     from bench.cli.terminal import TerminalProgress, console
     from bench.config import parse_set
-    from bench.run import request as requests
+    from bench.plan import request as requests
     from bench.run.executors import choice
 
     request = requests.of(
@@ -201,7 +201,7 @@ def run(
     found = requests.sources(request, progress.say)
     progress.say("loading torch")
 
-    from bench.run import devices
+    from bench.machine import devices
     from bench.run.cell import Options
 
     executor = choice.choose(wanted, device)

@@ -78,14 +78,15 @@ def score(
         if not (equals and key.strip()):
             raise UsageError(f"--set '{pair}': expected key=value, for example epochs=100")
         facts[key.strip()] = value
+    from bench import own
     from bench.cli.terminal import TerminalProgress, console, footnotes, score_table
-    from bench.run import external, own
+    from bench.external import cell
     from bench.store.rows import rows
 
     sets, data_roots = own.resolved([dataset], data_roots)
     if len(sets) != 1:
         raise UsageError(f"--datasets {dataset} is {', '.join(sets)} here. Expected one dataset")
-    request = external.Request(
+    request = cell.Request(
         method=method,
         dataset=sets[0],
         maps=maps,
@@ -104,7 +105,7 @@ def score(
         metrics=metrics,
     )
     out = console()
-    found = external.score(request, TerminalProgress.of(quiet=False))
+    found = cell.score(request, TerminalProgress.of(quiet=False))
     for row in rows(found):
         out.print(score_table(row))
         for note in footnotes(row):

@@ -23,7 +23,7 @@ from bench.errors import UsageError
 from bench.speed.record import BASELINES, RESULTS
 
 if TYPE_CHECKING:
-    from bench.report.table import Table
+    from bench.report.tables.table import Table
     from bench.speed.generated import Files
     from bench.speed.prepare import Plan
     from bench.speed.record import MethodSpeed, SpeedRecord
@@ -121,8 +121,8 @@ def speed(
     if out is not None or assume_tflops is not None:
         raise UsageError("--out and --assume-tflops belong to --scaling. See: bench speed --help")
     from bench.config import parse_set
+    from bench.machine import devices
     from bench.registry import METHODS
-    from bench.run import devices
     from bench.speed.generated import files
     from bench.speed.prepare import Plan
     from bench.speed.workload import workload
@@ -185,8 +185,8 @@ def _joined(fresh: SpeedRecord, path: Path) -> SpeedRecord:
 def _record(plan: Plan, made: Files, methods: dict[str, MethodSpeed]) -> SpeedRecord:
     import torch
 
-    from bench.run import timing
-    from bench.run.rates import matrix_rate, memory_rate
+    from bench.machine import timing
+    from bench.machine.rates import matrix_rate, memory_rate
     from bench.speed.record import DeviceRates, SpeedRecord, WorkloadFacts
     from bench.store.provenance import environment
 
@@ -215,10 +215,10 @@ def _record(plan: Plan, made: Files, methods: dict[str, MethodSpeed]) -> SpeedRe
 
 
 def _scaling(folders: Sequence[Path], assume_tflops: float | None, out: Path | None) -> None:
-    from bench.report.markdown import document
+    from bench.files import atomic
+    from bench.report.formats.markdown import document
     from bench.speed.record import find
     from bench.speed.scaling import table
-    from bench.store.files import atomic
 
     records = [one for one in find(folders) if one.workload.name == "mvtec"]
     if not records:

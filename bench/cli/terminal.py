@@ -13,10 +13,10 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from bench.machine.progress import Advance, Silent
+from bench.machine.progress import Progress as Listener
 from bench.names import harmless
-from bench.report.names import heading
-from bench.run.progress import Advance, Silent
-from bench.run.progress import Progress as Listener
+from bench.report.tables.names import heading
 from bench.store.record import UNCHECKED, Record
 from bench.store.rows import Row, value
 
@@ -62,7 +62,7 @@ class TerminalProgress:
 
     @contextmanager
     def phase(self, name: str, total: int, done: int = 0) -> Iterator[Advance]:
-        """Show a phase of `total` units; see bench.run.progress.Progress."""
+        """Show a phase of `total` units; see bench.machine.progress.Progress."""
         shown = self._bar(name, total, done) if self._out.is_terminal else self._lines(name, total, done)
         with shown as advance:
             yield advance

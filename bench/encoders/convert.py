@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from bench import regular
 from bench.encoders import catalog, weights
 from bench.errors import UsageError, WeightsError
+from bench.files import atomic
 from bench.registry import did_you_mean
-from bench.store.files import atomic
 
 INSIDE = ("model", "state_dict", "teacher")
 """Names under which checkpoints of trainings hold the network's tensors."""

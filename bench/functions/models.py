@@ -59,8 +59,8 @@ def predict(
     import pandas as pd
 
     from bench.cli.terminal import TerminalProgress
-    from bench.loading.loose import gather
-    from bench.run import devices
+    from bench.machine import devices
+    from bench.prediction.loose_images import gather
     from bench.store.folder import with_model
 
     devices.check(device)
@@ -69,12 +69,12 @@ def predict(
     path = with_model(expanded(str(record)))
     progress = TerminalProgress.of(quiet)
 
-    from bench.run import prediction
+    from bench.prediction import predictor
 
-    model = prediction.model_of(path, None if weights is None else expanded(str(weights)), devices.choose(device))
+    model = predictor.model_of(path, None if weights is None else expanded(str(weights)), devices.choose(device))
     found = []
     with progress.phase("predict", sum(len(group.files) for group in groups)) as advance:
-        for seen in prediction.predict(model, groups, cls=cls, maps=maps, say=progress.say):
+        for seen in predictor.predict(model, groups, cls=cls, maps=maps, say=progress.say):
             found.append(seen)
             advance(1, seen.path.name)
     columns: dict[str, Any] = {
@@ -83,7 +83,7 @@ def predict(
         "trouble": pd.array([seen.trouble for seen in found], dtype="string"),
     }
     if threshold is not None:
-        verdicts = [prediction.verdict(seen.score, threshold) for seen in found]
+        verdicts = [predictor.verdict(seen.score, threshold) for seen in found]
         columns["verdict"] = pd.array(verdicts, dtype="string")
     if maps:
         columns["map"] = pd.Series([seen.map for seen in found], dtype=object)
@@ -144,9 +144,9 @@ def score(
         ('mine', 'done', {'epochs': '100'})
     """
     from bench.cli.terminal import TerminalProgress
-    from bench.run import external
+    from bench.external import cell
 
-    request = external.Request(
+    request = cell.Request(
         method=method,
         dataset=dataset,
         maps=None if maps is None else expanded(str(maps)),
@@ -164,4 +164,4 @@ def score(
         command=tuple(sys.argv),
         metrics=names(metrics),
     )
-    return external.score(request, TerminalProgress.of(quiet))
+    return cell.score(request, TerminalProgress.of(quiet))

@@ -26,8 +26,8 @@ def frame(
         published: whether all that papers print of the same datasets follows, as in `bench report`.
 
     Returns:
-        The columns of `bench.report.tidy.COLUMNS`. `value` is a fraction at full precision, missing where a score is
-        undefined, with the reason in `note`; `of` says what it is of: class, mean, pooled or cost.
+        The columns of `bench.report.formats.long_csv.COLUMNS`. `value` is a fraction at full precision, missing where
+        a score is undefined, with the reason in `note`; `of` says what it is of: class, mean, pooled or cost.
 
     Warns:
         UserWarning: a file of a folder is no record, or a record is of a failed cell; both are left out.
@@ -44,11 +44,11 @@ def frame(
         dinomaly    visa     0    0.9
            rd4ad    visa     0    0.8
     """
-    from bench.report import tidy
+    from bench.report.formats import long_csv
 
     records = list(_records(results))
     datasets = {record.cell.dataset for record in records}
-    return tidy.frame(records, tidy.chosen((), datasets) if published and records else ())
+    return long_csv.frame(records, long_csv.chosen((), datasets) if published and records else ())
 
 
 def report(

@@ -12,7 +12,7 @@ from bench.home import expanded
 from bench.words import counted
 
 if TYPE_CHECKING:
-    from bench.run.planned import Planned
+    from bench.plan.planned import Planned
     from bench.store.record import Record
 
 
@@ -87,8 +87,8 @@ def run(
     """
     from bench.cli.terminal import TerminalProgress
     from bench.config import check_asked
-    from bench.run import devices
-    from bench.run import request as requests
+    from bench.machine import devices
+    from bench.plan import request as requests
 
     def given(chosen: Sequence[str]) -> dict[str, dict[str, Any]]:
         for name in set or {}:

@@ -17,8 +17,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from bench import regular
+from bench.cache import cache_dir
 from bench.errors import DatasetError
-from bench.loading import cache_dir
 from bench.machine.threads import cores
 
 SETTLED_SECONDS = 2.0

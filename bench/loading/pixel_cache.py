@@ -28,13 +28,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench import regular
 from bench.api import Dataset, Sample
+from bench.cache import cache_dir
 from bench.errors import StoreError
-from bench.loading import cache_dir
+from bench.files import atomic
 from bench.loading.hashes import check_unchanged
 from bench.loading.images import PLAIN, Traits, to_pixels, traits
+from bench.machine.libraries import decoders
 from bench.machine.threads import cores
-from bench.store.files import atomic
-from bench.store.provenance import decoders
 
 Pixels = npt.NDArray[np.uint8]
 _READING = 3

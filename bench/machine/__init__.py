@@ -1,1 +1,1 @@
-"""What of the machine this process has: processor cores, threads, control groups. Nothing here knows of cells."""
+"""The machine: cores, threads, memory, devices, their rates, progress and interruption. Nothing here knows of cells."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import regular
 from bench.errors import StoreError
-from bench.store.files import atomic
+from bench.files import atomic
 
 LIST = "sha256.json"
 

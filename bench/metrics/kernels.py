@@ -17,7 +17,7 @@ from numba import njit
 from numba import types as numba_types
 from numba.core import config
 
-from bench.loading import cache_dir
+from bench.cache import cache_dir
 from bench.metrics import compiled
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])

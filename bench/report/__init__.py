@@ -5,6 +5,6 @@ Called, the package is `bench.functions.report`.
 
 import sys
 
-from bench.functions.called import CalledPackage
+from bench.callable_package import CalledPackage
 
 sys.modules[__name__].__class__ = CalledPackage

@@ -12,10 +12,12 @@ from typing import Literal, get_args
 from bench.config import load_suite
 from bench.errors import UsageError
 from bench.registry import did_you_mean
-from bench.report import arrange, build, collect, suite, tidy
-from bench.report.arrange import Notes
-from bench.report.table import Table
-from bench.report.write import FORMATS, Report, write
+from bench.report import collect
+from bench.report.formats import long_csv
+from bench.report.formats.write import FORMATS, Report, write
+from bench.report.tables import arrange, build, suite
+from bench.report.tables.arrange import Notes
+from bench.report.tables.table import Table
 
 Layout = Literal["columns", "triples"]
 
@@ -126,7 +128,7 @@ def _made(wanted: Wanted, say: Callable[[str], None]) -> Made:
         tables=tuple(made),
         style=arrange.style(made, wanted.notes, wanted.caption, wanted.label, wanted.cite),
         records=records,
-        published=tidy.chosen(methods, sets) if wanted.published else (),
+        published=long_csv.chosen(methods, sets) if wanted.published else (),
         folders=wanted.folders,
         data_roots=wanted.data_roots,
         say=say,

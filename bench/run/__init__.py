@@ -2,6 +2,6 @@
 
 import sys
 
-from bench.functions.called import CalledPackage
+from bench.callable_package import CalledPackage
 
 sys.modules[__name__].__class__ = CalledPackage

@@ -14,23 +14,25 @@ import torch
 from bench.api import Method
 from bench.encoders import frozen
 from bench.errors import TrainingError, UnwritableError
+from bench.files import atomic_folder
 from bench.loading.pixel_cache import PixelCache
 from bench.loading.surprises import Surprises, tell
-from bench.machine import crowding
-from bench.run import allocator, feature_store, kept_model, needs, recording, scoring, timing
+from bench.machine import allocator, crowding, timing
+from bench.machine.precision import set_precision
+from bench.machine.progress import Progress
+from bench.plan import needs
+from bench.plan.cells import Cell
+from bench.plan.planned import checkpoint_of
+from bench.run import feature_store, kept_model, recording, scoring
 from bench.run.batches import TrainingBatches
 from bench.run.extractor import Extractor
+from bench.run.feature_places import Place
 from bench.run.feature_store import FeatureStore, LastStore
-from bench.run.places import Place
-from bench.run.plan import Cell
-from bench.run.planned import checkpoint_of
-from bench.run.progress import Progress
 from bench.run.seeding import seed_everything
 from bench.run.single_defects import read_defects
 from bench.run.textures import Draw
-from bench.run.training import Trainer, TrainingLog, set_precision
+from bench.run.training import Trainer, TrainingLog
 from bench.store import record as records
-from bench.store.files import atomic_folder
 from bench.store.record import ModelFacts, Record
 
 

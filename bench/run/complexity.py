@@ -21,10 +21,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.api import EncoderInfo, EncoderRequest, Method
 from bench.encoders import catalog, frozen
-from bench.run import needs
+from bench.plan import needs
+from bench.plan.texture_source import Textures
 from bench.run.extractor import Looking
 from bench.run.seeding import step_generator
-from bench.run.textures import Draw, Textures
+from bench.run.textures import Draw
 
 
 @dataclass(frozen=True, slots=True)

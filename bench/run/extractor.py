@@ -9,8 +9,8 @@ from torch import Generator, Tensor
 
 from bench.api import Batch, Method, Sample
 from bench.encoders.frozen import FrozenEncoder
+from bench.machine.exhaustion import Reductions
 from bench.run.device_pixels import DevicePixels, Source
-from bench.run.memory import Reductions
 from bench.run.textures import Draw
 
 

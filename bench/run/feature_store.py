@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from bench.api import Sample
-from bench.run import places
-from bench.run.ahead import Beforehand
+from bench.machine.prefetch import Beforehand
+from bench.machine.progress import Progress
+from bench.run import feature_places
 from bench.run.extractor import Extractor
-from bench.run.progress import Progress
 
 
 class FeatureStore(Protocol):
@@ -105,7 +105,8 @@ class Kept:
     def leave_device(self) -> bool:
         """Move what lies on the device to host memory; False where nothing does, or where it has no room."""
         need = sum(kept.numel() * kept.element_size() for kept in self._tensors.values())
-        if self.place != "device" or need > places.SHARE["memory"] * places.free("memory", self._device):
+        room = feature_places.SHARE["memory"] * feature_places.free("memory", self._device)
+        if self.place != "device" or need > room:
             return False
         self._put({name: kept.cpu() for name, kept in self._tensors.items()}, "memory")
         return True
@@ -156,7 +157,7 @@ def build(
     samples: Sequence[Sample],
     progress: Progress,
     *,
-    place: places.Place = "auto",
+    place: feature_places.Place = "auto",
     budget_gib: float | None = None,
     batch_size: int = 32,
 ) -> FeatureStore:
@@ -175,7 +176,7 @@ def build(
     """
     ((_, probe),) = extract.reductions.batches("features", samples[:1], 1, extract)
     need = len(samples) * sum(feature.numel() * feature.element_size() for feature in probe.values())
-    chosen = places.choose(place, need, budget_gib, extract.device)
+    chosen = feature_places.choose(place, need, budget_gib, extract.device)
     if chosen == "none":
         keep_pixels(extract, samples)
         return Recomputed(extract, samples)
@@ -183,7 +184,7 @@ def build(
     for name, feature in probe.items():
         shape = (len(samples), *_in_memory(feature).shape[1:])
         if chosen == "file":
-            room = places.mapped(shape, feature.dtype)
+            room = feature_places.mapped(shape, feature.dtype)
         else:
             where = extract.device if chosen == "device" else torch.device("cpu")
             room = torch.empty(shape, dtype=feature.dtype, device=where)
@@ -204,7 +205,7 @@ def keep_pixels(extract: Extractor, samples: Sequence[Sample]) -> None:
     No other images are looked at more than once, and on the CPU the disk's cache holds them already.
     """
     if extract.device.type == "cuda":
-        extract.pixels.keep(samples, places.SHARE["pixels"] * places.free("device", extract.device))
+        extract.pixels.keep(samples, feature_places.SHARE["pixels"] * feature_places.free("device", extract.device))
 
 
 def _in_memory(feature: Tensor) -> Tensor:

@@ -23,12 +23,12 @@ from bench.api import Method, Sample
 from bench.encoders import frozen
 from bench.encoders.frozen import FrozenEncoder
 from bench.errors import StoreError, UsageError
+from bench.files import atomic
 from bench.loading.hashes import sha256
-from bench.run.plan import Cell
-from bench.run.progress import Progress
+from bench.machine.progress import Progress
+from bench.plan.cells import Cell
 from bench.run.scoring import Predict
 from bench.run.seeding import seed_everything
-from bench.store.files import atomic
 from bench.store.record import ModelFacts, Record
 from bench.words import counted
 

@@ -11,15 +11,15 @@ from bench import regular
 from bench.api import by_class
 from bench.encoders import frozen
 from bench.errors import StoreError, UnwritableError
+from bench.files import atomic, atomic_folder, file_name
 from bench.loading.pixel_cache import PixelCache
+from bench.machine.precision import set_precision
+from bench.machine.progress import Progress
+from bench.plan.planned import Planned
 from bench.run import kept_model, recording, scoring
 from bench.run.cell import Options
 from bench.run.extractor import Extractor
-from bench.run.planned import Planned
-from bench.run.progress import Progress
-from bench.run.training import set_precision
 from bench.store import record as records
-from bench.store.files import atomic, atomic_folder, file_name
 from bench.store.record import Record
 
 AGREES = 1e-3

@@ -16,13 +16,13 @@ from bench.api import EncoderRequest, Finding, Sample
 from bench.encoders import catalog
 from bench.errors import BenchError, StoreError
 from bench.loading.surprises import Surprises, notes
+from bench.machine import timing
 from bench.metrics import METRIC_VERSION, parse
+from bench.plan.cells import Cell
+from bench.plan.task import Task
 from bench.protocol import Protocol
-from bench.run import timing
 from bench.run.complexity import complexity
-from bench.run.plan import Cell
 from bench.run.scoring import Scored
-from bench.run.task import Task
 from bench.run.training import TrainingLog
 from bench.store import record as records
 from bench.store.agreement import mean

@@ -14,22 +14,22 @@ import numpy.typing as npt
 import torch
 
 from bench.api import Dataset, Method, Prediction, Sample, by_class
+from bench.files import atomic, file_name
 from bench.loading.hashes import check_unchanged
 from bench.loading.masks import Mask, read_union, to_evaluation
 from bench.loading.surprises import Surprises
+from bench.machine.precision import autocast
+from bench.machine.prefetch import one_behind
+from bench.machine.progress import Advance, Progress
+from bench.machine.timing import Stopwatch
 from bench.metrics import Defect, Scores, evaluate_class
+from bench.metrics.all_classes import Pool
+from bench.plan.task import Task
 from bench.protocol import Protocol
-from bench.run.ahead import one_behind
 from bench.run.extractor import Extractor
-from bench.run.extras import by_family, of_authors
-from bench.run.pooled import Pool
+from bench.run.family_scores import by_family, of_authors
 from bench.run.predictions import Collected
-from bench.run.progress import Advance, Progress
 from bench.run.single_defects import PackedDefects
-from bench.run.task import Task
-from bench.run.timing import Stopwatch
-from bench.run.training import autocast
-from bench.store.files import atomic, file_name
 
 PackedMasks = Mapping[str, npt.NDArray[np.uint8]]
 """Class -> masks at the evaluation size S, one image a row, as packed bits uint8 [N, S*S/8]."""
@@ -52,7 +52,7 @@ class Scored:
 
     scores: dict[str, Scores]
     extra: dict[str, Scores]
-    """By class, see `bench.run.extras`."""
+    """By class, see `bench.run.family_scores`."""
     pooled: Scores | None
     """All classes ranked together; None where there is but one class."""
     rows: dict[str, list[Any]]

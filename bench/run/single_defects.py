@@ -11,8 +11,8 @@ import numpy.typing as npt
 from bench.api import by_class
 from bench.loading.masks import to_evaluation
 from bench.metrics import Defect, parse
+from bench.plan.task import Task
 from bench.protocol import Protocol
-from bench.run.task import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,17 @@ from itertools import chain
 from pathlib import Path
 
 from bench.errors import UnwritableError
+from bench.files import try_lock
+from bench.machine.progress import Progress
+from bench.plan.cells import expand
+from bench.plan.history import recorded_with_other_data
+from bench.plan.planned import Planned, checkpoint_of, ended_since, look_up
+from bench.plan.request import Request
+from bench.plan.task import Source
 from bench.run.cell import Options
 from bench.run.executors import Executor
-from bench.run.executors.here import Here
-from bench.run.history import recorded_with_other_data
+from bench.run.executors.in_process import Here
 from bench.run.kept_model import check_room
-from bench.run.plan import expand
-from bench.run.planned import Planned, checkpoint_of, ended_since, look_up
-from bench.run.progress import Progress
-from bench.run.request import Request
-from bench.run.task import Source
-from bench.store.files import try_lock
 from bench.store.record import Record
 
 
@@ -37,7 +37,7 @@ def prepare(
         request: what the user asked for.
         options: how to run.
         progress: told of the hashing of data, and of records that cannot be read.
-        sources: the datasets as `bench.run.request.sources` has found them; None to look for them here.
+        sources: the datasets as `bench.plan.request.sources` has found them; None to look for them here.
         again: finished cells are to be run again.
         fetch: whether weights that are not here are fetched.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ from torch import Tensor, nn
 
 from bench.api import Batch, Method, Sample
 from bench.errors import StoreError, TrainingError
+from bench.machine.compiling import try_compiled
+from bench.machine.precision import autocast
+from bench.machine.progress import Progress
+from bench.machine.stopping import after_step
 from bench.run.batches import TrainingBatches
-from bench.run.compiling import try_compiled
-from bench.run.progress import Progress
 from bench.run.seeding import BatchOrder
-from bench.run.stopping import after_step
 from bench.store import checkpoint
 
 LOSS_EVERY_CUDA = 25
@@ -110,7 +110,7 @@ class Trainer:
         checkpoint: file of the interrupted training; removed by the caller when the cell is recorded.
         checkpoint_seconds: wall time between checkpoints.
         batch_size: images a step, where the configured number does not fit the device.
-        compile: put the trainable part through torch.compile, see `bench.run.compiling`.
+        compile: put the trainable part through torch.compile, see `bench.machine.compiling`.
     """
 
     method: Method
@@ -230,16 +230,3 @@ class Trainer:
         except StoreError as error:
             self.progress.say(f"{error}. The training starts again")
             return None
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Return the context in which the trainable part is evaluated at the chosen precision."""
-    if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
-
-
-def set_precision(precision: str) -> None:
-    """Allow or forbid TF32 matrix products and convolutions on CUDA; fp32 means IEEE single precision throughout."""
-    torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
-    torch.backends.cudnn.allow_tf32 = precision != "fp32"

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from bench.api import Sample, by_class
+from bench.machine.progress import Advance, Silent
+from bench.machine.timing import Stopwatch
+from bench.plan.cells import Cell
+from bench.plan.task import Task
 from bench.run import recording, scoring
-from bench.run.plan import Cell
-from bench.run.progress import Advance, Silent
 from bench.run.scoring import PackedMasks, Predicted
-from bench.run.task import Task
-from bench.run.timing import Stopwatch
 from bench.speed.record import Phase
 from bench.store import record as records
 from bench.store.record import Record

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from bench.api import Card, Counts, Dataset, Sample
 from bench.encoders import catalog, weights
 from bench.loading.hashes import sha256
-from bench.run.task import Task
+from bench.plan.task import Task
 from bench.speed.gratings import grating
 
 FILES = 16

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from bench.run.progress import Advance
+from bench.machine.progress import Advance
 
 OURS = "ours"
 
@@ -55,7 +55,7 @@ class Interleaved:
 
     @contextmanager
     def phase(self, name: str, total: int, done: int = 0) -> Iterator[Advance]:
-        """Time a phase; see bench.run.progress.Progress."""
+        """Time a phase; see bench.machine.progress.Progress."""
         size = self.sizes.get(name)
         finished = 0
         self.settle()

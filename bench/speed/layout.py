@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from bench.registry import METHODS
-from bench.report.names import method_title
-from bench.report.table import Block, Cell, Column, Row, Table
+from bench.report.tables.names import method_title
+from bench.report.tables.table import Block, Cell, Column, Row, Table
 from bench.speed.record import MethodSpeed, Rate, SpeedRecord
 
 Rows = Callable[[str, MethodSpeed, SpeedRecord], Iterable[Row]]

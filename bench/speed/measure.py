@@ -12,12 +12,12 @@ from typing import cast
 import torch
 from torch import nn
 
-from bench.run import timing
+from bench.machine import peak, timing
+from bench.machine.rates import matrix_rate, matrix_rate_now, memory_rate, settle
 from bench.run.complexity import complexity, training_cost
-from bench.run.estimate import EFFICIENCY
-from bench.run.rates import matrix_rate, matrix_rate_now, memory_rate, settle
 from bench.run.training import LOSS_EVERY_CUDA
-from bench.speed import arithmetic, evaluation, generated, memory
+from bench.speed import arithmetic, evaluation, generated
+from bench.speed.estimate import EFFICIENCY
 from bench.speed.interleaved import Interleaved, Way
 from bench.speed.plain import Again, Plain
 from bench.speed.prepare import BATCH, Plan, Prepared, prepare, private_cache, replaying, run_cell
@@ -178,13 +178,13 @@ class _Memory:
     def __init__(self, device: torch.device) -> None:
         self.host, self.device = 0.0, None if device.type == "cpu" else 0.0
         self._where, self._open = device, True
-        memory.reset()
+        peak.reset()
 
     def read(self) -> None:
         """Read both peaks, once."""
         if self._open:
             self._open = False
-            self.host, self.device = memory.peak_mib(), timing.peak_device_memory_mib(self._where)
+            self.host, self.device = peak.peak_mib(), timing.peak_device_memory_mib(self._where)
 
 
 def _phase(name: str, each: float, units: int, measured: int) -> Phase:

@@ -26,17 +26,20 @@ from bench.api import Batch, Sample
 from bench.encoders import frozen
 from bench.encoders.frozen import FrozenEncoder
 from bench.loading.pixel_cache import PixelCache
-from bench.run import feature_store, needs
+from bench.machine.precision import set_precision
+from bench.machine.progress import Silent
+from bench.machine.rates import settle
+from bench.machine.timing import Stopwatch
+from bench.plan import needs
+from bench.plan.cells import Cell
+from bench.plan.texture_source import Textures
+from bench.run import feature_store
 from bench.run.batches import TrainingBatches
 from bench.run.extractor import Extractor, Looking
 from bench.run.feature_store import FeatureStore
-from bench.run.plan import Cell
-from bench.run.progress import Silent
-from bench.run.rates import settle
 from bench.run.seeding import BatchOrder, step_generator
-from bench.run.textures import Draw, Textures
-from bench.run.timing import Stopwatch
-from bench.run.training import Step, scaled, set_precision
+from bench.run.textures import Draw
+from bench.run.training import Step, scaled
 
 WORKERS = {"cpu": 0, "cuda": 4}
 PREFETCHED = 2

@@ -18,16 +18,16 @@ from bench.api import Batch, Counts, Method
 from bench.config import configure, merge
 from bench.encoders import frozen
 from bench.errors import TrainingError
+from bench.machine.progress import Progress
+from bench.plan.cells import Cell
+from bench.plan.needs import side as input_side
+from bench.plan.texture_source import Textures
 from bench.protocol import resolve
 from bench.registry import METHODS
 from bench.run import cell as cells
 from bench.run.cell import Options
 from bench.run.complexity import complexity
 from bench.run.extractor import Looking
-from bench.run.needs import side as input_side
-from bench.run.plan import Cell
-from bench.run.progress import Progress
-from bench.run.textures import Textures
 from bench.speed import generated
 from bench.speed.arithmetic import BYTES, Size
 from bench.speed.workload import Workload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bench.report.table import Cell, Row, Table
+from bench.report.tables.table import Cell, Row, Table
 from bench.speed.layout import by_machine, columns, provenance
 from bench.speed.record import MethodSpeed, SpeedRecord, WorkloadFacts
 

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench import regular
 from bench.errors import StoreError
+from bench.files import atomic, file_name
 from bench.store.fields import Text
-from bench.store.files import atomic, file_name
 from bench.store.folder import SPEED
 from bench.store.record import MOST_BYTES, Environment
 
@@ -150,7 +150,7 @@ class MethodSpeed(_Part):
 
 
 class DeviceRates(_Part):
-    """What the device reached on its own, see `bench.run.rates`."""
+    """What the device reached on its own, see `bench.machine.rates`."""
 
     matrix_flops: dict[str, float]
     """Precision -> floating-point operations a second."""

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from bench.api import Card
 from bench.config import configure
 from bench.registry import DATASETS, METHODS
-from bench.report.table import Block, Cell, Column, Row, Table
-from bench.run.estimate import EFFICIENCY
+from bench.report.tables.table import Block, Cell, Column, Row, Table
+from bench.speed.estimate import EFFICIENCY
 from bench.speed.layout import fill, machine, on_gpu
 from bench.speed.record import MethodSpeed, SpeedRecord
 from bench.speed.workload import counts

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bench.report.names import method_title
-from bench.report.table import Block, Cell, Row, Table
+from bench.report.tables.names import method_title
+from bench.report.tables.table import Block, Cell, Row, Table
 from bench.speed.layout import by_machine, columns, machine, ordered, provenance, ratio
 from bench.speed.profile import gains, shares
 from bench.speed.record import MethodSpeed, SpeedRecord, device_name

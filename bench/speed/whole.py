@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bench.run import timing
-from bench.run.progress import Progress
-from bench.speed import generated, memory
+from bench.machine import peak, timing
+from bench.machine.progress import Progress
+from bench.speed import generated
 from bench.speed.prepare import Plan, prepare, private_cache, run_cell
 from bench.speed.record import MethodSpeed, Phase
 
@@ -25,7 +25,7 @@ def whole(plan: Plan, name: str, speed: MethodSpeed, files: generated.Files, lis
     ready = prepare(plan, name, files)
     cell = ready.cell(ready.method, plan.workload.counts)
     watch = timing.Stopwatch()
-    memory.reset()
+    peak.reset()
     with private_cache(plan.folder / "cache-whole"), watch.phase("all"):
         record = run_cell(plan, cell, "whole", listener)
     assert record.efficiency is not None
@@ -43,7 +43,7 @@ def whole(plan: Plan, name: str, speed: MethodSpeed, files: generated.Files, lis
     found = {
         "phases": phases,
         "whole": True,
-        "peak_memory_mib": memory.peak_mib(),
+        "peak_memory_mib": peak.peak_mib(),
         "peak_device_memory_mib": record.efficiency.peak_device_memory_mib,
     }
     return speed.model_copy(update=found)

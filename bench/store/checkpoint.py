@@ -12,7 +12,7 @@ import torch
 
 from bench import regular
 from bench.errors import StoreError
-from bench.store.files import atomic
+from bench.files import atomic
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import bench
 from bench.machine import threads as processor
+from bench.machine.libraries import decoders
 from bench.store.record import Environment
 
 PACKAGES = ("numpy", "pillow", "safetensors", "scikit-learn", "scipy", "timm", "torch", "torchvision")
@@ -28,15 +29,6 @@ def commit() -> str | None:
         return head + ("-dirty" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-@cache
-def decoders() -> dict[str, str]:
-    """Return the versions of the libraries that decode lossy images; they depend on how Pillow was built."""
-    from PIL import features
-
-    names = {"libjpeg-turbo": "libjpeg_turbo", "libtiff": "libtiff", "libwebp": "webp"}
-    return {name: str(features.version(feature) or "none") for name, feature in names.items()}
 
 
 def environment(device: str, precision: str, threads: int) -> Environment:

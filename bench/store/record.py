@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from bench import regular
 from bench.errors import StoreError
+from bench.files import atomic, file_name
 from bench.store import agreement, migrate
 from bench.store.fields import Amount, Count, Facts, Number, Text, encodable
-from bench.store.files import atomic, file_name
 from bench.words import counted
 
 SCHEMA_VERSION = 2
@@ -165,7 +165,7 @@ class ClassScores(_Part):
 
     values: dict[str, Number | None]
     extra: dict[str, Number | None] = {}
-    """What single datasets are also scored by, see `bench.run.extras`; not the protocol's, not in `mean`."""
+    """What single datasets are also scored by, see `bench.run.family_scores`; not the protocol's, not in `mean`."""
     undefined: dict[str, str] = {}
 
     @model_validator(mode="after")

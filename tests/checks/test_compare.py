@@ -11,9 +11,9 @@ from made_records import made
 from bench.checks.paired import compare, pairs
 from bench.metrics import evaluate_class
 from bench.protocol import COMMON
-from bench.report.evidence import Evidence
 from bench.stats import delong
 from bench.store import record as records
+from bench.store.evidence import Evidence
 from bench.store.record import ClassScores, Record
 
 IMAGES = 80

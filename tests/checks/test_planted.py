@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from bench.metrics import ranks
+from bench.plan import cells
 from bench.protocol import COMMON
 from bench.registry import METHODS
-from bench.run import plan
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_a_dropout_and_a_protocol_that_were_changed_are_named(
     done = checked("--set", "dinomaly.dropout=0")
     assert done.returncode == 1 and "not comparable" in done.stdout and "config dropout 0.2 -> 0.0" in done.stdout
     changed = replace(COMMON, mask_rule="ader")
-    monkeypatch.setattr(plan, "resolve", lambda name, method, kind: changed)
+    monkeypatch.setattr(cells, "resolve", lambda name, method, kind: changed)
     done = checked()
     assert done.returncode == 1 and "mask_rule area -> ader" in done.stdout
     assert METHODS.load("dinomaly").paper != changed

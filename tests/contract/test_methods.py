@@ -20,13 +20,14 @@ from bench.encoders import catalog, frozen
 from bench.encoders.weights import locate
 from bench.errors import UsageError
 from bench.families import FAMILIES
+from bench.plan import needs
+from bench.plan.texture_source import Textures
 from bench.protocol import COMMON
 from bench.registry import DATASETS, METHODS
-from bench.run import needs
 from bench.run.extractor import Looking
 from bench.run.feature_store import Kept
 from bench.run.seeding import BatchOrder, step_generator
-from bench.run.textures import Draw, Textures
+from bench.run.textures import Draw
 from bench.run.training import Step
 from bench.setting import SETTINGS
 

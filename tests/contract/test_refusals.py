@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 
 from bench.encoders import catalog
 from bench.encoders import weights as weights_
+from bench.machine.progress import Silent
+from bench.plan.cells import expand
+from bench.plan.request import Request
 from bench.registry import METHODS
-from bench.run.plan import expand
-from bench.run.progress import Silent
-from bench.run.request import Request
 
 VIT = "vit_tiny_patch8_128.bench"
 CNN = "test_resnet.r160_in1k"

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from bench.store.files import try_lock
+from bench.files import try_lock
 
 STEPS = {"steps": 30, "hard_mining_steps": 20}
 SEEDS = ["--seeds", "0,1"]

@@ -103,7 +103,7 @@ def test_it_is_resampled(bench: Callable, plugin: tuple[str, str]) -> None:
 def test_other_programs_maps_are_measured_by_it_too(
     bench: Callable, tree: Path, tmp_path: Path, plugin: tuple[str, str]
 ) -> None:
-    from bench.run.task import index
+    from bench.plan.task import index
 
     samples = [sample for sample in index("folder", tree, ()).samples if sample.split == "test"]
     lines = [f"{sample.id},{place / 100}" for place, sample in enumerate(samples)]

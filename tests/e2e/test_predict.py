@@ -15,7 +15,8 @@ import pytest
 from made_records import made
 from PIL import Image
 
-from bench.run import kept_model, prediction
+from bench.prediction import predictor
+from bench.run import kept_model
 from bench.store import record as records
 from bench.store.record import ExternalFacts, Record
 
@@ -110,15 +111,15 @@ def test_who_stops_early_has_the_scores_so_far(
     bench: Callable, kept: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results, tree, _ = kept
-    real = prediction.predict
+    real = predictor.predict
 
-    def stopped(*given: Any, **options: Any) -> Iterator[prediction.Seen]:
+    def stopped(*given: Any, **options: Any) -> Iterator[predictor.Seen]:
         for place, seen in enumerate(real(*given, **options)):
             if place == 2:
                 raise KeyboardInterrupt
             yield seen
 
-    monkeypatch.setattr(prediction, "predict", stopped)
+    monkeypatch.setattr(predictor, "predict", stopped)
     done = bench("predict", str(results), str(tree / "dots" / "test"), "--device", "cpu", "--no-overlays")
     assert done.returncode == 130 and "scores of 2 of 5 images are in predictions/scores.csv" in done.stderr
     assert len(rows(tmp_path / "predictions" / "scores.csv")) == 2 and not (tmp_path / "predictions/overlays").exists()

@@ -15,10 +15,10 @@ from sklearn.metrics import roc_auc_score
 
 from bench.api import Card, Dataset, Sample
 from bench.errors import DatasetError, UsageError
+from bench.machine.progress import Silent
+from bench.plan.cells import expand
+from bench.plan.request import Request
 from bench.registry import DATASETS
-from bench.run.plan import expand
-from bench.run.progress import Silent
-from bench.run.request import Request
 
 SIDE = 16
 CLASSES = ("flat", "rows/lines", "columns", "checks")
@@ -295,7 +295,7 @@ def test_a_part_that_was_interrupted_is_taken_up_alone(
 def test_a_part_that_another_process_holds_leaves_its_row_incomplete(
     bench: Callable, shapes: Path, tmp_path: Path, small: Callable
 ) -> None:
-    from bench.store.files import try_lock
+    from bench.files import try_lock
 
     command = [*small("shapes", steps=2), "--data-root", str(shapes), "--results", "out", "--splits", "A,B"]
     assert bench(*command).returncode == 0

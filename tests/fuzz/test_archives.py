@@ -13,7 +13,7 @@ from hostile import cases, damaged, names, scratch, survives
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.loading.archives import unpack
+from bench.curate.archives import unpack
 
 Kind = Literal["tar", "zip"]
 _TYPES = (tarfile.REGTYPE, tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from layouts import LAYOUTS
 
 from bench.api import Finding
+from bench.curate.verify import verify
 from bench.errors import DatasetError
-from bench.loading.verify import verify
 from bench.names import UNPRINTABLE
 from bench.registry import DATASETS
 

@@ -21,8 +21,8 @@ from bench.api import Card, Dataset, Sample
 from bench.loading import hashes
 from bench.loading.pixel_cache import PixelCache
 from bench.protocol import COMMON
-from bench.report.evidence import Evidence, Lacking
 from bench.store import record as records
+from bench.store.evidence import Evidence, Lacking
 
 
 class One(Dataset):
@@ -232,7 +232,7 @@ def test_damaged_maps(home: Path, content: bytes) -> None:
 )
 def test_notes_of_a_broken_download(home: Path, note: bytes) -> None:
     from bench.api import Download
-    from bench.loading.download import _Transfer
+    from bench.curate.download import _Transfer
 
     (home / ".y.part").write_bytes(b"begun")
     (home / ".y.part.json").write_bytes(note)

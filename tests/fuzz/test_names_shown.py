@@ -20,8 +20,9 @@ from rich.text import Text
 from bench.cli.echo import echo
 from bench.cli.terminal import console
 from bench.names import UNPRINTABLE, harmless
-from bench.report import build, tidy
-from bench.report.delimited import delimited, inert
+from bench.report.formats import long_csv
+from bench.report.formats.csv import delimited, inert
+from bench.report.tables import build
 from bench.store import record as records
 from bench.store.record import Record
 
@@ -111,7 +112,7 @@ def test_a_spreadsheet_computes_no_name(formula: str) -> None:
     found = [made(formula, formula, {formula: 0.9, "b": 0.8}, config={"s": formula})]
     tables = build.tables(found, published=False)
     assert tables
-    for text in (*map(delimited, tables), tidy.text(tidy.frame(found))):
+    for text in (*map(delimited, tables), long_csv.text(long_csv.frame(found))):
         for line in csv.reader(io.StringIO(text)):
             for cell in line:
                 assert not cell.startswith(("=", "+", "@", "\t", "\r")), cell

@@ -17,8 +17,8 @@ from PIL import Image
 
 from bench.api import Sample
 from bench.checks import speed
-from bench.loading.map_files import MapFile
-from bench.loading.submission import find_maps, match, read_scores
+from bench.external.map_files import MapFile
+from bench.external.submission import find_maps, match, read_scores
 from bench.published.read import files
 from bench.published.read import read as read_published
 

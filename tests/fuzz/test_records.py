@@ -18,11 +18,12 @@ from bench.checks import baselines, output, verdicts
 from bench.checks.series import series
 from bench.checks.tolerance import Tolerances
 from bench.cli import terminal
-from bench.report import build, tidy
-from bench.report.delimited import delimited
-from bench.report.html import page
-from bench.report.latex import standalone
-from bench.report.markdown import document
+from bench.report.formats import long_csv
+from bench.report.formats.csv import delimited
+from bench.report.formats.html import page
+from bench.report.formats.latex import standalone
+from bench.report.formats.markdown import document
+from bench.report.tables import build
 from bench.store import record as records
 from bench.store.record import Record
 from bench.store.rows import rows
@@ -76,8 +77,8 @@ def all_that_is_made_of(found: Sequence[Record], home: Path) -> None:
     for table in tables:
         standalone(table).encode()
         delimited(table).encode()
-    tidy.text(tidy.frame(done)).encode()
-    tidy.write_parquet(home / "numbers.parquet", tidy.frame(done))
+    long_csv.text(long_csv.frame(done)).encode()
+    long_csv.write_parquet(home / "numbers.parquet", long_csv.frame(done))
     every = series(done)
     for wanted, current in ((every, OTHERS), (series(OTHERS), found)):
         checked = verdicts.check(wanted, current, Tolerances())

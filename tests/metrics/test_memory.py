@@ -18,8 +18,8 @@ import json, sys
 from pathlib import Path
 from bench.protocol import COMMON
 from bench.run import scoring
-from bench.run.progress import Silent
-from bench.run.timing import Stopwatch
+from bench.machine.progress import Silent
+from bench.machine.timing import Stopwatch
 from bench.speed import memory
 from bench.speed.evaluation import MadeUp, packed
 from bench.speed.generated import Files, one_class

@@ -13,8 +13,8 @@ import torch
 from perf.profile_step import randomised
 
 from bench.encoders.frozen import skeleton
+from bench.machine import allocator
 from bench.registry import METHODS
-from bench.run import allocator
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 WARM_UP = 2

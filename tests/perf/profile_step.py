@@ -16,10 +16,10 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from bench.api import Method
 from bench.encoders.frozen import FrozenEncoder, skeleton
+from bench.machine import allocator
+from bench.machine.precision import autocast, set_precision
 from bench.registry import METHODS
-from bench.run import allocator
 from bench.run.complexity import training_cost
-from bench.run.training import autocast, set_precision
 
 KINDS = {
     "matrix products": (

@@ -127,8 +127,8 @@ def train() -> None:
 
     from bench.config import configure, load_suite
     from bench.encoders.frozen import skeleton
+    from bench.machine import allocator
     from bench.registry import METHODS
-    from bench.run import allocator
 
     allocator.keep_freed()
     if ADAPT in os.environ:

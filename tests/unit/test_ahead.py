@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.run.ahead import Beforehand, one_behind
+from bench.machine.prefetch import Beforehand, one_behind
 
 
 class Item:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.run import allocator
+from bench.machine import allocator
 
 PROGRAM = """
 import resource

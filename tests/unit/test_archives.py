@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.curate import archives
+from bench.curate.archives import unpack
 from bench.errors import DatasetError
-from bench.loading import archives
-from bench.loading.archives import unpack
 
 CONTENT = {"set/a.png": b"first", "set/deep/er/b.png": b"second" * 50_000, "readme.txt": b""}
 

@@ -19,20 +19,22 @@ from bench.api import Batch, EncoderRequest, Memory, MemoryConfig, Method, Metho
 from bench.encoders import frozen
 from bench.errors import DatasetError, UsageError
 from bench.loading.pixel_cache import PixelCache
+from bench.machine.progress import Silent
+from bench.plan import needs
+from bench.plan.cells import Cell
+from bench.plan.settings import check, tasks
+from bench.plan.task import Task, hashed, index
+from bench.plan.texture_source import Textures, find
 from bench.protocol import COMMON
 from bench.registry import DATASETS
 from bench.run import cell as cells
-from bench.run import feature_store, needs, scoring
+from bench.run import feature_store, scoring
 from bench.run.batches import TrainingBatches
 from bench.run.cell import Options
 from bench.run.complexity import complexity, training_cost
 from bench.run.extractor import Extractor, Looking
-from bench.run.plan import Cell
-from bench.run.progress import Silent
 from bench.run.seeding import BatchOrder, seed_everything, step_generator
-from bench.run.settings import check, tasks
-from bench.run.task import Task, hashed, index
-from bench.run.textures import Draw, Textures, find, generated
+from bench.run.textures import Draw, generated
 from bench.run.training import Trainer
 from bench.speed.plain import Again, Plain
 

@@ -7,10 +7,10 @@ import pytest
 from layouts import area, write_btad, write_mpdd
 from PIL import Image
 
+from bench.curate.verify import verify
 from bench.datasets.btad import BTAD
 from bench.datasets.mpdd import MPDD
 from bench.errors import DatasetError
-from bench.loading.verify import verify
 
 
 @pytest.fixture

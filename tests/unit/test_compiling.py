@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.run import compiling
-from bench.run.compiling import try_compiled
+from bench.machine import compiling
+from bench.machine.compiling import try_compiled
 
 
 class Small(nn.Module):

@@ -15,16 +15,16 @@ from bench.api import Method, MethodConfig
 from bench.encoders import frozen
 from bench.encoders.weights import locate
 from bench.loading.pixel_cache import PixelCache
+from bench.machine.progress import Silent
+from bench.plan.settings import tasks
+from bench.plan.task import Task, hashed, index
 from bench.registry import METHODS
 from bench.run import feature_store
 from bench.run.batches import TrainingBatches
 from bench.run.device_pixels import DevicePixels
 from bench.run.extractor import Extractor
 from bench.run.feature_store import Kept
-from bench.run.progress import Silent
 from bench.run.seeding import BatchOrder, seed_everything
-from bench.run.settings import tasks
-from bench.run.task import Task, hashed, index
 from bench.run.training import Step, Trainer
 
 pytestmark = [

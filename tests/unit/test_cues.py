@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from bench.api import Sample
+from bench.curate.cues import CUES, cues
 from bench.datasets.demo import Demo
 from bench.datasets.fmnist import FashionMNIST
 from bench.datasets.folder import Folder
 from bench.errors import UsageError
-from bench.loading.cues import CUES, cues
 
 
 def relight(folder: Path, factor: float) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import declared
 from bench.api import MethodConfig
+from bench.plan import declared
 from bench.registry import METHODS
 
 

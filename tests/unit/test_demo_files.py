@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.curate.verify import verify
 from bench.datasets.demo import Demo
 from bench.demo import write
 from bench.demo.contents import KINDS, SUMS, Picture, known_sums, pictures, whole
 from bench.demo.write import generate
-from bench.loading.verify import verify
-from bench.run.progress import Silent
-from bench.run.settings import tasks
-from bench.run.task import hashed, index
+from bench.machine.progress import Silent
+from bench.plan.settings import tasks
+from bench.plan.task import hashed, index
 from bench.speed.gratings import grating
 
 FINGERPRINT = "c386199ac693ec67"

@@ -8,10 +8,10 @@ import torch
 
 from bench.api import Sample
 from bench.loading.pixel_cache import PixelCache
+from bench.machine.progress import Silent
+from bench.plan.settings import tasks
+from bench.plan.task import hashed, index
 from bench.run.device_pixels import DevicePixels
-from bench.run.progress import Silent
-from bench.run.settings import tasks
-from bench.run.task import hashed, index
 
 CPU = torch.device("cpu")
 IMAGE = 3 * 32 * 32

@@ -17,11 +17,11 @@ import pytest
 from semantic_layouts import write_cifar10, write_fmnist
 
 from bench.api import Download
+from bench.curate import download as downloads
+from bench.curate.download import fetch
 from bench.errors import DatasetError
-from bench.loading import download as downloads
-from bench.loading.download import fetch
+from bench.machine.progress import Silent
 from bench.registry import DATASETS
-from bench.run.progress import Silent
 
 CONTENT = bytes(range(256)) * 4000
 SHA = hashlib.sha256(CONTENT).hexdigest()

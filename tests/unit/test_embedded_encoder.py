@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from embedded_encoder.student import export
 from safetensors import safe_open
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from bench.encoders.embedded import CARD, NAME, WEIGHTS
-from bench.encoders.embedded.student import export
 
 MAX_BYTES = 12_000_000
 

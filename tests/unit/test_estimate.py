@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from bench.errors import StoreError
+from bench.plan.planned import Planned
 from bench.registry import METHODS
-from bench.run import estimate as module
 from bench.run.complexity import complexity
-from bench.run.estimate import Estimate, estimates
-from bench.run.planned import Planned
+from bench.speed import estimate as module
+from bench.speed.estimate import Estimate, estimates
 from bench.store import record as records
 from bench.store.provenance import environment
 

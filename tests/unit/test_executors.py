@@ -17,23 +17,24 @@ import torch
 
 from bench import plugins
 from bench.errors import StoreError, UsageError
+from bench.files import try_lock
+from bench.machine import devices, shared_by
+from bench.machine.progress import Silent
+from bench.plan.cells import expand
+from bench.plan.planned import Planned, look_up
+from bench.plan.request import Request
 from bench.registry import METHODS
 from bench.run import cell as cells
-from bench.run import devices, neighbours, sweep
+from bench.run import sweep
 from bench.run.cell import Options
+from bench.run.executors.cell_lock import claim
 from bench.run.executors.choice import Wanted, choose
-from bench.run.executors.claim import claim
 from bench.run.executors.dispatch import RETRIES, Died, Outcome, dispatch
-from bench.run.executors.here import Here
-from bench.run.executors.parcel import Parcel
+from bench.run.executors.handover import Parcel
+from bench.run.executors.in_process import Here
 from bench.run.executors.processes import Processes
-from bench.run.executors.shipped import assemble
-from bench.run.plan import expand
-from bench.run.planned import Planned, look_up
-from bench.run.progress import Silent
-from bench.run.request import Request
+from bench.run.executors.source_bundle import assemble
 from bench.store import record as records
-from bench.store.files import try_lock
 from bench.store.record import Record
 
 TINY = {"input_size": 32, "steps": 2, "batch_size": 4, "warmup": 1, "mlp_ratio": 0.5}
@@ -283,10 +284,10 @@ def test_cores_are_shared_and_each_gpu_knows_its_neighbours(monkeypatch: pytest.
 
 def test_neighbours_share_what_is_free() -> None:
     try:
-        neighbours.tell(machine=4, device=2)
-        assert [neighbours.part(place, 800) for place in ("memory", "file", "device")] == [200, 200, 400]
+        shared_by.tell(machine=4, device=2)
+        assert [shared_by.part(place, 800) for place in ("memory", "file", "device")] == [200, 200, 400]
     finally:
-        neighbours.tell(machine=1, device=1)
+        shared_by.tell(machine=1, device=1)
 
 
 # ---------------------------------------------------------------------------------------------------------- Slurm

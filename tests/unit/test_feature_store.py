@@ -11,14 +11,14 @@ import torch
 from bench.encoders import frozen
 from bench.encoders.weights import locate
 from bench.loading.pixel_cache import PixelCache
+from bench.machine.progress import Silent
+from bench.plan.settings import tasks
+from bench.plan.task import Task, hashed, index
 from bench.registry import METHODS
 from bench.run import feature_store
 from bench.run.extractor import Extractor
 from bench.run.feature_store import Kept
-from bench.run.progress import Silent
 from bench.run.seeding import BatchOrder
-from bench.run.settings import tasks
-from bench.run.task import Task, hashed, index
 from bench.speed import generated
 
 CPU = torch.device("cpu")

@@ -13,9 +13,6 @@ import numpy as np
 import pytest
 from made_records import PAPER, made
 
-from bench.report import evidence as evidence_module
-from bench.report import ours
-from bench.report.evidence import Evidence, Lacking
 from bench.report.figures import gallery as galleries
 from bench.report.figures import panels
 from bench.report.figures.critical import critical
@@ -27,8 +24,11 @@ from bench.report.figures.panels import Panel
 from bench.report.figures.series import series
 from bench.report.figures.tradeoffs import scaling, throughput
 from bench.report.figures.training import training
+from bench.report.tables import ours
 from bench.stats import Ranking
+from bench.store import evidence as evidence_module
 from bench.store import record as records
+from bench.store.evidence import Evidence, Lacking
 from bench.store.record import EncoderFacts, Record, TrainingFacts
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from bench.errors import StoreError
-from bench.store.files import atomic, atomic_folder, file_name, try_lock
+from bench.files import atomic, atomic_folder, file_name, try_lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from bench.store.files import try_lock
+from bench.files import try_lock
 with try_lock(Path(sys.argv[1])) as mine:
     print(mine, flush=True)
     time.sleep(60)

@@ -26,7 +26,7 @@ from bench.cli.main import run as main
 from bench.datasets.folder import Folder
 from bench.errors import DatasetError, StoreError, SweepError, TrainingError, UsageError
 from bench.registry import METHODS
-from bench.report import tidy
+from bench.report.formats import long_csv
 from bench.store import record as records
 
 PAGE = (REPO / "docs" / "python.md").read_text(encoding="utf-8")
@@ -91,7 +91,7 @@ def test_an_unknown_name_is_no_attribute() -> None:
 def test_a_frame_has_one_number_a_row_with_types() -> None:
     record = made(levels={"a": 1 / 3, "b": 2 / 3}, seed=3)
     found = bench.frame(record)
-    assert list(found.columns) == list(tidy.COLUMNS)
+    assert list(found.columns) == list(long_csv.COLUMNS)
     assert {str(found[name].dtype) for name in ("shots", "seed", "metric_version")} == {"Int64"}
     assert found["value"].dtype == "float64"
     classes = found[found["of"] == "class"]
@@ -120,8 +120,8 @@ def test_published_numbers_of_the_same_datasets_follow(folder: Path) -> None:
 def test_a_frame_without_a_number_keeps_its_columns(folder: Path) -> None:
     (folder / "empty").mkdir()
     found = bench.frame("empty")
-    assert found.empty and list(found.columns) == list(tidy.COLUMNS)
-    assert tidy.text(found) == ",".join(tidy.COLUMNS) + "\n"
+    assert found.empty and list(found.columns) == list(long_csv.COLUMNS)
+    assert long_csv.text(found) == ",".join(long_csv.COLUMNS) + "\n"
 
 
 def test_what_is_no_record_is_warned_of_in_a_folder_and_refused_by_name(folder: Path) -> None:
@@ -136,7 +136,7 @@ def test_what_is_no_record_is_warned_of_in_a_folder_and_refused_by_name(folder: 
 
 def test_the_csv_of_a_frame_reads_back_as_the_same_bits() -> None:
     found = bench.frame([made(levels={"=a": 1 / 3, "b": 2 / 3})])
-    lines = list(csv.DictReader(io.StringIO(tidy.text(found))))
+    lines = list(csv.DictReader(io.StringIO(long_csv.text(found))))
     assert [float(line["value"]) for line in lines if line["value"]] == found["value"].dropna().tolist()
     assert {line["class"] for line in lines} == {"'=a", "b", ""}
 
@@ -159,9 +159,9 @@ def test_a_run_is_that_of_the_command_and_is_done_once(folder: Path, capfd: pyte
 
 
 def test_a_package_that_is_called_stays_a_package(folder: Path) -> None:
-    from bench.run import request
+    from bench.run import sweep
 
-    assert bench.run.request is request and callable(bench.run)
+    assert bench.run.sweep is sweep and callable(bench.run)
 
 
 def test_mistakes_are_raised_as_the_command_says_them(folder: Path) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.machine import control_groups
-from bench.run import host_memory
+from bench.machine import control_groups, host_memory
 
 GIB = 2**30
 FILES = {

@@ -14,11 +14,11 @@ from layouts import LAYOUTS, mask, picture, write_split
 from PIL import Image
 
 from bench.api import Counts, Finding, by_class
+from bench.curate.verify import verify
 from bench.datasets._listing import contents
 from bench.datasets.folder import Folder
 from bench.datasets.mvtec import MVTec
 from bench.errors import DatasetError
-from bench.loading.verify import verify
 from bench.machine.threads import cores
 from bench.registry import DATASETS
 

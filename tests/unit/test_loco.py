@@ -10,17 +10,17 @@ from layouts import area, mask, write_loco
 from PIL import Image
 
 from bench.api import Counts, Finding, Sample, by_class
+from bench.curate.verify import verify
 from bench.datasets.mvtec_loco import MVTecLoco
 from bench.errors import DatasetError
-from bench.loading.verify import verify
+from bench.machine.progress import Silent
+from bench.machine.timing import Stopwatch
 from bench.metrics import auspro
+from bench.plan.settings import tasks
+from bench.plan.task import hashed, index
 from bench.protocol import COMMON
 from bench.run import scoring
-from bench.run.progress import Silent
-from bench.run.settings import tasks
 from bench.run.single_defects import read_defects
-from bench.run.task import hashed, index
-from bench.run.timing import Stopwatch
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.errors import ExhaustedError
-from bench.run.memory import Reductions, is_exhausted
+from bench.machine.exhaustion import Reductions, is_exhausted
 
 
 class Device:

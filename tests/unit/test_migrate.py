@@ -55,8 +55,8 @@ def test_records_of_one_configuration_stay_of_one_configuration() -> None:
 
 
 def test_a_cell_that_was_finished_under_schema_1_is_done(tmp_path: Path) -> None:
-    from bench.run.plan import Cell
-    from bench.run.planned import look_up
+    from bench.plan.cells import Cell
+    from bench.plan.planned import look_up
 
     record = records.read(CHECKED)
     facts = record.cell

@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 import pytest
 
+from bench.cache import cache_dir
 from bench.cli.main import COMMANDS, cli
 from bench.cli.options import PATH, names
 from bench.encoders import weights
 from bench.errors import UsageError
 from bench.home import expanded
-from bench.loading import cache_dir
 
 
 def commands() -> Iterator[click.Command]:

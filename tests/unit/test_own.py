@@ -10,10 +10,10 @@ import pytest
 from layouts import mask, picture
 
 from bench.api import Counts, Sample, by_class
+from bench.curate.verify import verify
 from bench.datasets import _held
 from bench.datasets.folder import Folder
 from bench.errors import DatasetError
-from bench.loading.verify import verify
 
 
 def pictures(folder: Path, count: int, suffix: str = ".png") -> None:

@@ -35,7 +35,7 @@ LIGHT = (
     "bench.config",
     "bench.suites",
     "bench.metrics",
-    "bench.store.files",
+    "bench.files",
     "bench.store.record",
     "bench.store.provenance",
     "bench.cli.main",
@@ -61,9 +61,9 @@ LIGHT = (
     "bench.cli.run",
     "bench.machine.crowding",
     "bench.machine.threads",
-    "bench.run.devices",
+    "bench.machine.devices",
     "bench.run.executors.choice",
-    "bench.run.request",
+    "bench.plan.request",
 )
 
 # runs at the start of a Python process and tells at its end what it loaded and where plain names would come from
@@ -177,7 +177,7 @@ def test_bench_never_names_a_method_or_dataset() -> None:
 def test_methods_and_datasets_see_only_what_plug_ins_may() -> None:
     allowed = ("api", "encoders", "errors", "loading", "names", "protocol", "regular")
     # the demo's reader makes what it reads
-    more = {REPO / "datasets/demo.py": ("demo",)}
+    more = {REPO / "datasets/demo.py": ("cache", "demo")}
     for path in sources():
         if not path.is_relative_to(REPO / "bench"):
             for name in imported(path):

@@ -8,11 +8,10 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bench.errors import StoreError
-from bench.metrics import evaluate_class
+from bench.metrics import all_classes, evaluate_class
 from bench.metrics.accumulate import Accumulator
+from bench.metrics.all_classes import Pool
 from bench.protocol import SEVEN
-from bench.run import pooled
-from bench.run.pooled import Pool
 
 IMAGE = SEVEN[:3]
 PIXEL = SEVEN[3:]
@@ -80,7 +79,7 @@ def test_a_full_disk_costs_the_pooled_pixels_only(monkeypatch: pytest.MonkeyPatc
     def full(self: Accumulator, *given: object) -> None:
         raise StoreError("no room for the scores")
 
-    monkeypatch.setattr(pooled.Accumulator, "update", full)
+    monkeypatch.setattr(all_classes.Accumulator, "update", full)
     found = filled(classes()).compute()
     assert set(found.reasons) == set(PIXEL) and "no room" in found.reasons["pixel/ap"]
     assert found["image/ap"] is not None

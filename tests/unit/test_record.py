@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from bench.cli import main
 from bench.errors import StoreError
 from bench.protocol import COMMON, SEVEN
-from bench.report.evidence import Evidence, Lacking
 from bench.store import record as records
+from bench.store.evidence import Evidence, Lacking
 from bench.store.record import Record
 
 

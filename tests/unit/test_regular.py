@@ -15,18 +15,19 @@ from types import FrameType
 import pytest
 from layouts import write_realiad
 
-from bench import plugins, regular
+from bench import files, plugins, regular
 from bench.api import Download
 from bench.checks import speed as checks_speed
+from bench.curate import archives, download
+from bench.curate.verify import verify
 from bench.datasets.folder import Folder
 from bench.datasets.realiad import RealIAD
 from bench.encoders import header, weights
 from bench.errors import BenchError
-from bench.loading import archives, download, hashes, idx, images, masks, pickles, submission
-from bench.loading.verify import verify
-from bench.report import evidence
+from bench.external import submission
+from bench.loading import hashes, idx, images, masks, pickles
 from bench.speed import record as speed_record
-from bench.store import checkpoint, files, folder, record
+from bench.store import checkpoint, evidence, folder, record
 
 REPO = Path(__file__).resolve().parents[2]
 PATIENCE_S = 20
@@ -193,13 +194,12 @@ OPENS = {"open", "read_text", "read_bytes", "load", "load_file", "safe_open", "p
 OWN = {
     "bench/suites/__init__.py": "the package's own suites",
     "bench/published/read.py": "the package's own numbers",
-    "bench/report/html.py": "the package's own templates",
+    "bench/report/formats/html.py": "the package's own templates",
     "bench/registry.py": "the source of a module of ours",
     "bench/encoders/catalog.py": "the encoder that the package ships",
     "bench/machine": "/proc and /sys",
     "bench/store/provenance.py": "/proc/cpuinfo",
-    "bench/run/host_memory.py": "/proc and /sys",
-    "bench/encoders/embedded": "how the shipped encoder was made; runs on its makers' machine",
+    "bench/machine/host_memory.py": "/proc and /sys",
 }
 """Files that the code itself names; paths in capitals are taken for such everywhere."""
 NO_FILE = {

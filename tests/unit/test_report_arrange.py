@@ -11,11 +11,12 @@ import pytest
 from made_records import made
 
 from bench.errors import UsageError
-from bench.report import arrange, build, html
-from bench.report.latex import latex, notes, standalone
-from bench.report.markdown import document, markdown
-from bench.report.table import Row, Table
-from bench.report.write import Report, write
+from bench.report.formats import html
+from bench.report.formats.latex import latex, notes, standalone
+from bench.report.formats.markdown import document, markdown
+from bench.report.formats.write import Report, write
+from bench.report.tables import arrange, build
+from bench.report.tables.table import Row, Table
 
 CLASSES = {"bottle": 0.9, "screw": 0.7}
 

@@ -6,8 +6,8 @@ import pytest
 from made_records import PAPER, made, scores
 
 from bench.protocol import SEVEN
-from bench.report import build, ours
-from bench.report.table import Cell, Row, Table
+from bench.report.tables import build, ours
+from bench.report.tables.table import Cell, Row, Table
 from bench.store.record import ClassScores, ExternalFacts, Record
 
 CLASSES = {"bottle": 0.9, "metal_nut": 0.8}
@@ -327,7 +327,7 @@ def test_no_records_no_tables() -> None:
 
 
 def test_a_table_of_seeds_ends_after_very_many_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.report.layouts.REPEATED", 1)
+    monkeypatch.setattr("bench.report.tables.layouts.REPEATED", 1)
     found = [made(method, seed=seed) for method in ("vitad", "rd4ad") for seed in (0, 1)]
     table = tables(*found)["seeds-multi"]
     assert len(table.blocks) == 1 and table.notes[0].startswith("The first 1 of 2; ")

@@ -15,12 +15,13 @@ import pytest
 from made_records import PAPER, made, scores
 
 from bench.protocol import SEVEN
-from bench.report import build, tidy
-from bench.report.delimited import delimited
-from bench.report.latex import latex, standalone
-from bench.report.markdown import document, escaped, markdown
-from bench.report.table import Block, Cell, Column, Row, Table
-from bench.report.tex import tex
+from bench.report.formats import long_csv
+from bench.report.formats.csv import delimited
+from bench.report.formats.latex import latex, standalone
+from bench.report.formats.markdown import document, escaped, markdown
+from bench.report.formats.tex import tex
+from bench.report.tables import build
+from bench.report.tables.table import Block, Cell, Column, Row, Table
 from bench.store.record import ClassScores, Record
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -87,16 +88,16 @@ def test_csv_of_tables() -> None:
 
 
 def test_tidy_csv() -> None:
-    same("report-numbers.csv", tidy.text(tidy.frame(records()[:1] + records()[-1:])))
+    same("report-numbers.csv", long_csv.text(long_csv.frame(records()[:1] + records()[-1:])))
 
 
 # ------------------------------------------------------------------------------------------------------- all numbers
 def test_parquet_holds_the_same_rows_as_csv(tmp_path: Path) -> None:
-    found = tidy.frame(records(), tidy.chosen(("vitad",), ("visa",)))
-    tidy.write_parquet(tmp_path / "numbers.parquet", found)
+    found = long_csv.frame(records(), long_csv.chosen(("vitad",), ("visa",)))
+    long_csv.write_parquet(tmp_path / "numbers.parquet", found)
     read = pq.read_table(tmp_path / "numbers.parquet")
-    assert read.schema.names == list(tidy.COLUMNS)
-    lines = list(csv.DictReader(io.StringIO(tidy.text(found))))
+    assert read.schema.names == list(long_csv.COLUMNS)
+    lines = list(csv.DictReader(io.StringIO(long_csv.text(found))))
     assert len(lines) == read.num_rows == len(found)
     for line, row in zip(lines, read.to_pylist(), strict=True):
         assert {name: "" if value is None else str(value) for name, value in row.items()} == line
@@ -106,24 +107,24 @@ def test_parquet_holds_the_same_rows_as_csv(tmp_path: Path) -> None:
 
 def test_every_recorded_number_is_there_once_at_full_precision() -> None:
     record = made(levels={"a": 1 / 3, "b": 2 / 3})
-    found = [number for number in tidy.numbers([record]) if number["of"] == "class"]
+    found = [number for number in long_csv.numbers([record]) if number["of"] == "class"]
     want = {(cls, metric, value) for cls in "ab" for metric, value in record.scores[cls].values.items()}
     assert {(one["class"], one["metric"], one["value"]) for one in found} == want and len(found) == len(want)
-    means = {one["metric"]: one["value"] for one in tidy.numbers([record]) if one["of"] == "mean"}
+    means = {one["metric"]: one["value"] for one in long_csv.numbers([record]) if one["of"] == "mean"}
     assert means["image/auroc"] == pytest.approx(0.5) and set(means) == set(SEVEN)
 
 
 def test_an_incomplete_row_has_no_mean_and_an_undefined_number_its_reason() -> None:
     part = made("dinomaly", "cifar10", {"A": 0.9}, part="A", parts=4, kind="semantic", metrics=SEVEN[:3])
-    found = list(tidy.numbers([part, made(levels={"a": 0.9}, known=2)]))
+    found = list(long_csv.numbers([part, made(levels={"a": 0.9}, known=2)]))
     assert {one["of"] for one in found} == {"class", "cost"}
     absent = [one for one in found if one["of"] == "class" and one["value"] is None]
     assert {(one["metric"], one["note"]) for one in absent} == {(metric, "no masks") for metric in SEVEN[3:]}
 
 
 def test_published_numbers_of_all_or_of_some() -> None:
-    everything = tidy.chosen((), ())
-    some = tidy.chosen(("vitad",), ("visa",))
+    everything = long_csv.chosen((), ())
+    some = long_csv.chosen(("vitad",), ("visa",))
     assert 0 < len(some) < len(everything)
     assert {score.method for score in some} == {"vitad"} and {score.dataset for score in some} == {"visa", ""}
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from made_records import made
 
-from bench.report import build
-from bench.report.evidence import Evidence
 from bench.report.figures.drawing import Figure
 from bench.report.figures.gallery import Gallery, Shot
-from bench.report.html import page
-from bench.report.illustrate import Illustrations, illustrate
+from bench.report.figures.illustrate import Illustrations, illustrate
+from bench.report.formats.html import page
+from bench.report.tables import build
+from bench.store.evidence import Evidence
 
 EVIL = "<img src=x onerror=alert(1)>"
 CLOSING = "</script><script>alert(2)</script>"

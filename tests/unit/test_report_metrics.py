@@ -16,14 +16,14 @@ from bench.cli import terminal
 from bench.metrics import Evidence, Metric, Whole
 from bench.protocol import COMMON, SEVEN
 from bench.registry import METRICS
-from bench.report import build
-from bench.report.delimited import delimited
-from bench.report.html import page
-from bench.report.latex import latex
-from bench.report.markdown import markdown
-from bench.report.names import in_order
-from bench.report.table import Table
-from bench.report.tidy import numbers
+from bench.report.formats.csv import delimited
+from bench.report.formats.html import page
+from bench.report.formats.latex import latex
+from bench.report.formats.long_csv import numbers
+from bench.report.formats.markdown import markdown
+from bench.report.tables import build
+from bench.report.tables.names import in_order
+from bench.report.tables.table import Table
 from bench.store.record import ClassScores, Record
 from bench.store.rows import rows
 

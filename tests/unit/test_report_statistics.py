@@ -9,13 +9,14 @@ import pytest
 from made_records import PAPER, made
 
 from bench.metrics import SEVEN, bootstrap_class, evaluate_class
-from bench.report import build, ours, statistics
-from bench.report.evidence import Evidence
+from bench.report.figures import statistics
 from bench.report.figures.series import series
-from bench.report.statistics import pairs, rankings, with_intervals
-from bench.report.table import Cell
+from bench.report.figures.statistics import pairs, rankings, with_intervals
+from bench.report.tables import build, ours
+from bench.report.tables.table import Cell
 from bench.stats import delong, rank_methods
 from bench.store import record as records
+from bench.store.evidence import Evidence
 from bench.store.record import ClassScores, Record
 
 LABELS = np.arange(40) % 2 == 0

@@ -12,9 +12,9 @@ from bench.config import load_suite
 from bench.errors import UsageError
 from bench.protocol import SEVEN
 from bench.published import MEAN, lookup
-from bench.report import build, subset
-from bench.report import suite as report
-from bench.report.table import Row, Table
+from bench.report.tables import build, subset
+from bench.report.tables import suite as report
+from bench.report.tables.table import Row, Table
 from bench.store.record import Record
 
 TWO = {"bottle": 0.9, "screw": 0.7}

@@ -13,12 +13,13 @@ from bench.encoders import catalog
 from bench.errors import UsageError
 from bench.published import papers
 from bench.registry import DATASETS, METHODS
-from bench.report import html, theirs
-from bench.report import suite as report
-from bench.report.delimited import delimited
-from bench.report.latex import latex
-from bench.report.markdown import markdown
-from bench.report.table import Row, Table
+from bench.report.formats import html
+from bench.report.formats.csv import delimited
+from bench.report.formats.latex import latex
+from bench.report.formats.markdown import markdown
+from bench.report.tables import suite as report
+from bench.report.tables import theirs
+from bench.report.tables.table import Row, Table
 
 NOISELESS = {"dropout": 0.0}
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

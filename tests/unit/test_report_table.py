@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.report.groups import marked
-from bench.report.table import Block, Cell, Column, Rank, Row, Table, letters, pieces, shown
+from bench.report.tables.groups import marked
+from bench.report.tables.table import Block, Cell, Column, Rank, Row, Table, letters, pieces, shown
 
 PERCENT = Column("AUROC", metric="image/auroc")
 HOURS = Column("training (h)", unit="number", decimals=2, higher_is_better=False)

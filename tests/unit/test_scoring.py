@@ -13,14 +13,14 @@ from PIL import Image
 
 from bench.api import Sample
 from bench.errors import ScoreError
+from bench.machine.progress import Advance, Silent
+from bench.machine.timing import Stopwatch
 from bench.metrics import evaluate_class
+from bench.plan.settings import tasks
+from bench.plan.task import Task, hashed, index
 from bench.protocol import COMMON
 from bench.run import recording, scoring
-from bench.run.progress import Advance, Silent
 from bench.run.scoring import Predicted, Scored
-from bench.run.settings import tasks
-from bench.run.task import Task, hashed, index
-from bench.run.timing import Stopwatch
 
 
 class Guess:

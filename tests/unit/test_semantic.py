@@ -24,11 +24,11 @@ from semantic_layouts import (
 )
 
 from bench.api import Counts, Dataset
+from bench.curate import sheet
+from bench.curate.verify import verify
 from bench.datasets._arrays import ArrayDataset
 from bench.datasets.fmnist import FashionMNIST
 from bench.errors import DatasetError
-from bench.loading import sheet
-from bench.loading.verify import verify
 from bench.registry import DATASETS
 
 SETS = ("cifar10", "cifar100", "fmnist", "view")

@@ -9,8 +9,8 @@ import pytest
 
 from bench.api import Card, Dataset, Sample, Split, by_class
 from bench.errors import UsageError
-from bench.run.settings import check, choose, tasks
-from bench.run.task import Source
+from bench.plan.settings import check, choose, tasks
+from bench.plan.task import Source
 
 CLASSES = tuple("abcd")
 HALVES = {"A": ("a", "b"), "B": ("c", "d"), "C": ("a", "c"), "D": ("b", "d")}

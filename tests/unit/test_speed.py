@@ -17,11 +17,12 @@ from bench.api import Batch, Counts
 from bench.encoders import frozen
 from bench.errors import StoreError, UsageError
 from bench.loading.pixel_cache import PixelCache
+from bench.machine import peak
+from bench.machine.rates import matrix_rate, memory_rate
 from bench.registry import DATASETS, METHODS
 from bench.run.complexity import complexity, training_cost
 from bench.run.extractor import Extractor
-from bench.run.rates import matrix_rate, memory_rate
-from bench.speed import arithmetic, generated, memory, prepare, record
+from bench.speed import arithmetic, generated, prepare, record
 from bench.speed.arithmetic import Size, Stage, rounds
 from bench.speed.interleaved import Block, Interleaved
 from bench.speed.plain import Again, Parts, Plain
@@ -228,7 +229,7 @@ def test_parts_of_a_block_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # -------------------------------------------------------------------------------------------------------- memory
 def test_the_peak_since_a_reset_is_seen() -> None:
-    if not memory.resident_mib():
+    if not peak.resident_mib():
         pytest.skip("this system does not tell a process its resident memory (no /proc/self/status)")
 
     def take() -> None:
@@ -238,11 +239,11 @@ def test_the_peak_since_a_reset_is_seen() -> None:
                 held[page] = 1
 
     take()
-    memory.reset()
-    before = memory.resident_mib()
-    assert memory.peak_mib() < before + 16
+    peak.reset()
+    before = peak.resident_mib()
+    assert peak.peak_mib() < before + 16
     take()
-    assert memory.peak_mib() > before + 48
+    assert peak.peak_mib() > before + 48
 
 
 # -------------------------------------------------------------------------------------------------------- record

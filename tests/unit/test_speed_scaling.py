@@ -9,8 +9,8 @@ from made_speed import method, speed
 
 from bench.checks import ratios
 from bench.registry import DATASETS
-from bench.report.markdown import markdown
-from bench.report.table import DASH
+from bench.report.formats.markdown import markdown
+from bench.report.tables.table import DASH
 from bench.speed import layout, profile, scaling, tables
 from bench.speed import record as records
 from bench.speed.scaling import Group, makespan, parts, schedule

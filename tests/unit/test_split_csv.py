@@ -9,9 +9,9 @@ import pytest
 from layouts import mask, picture, write_split
 
 from bench.api import Counts, Sample
+from bench.curate.verify import verify
 from bench.datasets.folder import Folder
 from bench.errors import DatasetError
-from bench.loading.verify import verify
 
 ROWS = [
     ("nuts", "train", "normal", "shelf/a.jpg", ""),

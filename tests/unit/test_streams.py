@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.run import streams
+from bench.machine import streams
 
 
 def opened(descriptor: int, **options: object) -> io.TextIOWrapper:

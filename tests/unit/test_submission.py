@@ -16,9 +16,9 @@ from PIL import Image
 
 from bench.api import Sample
 from bench.errors import DatasetError, UsageError
+from bench.external.map_files import MapFile, common_dtype, exactly, resized_dtype, to_size
+from bench.external.submission import find_maps, match, read_scores
 from bench.loading import arrays
-from bench.loading.map_files import MapFile, common_dtype, exactly, resized_dtype, to_size
-from bench.loading.submission import find_maps, match, read_scores
 
 MAP = np.linspace(0, 1, 12 * 10, dtype=np.float32).reshape(12, 10)
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

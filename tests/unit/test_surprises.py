@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageFilter
 
 from bench.api import Finding
+from bench.curate.verify import verify
 from bench.datasets.folder import Folder
-from bench.loading.verify import verify
 from bench.store import record as records
 
 MASKS = "ground_truth/square/*_mask.png"

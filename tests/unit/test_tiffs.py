@@ -14,7 +14,7 @@ from made_tiffs import tiff
 from PIL import Image
 
 from bench.errors import UsageError
-from bench.loading.map_files import MapFile
+from bench.external.map_files import MapFile
 
 DTYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8")
 

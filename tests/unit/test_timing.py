@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.run import timing
+from bench.machine import timing
 
 
 def test_each_second_counts_once_in_the_innermost_phase(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,15 +12,16 @@ from bench.encoders import frozen
 from bench.encoders.weights import locate
 from bench.errors import StoreError, TrainingError
 from bench.loading.pixel_cache import PixelCache
+from bench.machine import compiling
+from bench.machine.progress import Silent
+from bench.plan.settings import tasks
+from bench.plan.task import Task, hashed, index
 from bench.registry import METHODS
-from bench.run import compiling, feature_store, places
+from bench.run import feature_places, feature_store
 from bench.run.batches import TrainingBatches
 from bench.run.extractor import Extractor
 from bench.run.feature_store import LastStore
-from bench.run.progress import Silent
 from bench.run.seeding import seed_everything
-from bench.run.settings import tasks
-from bench.run.task import Task, hashed, index
 from bench.run.training import Trainer, TrainingLog
 
 CPU = torch.device("cpu")
@@ -85,7 +86,7 @@ def test_memory_and_file_give_identical_losses(setup: Callable) -> None:
 def test_the_store_falls_back_from_place_to_place(setup: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = setup()
     room = {"memory": 1e12, "file": 1e12}
-    monkeypatch.setattr(places, "free", lambda place, device: room[place])
+    monkeypatch.setattr(feature_places, "free", lambda place, device: room[place])
     assert parts.store("auto").place == "memory"
     room["memory"] = 1000
     assert parts.store("auto").place == "file"

@@ -13,9 +13,9 @@ from bench.api import Counts, Sample, by_class
 from bench.datasets.folder import Folder
 from bench.datasets.mvtec import MVTec
 from bench.errors import DatasetError
-from bench.run.progress import Silent
-from bench.run.settings import tasks
-from bench.run.task import hashed, index
+from bench.machine.progress import Silent
+from bench.plan.settings import tasks
+from bench.plan.task import hashed, index
 
 
 def counts(samples: tuple[Sample, ...]) -> dict[str, Counts]:

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from bench.api import Counts, Finding, Sample
+from bench.curate.sheet import COLUMNS, contact_sheet, outline
+from bench.curate.verify import _duplicates, _Look, verify
 from bench.datasets._tree import TreeDataset
 from bench.datasets.folder import Folder
 from bench.datasets.mvtec import MVTec
 from bench.errors import DatasetError, UsageError
-from bench.loading.sheet import COLUMNS, contact_sheet, outline
-from bench.loading.verify import _duplicates, _Look, verify
 
 
 def kinds(root: Path, workers: int = 2) -> list[tuple[str, str]]:
@@ -267,9 +267,9 @@ def test_a_folder_of_ones_own_is_given_by_its_path(
 def test_the_command_that_verifies_a_named_folder_knows_no_name_of_it(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from bench import own
+    from bench.plan.task import verify_command
     from bench.registry import DATASETS
-    from bench.run import own
-    from bench.run.task import verify_command
 
     monkeypatch.setattr(DATASETS, "targets", dict(DATASETS.targets))
     own.resolved([str(tree)], [])

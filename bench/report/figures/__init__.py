@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bench.loading import cache_dir
+from bench.cache import cache_dir
 
 # before matplotlib is imported: it would write its list of fonts below the user's home
 os.environ.setdefault("MPLCONFIGDIR", str(cache_dir() / "matplotlib"))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.metrics import Curve, Undefined, find_regions, pr_curve, pro_curve, rank, roc_curve
-from bench.report.evidence import Evidence, Lacking
 from bench.report.figures import panels
 from bench.report.figures.drawing import Figure, line_style
 from bench.report.figures.panels import FEW, Panel
 from bench.report.figures.series import Series, best_first
 from bench.stats import Images
+from bench.store.evidence import Evidence, Lacking
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

@@ -13,8 +13,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.files import atomic
 from bench.names import harmless
-from bench.store.files import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis

@@ -17,10 +17,10 @@ from PIL import Image
 
 from bench.errors import BenchError
 from bench.metrics import Undefined, find_regions, image_aupro, rank
-from bench.report.evidence import Evidence, Lacking, protocol_of
 from bench.report.figures.drawing import Figure, canvas
 from bench.report.figures.series import Series
 from bench.stats import Images
+from bench.store.evidence import Evidence, Lacking, protocol_of
 from bench.store.record import Record
 
 if TYPE_CHECKING:

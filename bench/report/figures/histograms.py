@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.report.evidence import Evidence, Lacking
 from bench.report.figures import panels
 from bench.report.figures.drawing import COLOURS, Figure
 from bench.report.figures.panels import FEW, Numbers, Panel
 from bench.report.figures.series import Series
 from bench.stats import Images
+from bench.store.evidence import Evidence, Lacking
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.names import harmless
-from bench.report.entry import Entry
-from bench.report.evidence import Evidence
-from bench.report.ours import OurLine
+from bench.report.tables.ours import OurLine
+from bench.report.tables.seeds_of import Entry
 from bench.stats import Images
+from bench.store.evidence import Evidence
 from bench.store.record import Record
 
 

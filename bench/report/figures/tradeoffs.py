@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bench.names import harmless
 from bench.report.figures.drawing import COLOURS, FAINT, Figure, canvas, fitted, legend, line_style, plain_ticks
 from bench.report.figures.series import Series
-from bench.report.names import COLUMNS, MAD, heading
+from bench.report.tables.names import COLUMNS, MAD, heading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,9 +15,9 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from bench.machine.progress import Progress
+    from bench.plan.planned import Planned
     from bench.run.cell import Options
-    from bench.run.planned import Planned
-    from bench.run.progress import Progress
     from bench.store.record import Record
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from bench.errors import UsageError
-from bench.run import devices
+from bench.machine import devices
 from bench.run.executors import Executor
 
 EXECUTORS = ("local", "ray", "slurm")
@@ -86,7 +86,7 @@ def choose(wanted: Wanted, device: str) -> Executor:
 
 
 def _local(jobs: int | None, device: str) -> Executor:
-    from bench.run.executors.here import Here
+    from bench.run.executors.in_process import Here
     from bench.run.executors.processes import Processes
 
     visible = devices.visible(devices.choose(device))

@@ -10,11 +10,11 @@ from typing import Protocol
 import torch
 
 from bench.errors import WorkerError
+from bench.machine.progress import Progress
+from bench.plan.planned import Planned
 from bench.run import recording
 from bench.run.cell import Options
-from bench.run.executors.claim import claim
-from bench.run.planned import Planned
-from bench.run.progress import Progress
+from bench.run.executors.cell_lock import claim
 from bench.store.record import Record
 
 RETRIES = 2

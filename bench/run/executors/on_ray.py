@@ -23,17 +23,17 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bench import plugins
 from bench.errors import DatasetError, UsageError
+from bench.files import atomic
+from bench.machine.progress import Progress
+from bench.plan.planned import Planned
 from bench.run import kept_model, recording
 from bench.run.cell import Options
 from bench.run.executors import Executor, ray_node
-from bench.run.executors.claim import claim
+from bench.run.executors.cell_lock import claim
 from bench.run.executors.dispatch import Died, Outcome, dispatch
-from bench.run.executors.parcel import Parcel
+from bench.run.executors.handover import Parcel
 from bench.run.executors.ray_node import Made
-from bench.run.executors.shipped import assemble
-from bench.run.planned import Planned
-from bench.run.progress import Progress
-from bench.store.files import atomic
+from bench.run.executors.source_bundle import assemble
 from bench.store.provenance import commit
 from bench.store.record import Record
 from bench.words import counted

@@ -17,14 +17,14 @@ import submitit
 from submitit.core.utils import FailedJobError
 
 from bench.errors import BenchError, UsageError
+from bench.machine.progress import Progress
+from bench.plan.planned import Planned
 from bench.registry import did_you_mean
 from bench.run.cell import Options
 from bench.run.executors import Executor
 from bench.run.executors.dispatch import Died, Outcome, dispatch
-from bench.run.executors.parcel import Parcel
+from bench.run.executors.handover import Parcel
 from bench.run.executors.slurm_job import Job
-from bench.run.planned import Planned
-from bench.run.progress import Progress
 from bench.store.record import Record
 from bench.words import counted
 

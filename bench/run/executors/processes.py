@@ -18,13 +18,13 @@ import torch
 
 from bench.errors import BenchError
 from bench.machine import threads
+from bench.machine.progress import Progress
+from bench.plan.planned import Planned
 from bench.run.cell import Options
 from bench.run.executors import Executor, worker
 from bench.run.executors.dispatch import Died, Outcome, dispatch
-from bench.run.executors.parcel import Parcel
+from bench.run.executors.handover import Parcel
 from bench.run.executors.worker import Place, Told
-from bench.run.planned import Planned
-from bench.run.progress import Progress
 from bench.store.record import Record
 
 STOP_SECONDS = 30.0

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import regular
+from bench.cache import cache_dir
 from bench.errors import StoreError, WeightsError
-from bench.loading import cache_dir
-from bench.run.executors.parcel import Parcel, set_threads
+from bench.run.executors.handover import Parcel, set_threads
 
 if TYPE_CHECKING:
-    from bench.run.plan import Cell
+    from bench.plan.cells import Cell
 
 WAIT_SECONDS = 300.0
 """How long a cell's lock on a node is waited for: the former attempt may be dying still."""
@@ -67,9 +67,9 @@ def work(parcel: Parcel, device: str, threads: int) -> Made:
     set_threads(threads)
     import torch
 
+    from bench.files import try_lock
+    from bench.machine import streams
     from bench.run import cell as cells
-    from bench.run import streams
-    from bench.store.files import try_lock
 
     item, options = parcel.open()
     cell = replace(item.cell, weights=_weights(item.cell))
@@ -126,7 +126,7 @@ class _Listener:
     """Keeps what is said; how far the cell is stays on the node."""
 
     def __init__(self) -> None:
-        from bench.run.progress import Silent
+        from bench.machine.progress import Silent
 
         self.said: list[str] = []
         self.phase = Silent().phase

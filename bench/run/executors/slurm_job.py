@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.run.executors.parcel import Parcel, set_threads
+from bench.run.executors.handover import Parcel, set_threads
 
 if TYPE_CHECKING:
     from bench.store.record import Record
@@ -25,14 +25,14 @@ class Job:
         """Return the record, the error that ends the sweep, or None where another process has the cell."""
         if self.threads is not None:
             set_threads(self.threads)
-        from bench.run import devices, streams
-        from bench.run.executors import claim
+        from bench.machine import devices, streams
+        from bench.run.executors import cell_lock
 
         try:
             # the job's log may lie on a full disk
             with streams.protected():
                 item, options = self.parcel.open()
-                return claim.run(item, replace(options, device=devices.choose(self.device)), _Log())
+                return cell_lock.run(item, replace(options, device=devices.choose(self.device)), _Log())
         except BenchError as error:
             return error
 
@@ -50,7 +50,7 @@ class _Log:
     """Progress into the job's log."""
 
     def __init__(self) -> None:
-        from bench.run.progress import Silent
+        from bench.machine.progress import Silent
 
         self.phase = Silent().phase
 

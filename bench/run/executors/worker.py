@@ -17,9 +17,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from bench.errors import BenchError
-from bench.run import neighbours, stopping, streams
-from bench.run.executors.parcel import set_threads
-from bench.run.progress import Advance
+from bench.machine import shared_by, stopping, streams
+from bench.machine.progress import Advance
+from bench.run.executors.handover import set_threads
 
 TELL_EVERY_SECONDS = 0.5
 
@@ -59,7 +59,7 @@ def main(pipe: Connection, place: Place) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if place.device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = place.device
-    neighbours.tell(place.machine, place.on_device)
+    shared_by.tell(place.machine, place.on_device)
     try:
         with streams.protected(), stopping.signals():
             set_threads(place.threads)
@@ -72,7 +72,7 @@ def main(pipe: Connection, place: Place) -> None:
 
 
 def _serve(pipe: Connection) -> None:
-    from bench.run.executors import claim
+    from bench.run.executors import cell_lock
     from bench.run.feature_store import LastStore
 
     # further seeds of a cell share its features, as they do in one process
@@ -85,7 +85,7 @@ def _serve(pipe: Connection) -> None:
         outcome: Any
         try:
             item, options = parcel.open()
-            outcome = claim.run(item, replace(options, last_store=last_store), _Telling(pipe))
+            outcome = cell_lock.run(item, replace(options, last_store=last_store), _Telling(pipe))
         except BenchError as error:
             outcome = error
         pipe.send(outcome)

@@ -146,7 +146,7 @@ def test_damaged_kernels_are_said_and_compiled_again(tmp_path: Path, private_cac
 def test_a_damaged_table_of_image_scores_is_said(warm: Any, sweep: Callable, tmp_path: Path) -> None:
     import pyarrow as pa
 
-    from bench.report.evidence import Lacking, _read_images
+    from bench.store.evidence import Lacking, _read_images
 
     assert warm.run(*sweep(tmp_path / "results")).code == 0
     (table,) = (tmp_path / "results").rglob("*.parquet")

@@ -76,7 +76,7 @@ def test_a_damaged_checkpoint_is_said_and_training_starts_again(
 def test_a_cell_that_another_process_holds_is_left_to_it(
     bench: Callable, tmp_path: Path, small: Callable, write_tree: Callable
 ) -> None:
-    from bench.store.files import try_lock
+    from bench.files import try_lock
 
     tree = write_tree(tmp_path / "tree", classes=("dots",))
     command = [*small(steps=2), "--data-root", str(tree), "--results", "out"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.run import stopping
+from bench.machine import stopping
 
 GOES_ON = "Finished cells are kept; the same command goes on from the last checkpoint"
 

@@ -23,17 +23,10 @@ def serve() -> None:
     import scipy.stats  # noqa: F401
     import torch
 
-    import bench.cli.cells
-    import bench.cli.run
-    import bench.cli.terminal
-    import bench.metrics.kernels
-    import bench.run.estimate
-    import bench.run.executors.dispatch
-    import bench.run.sweep  # noqa: F401
     from bench.api import EncoderRequest
     from bench.encoders import catalog, frozen, weights
+    from bench.machine import rates
     from bench.registry import DATASETS, METHODS
-    from bench.run import rates
     from bench.store.provenance import commit
 
     # one thread: others would be missing after a fork

@@ -1,0 +1,1 @@
+"""Datasets got, checked and looked at: what `bench data` does."""

@@ -1,0 +1,1 @@
+"""Anomaly maps and scores of other programs, scored under the same protocol."""

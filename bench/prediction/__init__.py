@@ -1,0 +1,1 @@
+"""Prediction: a kept model on images that belong to no dataset."""

@@ -1,0 +1,1 @@
+"""How the encoder that travels with the package was made: training scripts, run from tools/, not installed."""
