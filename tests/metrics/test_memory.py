@@ -20,7 +20,7 @@ from bench.protocol import COMMON
 from bench.run import scoring
 from bench.machine.progress import Silent
 from bench.machine.timing import Stopwatch
-from bench.speed import memory
+from bench.machine import peak
 from bench.speed.evaluation import MadeUp, packed
 from bench.speed.generated import Files, one_class
 
@@ -31,10 +31,10 @@ def score(images):
     return scoring.score(task, COMMON, predict, masks, Stopwatch(), Silent(), keep_maps=None)
 
 score(4)  # what the libraries load or compile when first used is theirs
-memory.reset()
-before = memory.resident_mib()
+peak.reset()
+before = peak.resident_mib()
 scored = score(int(sys.argv[1]))
-used = (memory.peak_mib() - before) / 1024
+used = (peak.peak_mib() - before) / 1024
 print(json.dumps({"gib": used, "before": before, "scores": dict(scored.scores["generated"])}))
 """
 

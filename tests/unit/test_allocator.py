@@ -14,7 +14,7 @@ from bench.machine import allocator
 PROGRAM = """
 import resource
 import numpy as np
-from bench.run import allocator
+from bench.machine import allocator
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
