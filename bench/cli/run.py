@@ -56,7 +56,7 @@ Exit code: 0 all cells done, 1 a cell failed or is with another process still, 2
 HEADINGS = {
     "What": (
         *("suite", "methods", "datasets", "classes", "settings", "splits", "shots", "seeds", "protocol"),
-        *("encoder", "metrics", "pairs"),
+        *("encoder", "metrics", "calibrate", "pairs"),
     ),
     "Data and weights": ("data_roots", "weights"),
     "How": ("device", "precision", "compile", "store", "store_budget", "checkpoint_seconds"),
@@ -126,6 +126,12 @@ HEADINGS = {
     show_default=True,
     help="Time between checkpoints of a training.",
 )
+@click.option(
+    "--calibrate",
+    metavar="SHARE",
+    type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
+    help="Hold back this share of the normal training images, and set thresholds on them.",
+)
 @executor_options
 @click.option("--keep-maps", is_flag=True, help="Keep the anomaly maps beside the record (npy, one file a class).")
 @click.option("--keep-model", is_flag=True, help="Keep the trained model beside the record, for bench predict.")
@@ -155,6 +161,7 @@ def run(
     store: str,
     store_budget: float | None,
     checkpoint_seconds: float,
+    calibrate: float | None,
     wanted: Wanted,
     keep_maps: bool,
     keep_model: bool,
@@ -192,6 +199,7 @@ def run(
         weights=weights,
         precision=precision,
         metrics=metrics,
+        calibrate=calibrate,
     )
     # a mistake is said before torch is loaded, which takes seconds
     choice.check(wanted, device)

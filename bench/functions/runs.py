@@ -31,6 +31,7 @@ def run(
     encoder: str | None = None,
     set: Mapping[str, Mapping[str, Any]] | None = None,
     metrics: Names = (),
+    calibrate: float | None = None,
     weights: str | Path | None = None,
     device: str = "auto",
     precision: Literal["fp32", "tf32", "bf16"] = "fp32",
@@ -59,6 +60,7 @@ def run(
         encoder: frozen encoder in place of the method's own.
         set: method -> setting -> value, in place of the published one.
         metrics: measured beside the protocol's own.
+        calibrate: share of the normal training images that is held back for thresholds.
         weights: folder of safetensors files; None for that of BENCH_WEIGHTS.
         device: auto, cpu, cuda or cuda:N.
         precision: arithmetic of the trained part.
@@ -111,6 +113,7 @@ def run(
         weights=None if weights is None else expanded(str(weights)),
         precision=precision,
         metrics=names(metrics),
+        calibrate=calibrate,
     )
     devices.check(device)
     requests.check(request)

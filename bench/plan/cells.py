@@ -89,6 +89,7 @@ class Cell:
             "part": self.task.part,
             "shots": self.task.shots,
             "revision": self.method.revision,
+            "calibration": self.task.calibration_fingerprint,
         }
         return fingerprint(facts | {name: value for name, value in optional.items() if value})
 
@@ -246,6 +247,10 @@ def _configured(
 def _parts(source: Source, setting: str, request: Request) -> list[dict[int, Task]]:
     """Return each part's tasks by seed; one task serves all seeds unless the seed chooses images."""
     if not SETTINGS[setting].few:
-        return [dict.fromkeys(request.seeds, task) for task in settings.tasks(source, setting, request.splits)]
-    by_seed = [settings.tasks(source, setting, request.splits, request.shots, seed) for seed in request.seeds]
+        found = settings.tasks(source, setting, request.splits, share=request.calibrate)
+        return [dict.fromkeys(request.seeds, task) for task in found]
+    by_seed = [
+        settings.tasks(source, setting, request.splits, request.shots, seed, request.calibrate)
+        for seed in request.seeds
+    ]
     return [dict(zip(request.seeds, part, strict=True)) for part in zip(*by_seed, strict=True)]

@@ -43,6 +43,8 @@ class Request:
     precision: str = "fp32"
     metrics: tuple[str, ...] = ()
     """Measured beside the protocol's own."""
+    calibrate: float | None = None
+    """Share of a class's training images that is held back for thresholds; None for no thresholds."""
 
     @property
     def arms(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
@@ -124,6 +126,8 @@ def check(request: Request) -> dict[str, Card]:
     settings.check(cards.values(), request.settings, request.classes, request.splits, request.shots)
     protocol.check(request.protocol)
     parse_all(request.metrics)
+    if request.calibrate is not None and not 0 < request.calibrate < 1:
+        raise UsageError(f"--calibrate {request.calibrate:g}: expected a share of the training images in (0, 1)")
     if request.precision not in PRECISIONS:
         raise UsageError(f"--precision '{request.precision}': expected one of {', '.join(PRECISIONS)}")
     return cards
@@ -144,5 +148,5 @@ def sources(request: Request, say: Callable[[str], None] = lambda text: None) ->
     found = {}
     for name, root in roots.items():
         say(f"reading {name}")
-        found[name] = index(name, root, request.classes)
+        found[name] = index(name, root, request.classes, validation=request.calibrate is not None)
     return found

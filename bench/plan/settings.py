@@ -22,6 +22,7 @@ from dataclasses import replace
 
 from bench.api import Card, Sample, by_class
 from bench.errors import UsageError
+from bench.plan.held_back import hold_back
 from bench.plan.task import Source, Task
 from bench.registry import did_you_mean
 from bench.setting import SETTINGS
@@ -86,7 +87,12 @@ def _each(name: str) -> str:
 
 
 def tasks(
-    source: Source, setting: str, splits: Collection[str] = (), shots: int | None = None, seed: int = 0
+    source: Source,
+    setting: str,
+    splits: Collection[str] = (),
+    shots: int | None = None,
+    seed: int = 0,
+    share: float | None = None,
 ) -> list[Task]:
     """Return the tasks that a setting makes of a dataset, one a model, in the order of its classes or splits.
 
@@ -96,9 +102,10 @@ def tasks(
         splits: half-splits asked for; empty for all.
         shots: training images a class; None for all that there are.
         seed: chooses the training images where `shots` are asked for; without effect otherwise.
+        share: of the training images (of the shots, where there are), held back for thresholds; None for none.
 
     Raises:
-        UsageError: a class has fewer than `shots` training images.
+        UsageError: a class has fewer than `shots` training images, or too few to hold some back.
     """
     card = source.dataset.card
     parts: dict[str, tuple[str, ...]]
@@ -110,11 +117,18 @@ def tasks(
         known = len(card.splits)
     else:
         parts, known = {"": source.classes}, 1
-    return [_task(source, setting, part, normal, known, shots, seed) for part, normal in parts.items()]
+    return [_task(source, setting, part, normal, known, shots, seed, share) for part, normal in parts.items()]
 
 
 def _task(
-    source: Source, setting: str, part: str, normal: tuple[str, ...], known: int, shots: int | None, seed: int
+    source: Source,
+    setting: str,
+    part: str,
+    normal: tuple[str, ...],
+    known: int,
+    shots: int | None,
+    seed: int,
+    share: float | None,
 ) -> Task:
     train = [sample for sample in source.samples if sample.split == "train" and sample.cls in normal]
     test = [sample for sample in source.samples if sample.split == "test"]
@@ -126,6 +140,11 @@ def _task(
         test = [_judged(sample, part, normal) for sample in test]
     else:
         test = [sample for sample in test if sample.cls in normal]
+    held: list[Sample] = []
+    if share is not None:
+        # a semantic part is one class by now
+        own = [] if semantic else [sample for sample in source.validation if sample.cls in normal]
+        train, held = hold_back(train, own, share)
     return Task(
         name=source.name,
         dataset=source.dataset,
@@ -139,6 +158,8 @@ def _task(
         parts_known=known,
         normal=normal if semantic else (),
         shots=shots,
+        calibration=tuple(held),
+        calibration_share=share,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,8 @@ class Source:
     tested against the others."""
     hashes: Mapping[Path, str] = field(default_factory=dict, repr=False)
     """SHA-256 of every image and mask file, once they are `hashed`."""
+    validation: tuple[Sample, ...] = field(default=(), repr=False)
+    """Normal validation images of the classes asked for, where thresholds are to be set on them."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class Task:
     """Semantic sets: the classes that are normal."""
     shots: int | None = None
     """Training images a class; None for all that there are."""
+    calibration: tuple[Sample, ...] = field(default=(), repr=False)
+    """Normal images that thresholds are set on, which are neither trained on nor tested."""
+    calibration_share: float | None = None
+    """Which share of the training images was asked for; None for no thresholds."""
 
     @property
     def has_masks(self) -> dict[str, bool]:
@@ -73,8 +79,16 @@ class Task:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over ids, labels, splits and the bytes of every image and mask."""
+        return self._digest((*self.train, *self.test))
+
+    @property
+    def calibration_fingerprint(self) -> str:
+        """As `fingerprint`, over the images that thresholds are set on; empty where there are none."""
+        return self._digest(self.calibration) if self.calibration else ""
+
+    def _digest(self, samples: Iterable[Sample]) -> str:
         digest = hashlib.sha256()
-        for sample in (*self.train, *self.test):
+        for sample in samples:
             files = [self.hashes[path] for path in (sample.image, *sample.masks)]
             member = [sample.member] if sample.member else []
             digest.update("\t".join([sample.id, sample.split, str(sample.label), *files, *member]).encode() + b"\n")
@@ -86,13 +100,14 @@ def verify_command(name: str, dataset: Dataset) -> str:
     return f"bench data verify {own.READER if own.is_own(name) else name} --root {dataset.root}"
 
 
-def index(name: str, root: Path | None, classes: Sequence[str]) -> Source:
+def index(name: str, root: Path | None, classes: Sequence[str], *, validation: bool = False) -> Source:
     """List a dataset's images, of which none is opened.
 
     Args:
         name: registered dataset name.
         root: where the user says the data is; None for the dataset's own default place.
         classes: classes asked for; empty for all that the dataset has.
+        validation: whether normal validation images come along.
 
     Raises:
         UsageError: unknown dataset or class.
@@ -126,7 +141,10 @@ def index(name: str, root: Path | None, classes: Sequence[str]) -> Source:
         for split in ("train", "test"):
             if cls in used and (cls, split) not in there:
                 raise DatasetError(f"{name} at {dataset.root}: class '{cls}' has no {split} images. {verify}")
-    return Source(name, dataset, chosen, len(card.classes) or len(present), samples)
+    own = tuple(sample for sample in found if sample.cls in chosen and sample.split == "val" and sample.label == 0)
+    return Source(
+        name, dataset, chosen, len(card.classes) or len(present), samples, validation=own if validation else ()
+    )
 
 
 def hashed(source: Source, progress: Progress) -> Source:
@@ -143,6 +161,8 @@ def hashed(source: Source, progress: Progress) -> Source:
         if cls in used:
             progress.say(f"{cls}: {note}")
     tell(remarks, progress.say, verify_command(source.name, source.dataset))
-    files = dict.fromkeys(path for sample in source.samples for path in (sample.image, *sample.masks))
+    files = dict.fromkeys(
+        path for sample in (*source.samples, *source.validation) for path in (sample.image, *sample.masks)
+    )
     with progress.phase("hash", len(files)) as advance:
         return replace(source, hashes=content_hashes(files, lambda done: advance(done, "")))

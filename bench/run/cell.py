@@ -23,7 +23,7 @@ from bench.machine.progress import Progress
 from bench.plan import needs
 from bench.plan.cells import Cell
 from bench.plan.planned import checkpoint_of
-from bench.run import feature_store, kept_model, recording, scoring
+from bench.run import calibration, feature_store, kept_model, recording, scoring
 from bench.run.batches import TrainingBatches
 from bench.run.extractor import Extractor
 from bench.run.feature_places import Place
@@ -99,7 +99,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     surprises = Surprises(task.dataset.root)
     resize = cell.protocol.resize_for(size)
     pixels = PixelCache(task.dataset, task.hashes, resize, size, say=progress.say, seen=surprises.image)
-    images = (*task.train, *task.test)
+    images = (*task.train, *task.calibration, *task.test)
     with watch.phase("decode"), progress.phase("decode", len(images)) as advance:
         masks = scoring.read_masks(task, cell.protocol, size, surprises)
         defects = read_defects(task, cell.protocol, size, (*cell.metrics, *task.dataset.metrics))
@@ -165,6 +165,8 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     keep_maps = options.keep_maps or maps.is_dir()
     keep_model = options.keep_model or kept_model.path_of(path).is_file()
     predict = scoring.predictor(cell, extract, module, options.inference_batch)
+    with watch.phase("calibrate") if task.calibration else nullcontext():
+        calibrated = calibration.calibrate(predict, task, progress)
     with atomic_folder(maps) if keep_maps else nullcontext() as folder:
         scored = scoring.score(
             # on the CPU, networks and metrics take the same cores
@@ -173,6 +175,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
             defects=defects,
             keep_maps=folder,
             overlap=device.type == "cuda",
+            seen=calibrated.add if calibrated is not None else None,
         )
         if folder is not None and not any(folder.iterdir()):
             progress.say(f"{method.name} gives image scores alone: there are no maps to keep")
@@ -186,6 +189,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         status="done",
         **recording.facts(cell, device, options.command, scoring.vanished(task, masks), surprises),
         **recording.scores(scored, cell.metrics),
+        calibration=calibrated.facts(scored) if calibrated is not None else None,
         training=recording.training(cell, log, store.place if store else "none"),
         reduced=recording.reduced(configured, log, extract.reductions.found),
         efficiency=recording.efficiency(

@@ -18,6 +18,7 @@ from bench.errors import BenchError, StoreError
 from bench.loading.surprises import Surprises, notes
 from bench.machine import timing
 from bench.metrics import METRIC_VERSION, parse
+from bench.plan import held_back
 from bench.plan.cells import Cell
 from bench.plan.task import Task
 from bench.protocol import Protocol
@@ -133,6 +134,7 @@ def dataset(
         masks_vanished={cls: count - empty.get(cls, 0) for cls, count in lost.items() if count > empty.get(cls, 0)},
         relabelled=lost if protocol.label_rule == "mask" else {},
         notes=tuple(f"{cls}: {note}" for cls, note in task.dataset.notes if cls in task.classes)
+        + ((held_back.note(task.calibration, task.train),) if task.calibration else ())
         + notes([*_remarks(task), *(surprises.findings() if surprises is not None else ())]),
     )
 

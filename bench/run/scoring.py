@@ -43,6 +43,9 @@ Predicted = tuple[Maps | None, npt.NDArray[np.float64]]
 Predict = Callable[[Sequence[Sample], bool, Advance], Predicted]
 """From samples of one class, and whether maps are wanted, to what a method says of them."""
 
+Seen = Callable[[str, Maps | None, npt.NDArray[np.bool_] | None, npt.NDArray[np.float64], Sequence[int]], None]
+"""Told of each class: its name, maps, masks at the evaluation size, image scores and labels."""
+
 COLUMNS = ("id", "class", "defect", "label", "score")
 
 
@@ -147,6 +150,7 @@ def score(
     keep_maps: Path | None,
     defects: PackedDefects = MappingProxyType({}),
     overlap: bool = False,
+    seen: Seen | None = None,
 ) -> Scored:
     """Predict and measure class by class, so that memory is bounded by one class's maps, or two.
 
@@ -161,6 +165,7 @@ def score(
         defects: as `read_defects` gives them.
         keep_maps: empty folder for maps, one [N, S, S] npy file a class in the order of the per-image table.
         overlap: measure a class in a thread while the next one is predicted; pays where prediction leaves the CPU idle.
+        seen: is handed what was predicted of each class, too.
     """
     scores: dict[str, Scores] = {}
     extra: dict[str, Scores] = {}
@@ -185,6 +190,8 @@ def score(
         beside = chosen(found, [metric for metric in own if metric not in wanted])
         families = by_family(one.samples, one.scores)
         extra[one.cls] = Scores({**families, **beside}, {**families.reasons, **beside.reasons})
+        if seen is not None:
+            seen(one.cls, one.maps, truth, one.scores, labels)
         if pool is not None:
             pool.add(one.maps, truth, one.scores, labels)
         for sample, value in zip(one.samples, one.scores.tolist(), strict=True):

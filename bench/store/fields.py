@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+class Part(BaseModel):
+    """An object of a record: no fields but its own, no NaN, no number that Parquet and tables have no room for."""
+
+    # JSON has no NaN: it would be written as null, and a score would turn into an undefined one without a reason
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _fits_64_bits(self) -> Self:
+        # larger numbers are nobody's measurement, and neither Parquet nor a table has room for them
+        for name, value in self:
+            if name == "config":
+                # a learning rate of 1e30 is the user's own, and the record of how it failed has to be written
+                continue
+            for number in value.values() if isinstance(value, dict) else (value,):
+                if isinstance(number, int | float) and not -(2**63) <= number < 2**63:
+                    raise ValueError(f"{name} is beyond 64 bits")
+        return self
 
 
 def encodable(value: object) -> object:

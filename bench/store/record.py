@@ -15,13 +15,14 @@ import math
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from bench import regular
 from bench.errors import StoreError
 from bench.files import atomic, file_name
 from bench.store import agreement, migrate
-from bench.store.fields import Amount, Count, Facts, Number, Text, encodable
+from bench.store.calibration import Calibration
+from bench.store.fields import Amount, Count, Facts, Number, Part, Text, encodable
 from bench.words import counted
 
 SCHEMA_VERSION = 2
@@ -30,24 +31,7 @@ MOST_BYTES = 16 << 20
 UNCHECKED = "recorded before records had a checksum: nothing shows that the file is as it was written"
 
 
-class _Part(BaseModel):
-    # JSON has no NaN: it would be written as null, and a score would turn into an undefined one without a reason
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="after")
-    def _fits_64_bits(self) -> Self:
-        # larger numbers are nobody's measurement, and neither Parquet nor a table has room for them
-        for name, value in self:
-            if name == "config":
-                # a learning rate of 1e30 is the user's own, and the record of how it failed has to be written
-                continue
-            for number in value.values() if isinstance(value, dict) else (value,):
-                if isinstance(number, int | float) and not -(2**63) <= number < 2**63:
-                    raise ValueError(f"{name} is beyond 64 bits")
-        return self
-
-
-class CellKey(_Part):
+class CellKey(Part):
     """What the cell is. `fingerprint` covers everything that may change a score on the same machine."""
 
     method: str
@@ -77,7 +61,7 @@ class CellKey(_Part):
         return f"{self.method} on {where}, {self.setting}" + (f" ({self.shots})" if self.shots else "")
 
 
-class ProtocolFacts(_Part):
+class ProtocolFacts(Part):
     """The evaluation protocol in full, see `bench.protocol`. `hash` is over `rules`; equal where records compare."""
 
     name: str
@@ -88,7 +72,7 @@ class ProtocolFacts(_Part):
     """What was measured, the metrics that a run added to the protocol's own among them; in no hash."""
 
 
-class DatasetFacts(_Part):
+class DatasetFacts(Part):
     """Which images were used. `fingerprint` covers ids, labels and the bytes of every image and mask."""
 
     fingerprint: str
@@ -112,7 +96,7 @@ class DatasetFacts(_Part):
     """What a reader of the scores has to know of the images, a sentence each."""
 
 
-class EncoderFacts(_Part):
+class EncoderFacts(Part):
     """The frozen encoder: which weights, read where."""
 
     name: str
@@ -128,14 +112,14 @@ class EncoderFacts(_Part):
     """What they were then divided by."""
 
 
-class ModelFacts(_Part):
+class ModelFacts(Part):
     """The trained model, kept beside the record."""
 
     file: str
     sha256: str
 
 
-class ExternalFacts(_Part):
+class ExternalFacts(Part):
     """Of a cell whose maps and scores another program wrote: bench scored them and saw nothing of how they were made.
 
     In such a record `cell.method`, `config` and `encoder.name` are the user's own words, the encoder's other fields are
@@ -160,7 +144,7 @@ class ExternalFacts(_Part):
         return f"another program's output, scored here; {', '.join(filter(None, (how, self.resized)))}"
 
 
-class ClassScores(_Part):
+class ClassScores(Part):
     """Scores of one class: metric id -> fraction, or null with the reason in `undefined`."""
 
     values: dict[str, Number | None]
@@ -176,7 +160,7 @@ class ClassScores(_Part):
         return self
 
 
-class TrainingFacts(_Part):
+class TrainingFacts(Part):
     """How training went."""
 
     steps: Count
@@ -192,7 +176,7 @@ class TrainingFacts(_Part):
     """(iteration, mean loss since the previous point), about 200 points."""
 
 
-class Efficiency(_Part):
+class Efficiency(Part):
     """Cost of the cell. Throughputs count images a second; training counts an image once a step it is seen in."""
 
     seconds: dict[str, Amount]
@@ -214,7 +198,7 @@ class Efficiency(_Part):
     the machine then. Null where the system does not say, and in records of before it was looked for."""
 
 
-class Environment(_Part):
+class Environment(Part):
     """Where the cell ran."""
 
     python: str
@@ -238,7 +222,7 @@ class Environment(_Part):
         return f"{self.cpu}, {counted(self.threads, 'thread')}"
 
 
-class Failure(_Part):
+class Failure(Part):
     """Why a cell has no score."""
 
     type: str
@@ -246,7 +230,7 @@ class Failure(_Part):
     exit_code: int
 
 
-class Record(_Part):
+class Record(Part):
     """One finished or failed cell."""
 
     schema_version: Literal[2] = 2
@@ -275,6 +259,8 @@ class Record(_Part):
     """Metric id -> unit, of metrics among the scores that are no share in [0, 1]."""
     pooled: ClassScores | None = None
     """All classes ranked together, as one threshold for all of them sees them; of cells of several classes."""
+    calibration: Calibration | None = None
+    """Thresholds set on normal images that were not trained on, and what they are worth on the test images."""
     training: TrainingFacts | None = None
     reduced: dict[str, Count] = {}
     """Batches that were made smaller because memory gave out: `features`, `inference` or `train` -> images at once. A

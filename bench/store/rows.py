@@ -107,6 +107,7 @@ def configuration(record: Record) -> Hashable:
         *(cell.dataset, cell.method, cell.setting, cell.shots),
         *(record.protocol.hash, record.metric_version, json.dumps(record.config, sort_keys=True)),
         *(record.encoder_id[1], record.environment.precision, record.reduced.get("train")),
+        record.calibration.share if record.calibration is not None else None,
     )
 
 

@@ -70,6 +70,7 @@ def test_a_cell_that_was_finished_under_schema_1_is_done(tmp_path: Path) -> None
             classes=facts.classes,
             part="",
             shots=None,
+            calibration_fingerprint="",
         ),  # type: ignore[arg-type]
         seed=facts.seed,
         protocol=COMMON,

@@ -155,6 +155,7 @@ def _tell_apart(alike: Sequence[OurLine]) -> None:
                 "input": head.input_size,
                 "precision": head.environment.precision,
                 "metrics": f"v{head.metric_version}",
+                "held back": f"{head.calibration.share:g}" if head.calibration is not None else "none",
                 **{key: head.config.get(key) for key in head.changed if key not in ("encoder", "input_size")},
             }
         )
@@ -185,4 +186,5 @@ def _identity(record: Record) -> Hashable:
     return (
         *(cell.method, cell.setting, cell.shots, record.protocol.name, record.metric_version),
         *(record.encoder_id[1], record.environment.precision),
+        record.calibration.share if record.calibration is not None else None,
     )
