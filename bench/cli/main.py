@@ -25,6 +25,7 @@ COMMANDS = {
     "predict": ("bench.cli.predict:predict", "Score any images by a model that a run kept."),
     "check": ("bench.cli.check:check", "Fail where a score or a speed is worse than the recorded one."),
     "score": ("bench.cli.score:score", "Score anomaly maps that another program wrote."),
+    "claims": ("bench.cli.claims:claims", "Judge a table of results by arithmetic, number by number."),
     "compare": ("bench.cli.compare:compare", "Put two methods or runs side by side, with paired intervals."),
     "report": ("bench.cli.report:report", "Make tables of the scores, published ones beside them."),
     "speed": ("bench.cli.speed:speed", "Time every method beside the plain way, and record it."),
@@ -42,7 +43,7 @@ _CELLS = "Finished cells are kept; the same command goes on from the last checkp
 KEPT = {"run": _CELLS, "check": _CELLS, "speed": "Methods that were measured are recorded"}
 """What an interrupted command leaves; the others have nothing worth a word."""
 
-PRINTS = frozenset({"ls", "show", "compare", "doctor", "completion"})
+PRINTS = frozenset({"ls", "show", "claims", "compare", "doctor", "completion"})
 """Commands that are called for what they print; what the others are for lies in files, or is their exit code."""
 
 EPILOG = """\b

@@ -14,11 +14,13 @@ from decimal import Decimal
 from itertools import pairwise
 from math import prod
 
+from bench.claims.numbers import Claim
+from bench.claims.verdicts import attainable as judged
 from bench.errors import UsageError
 from bench.metrics.ids import parse
 from bench.protocol import SEVEN
 from bench.published.corrections import corrections
-from bench.published.read import MEAN, Paper, Score, method_names, protocols
+from bench.published.read import IMPOSSIBLE, MEAN, Paper, Score, method_names, protocols
 from bench.published.references import ARXIV, arxiv_faults, references
 from bench.registry import METHODS
 from bench.setting import SETTINGS
@@ -220,6 +222,28 @@ def doubts(tables: Tables) -> Iterator[Finding]:
             yield Finding("print", f"{spot(score)}: {score.value}, {score.note}", (score,))
 
 
+def attainable(tables: Tables) -> Iterator[Finding]:
+    """Image scores are ones that the official test images can give; what is not is noted so at the number."""
+    by_row: dict[tuple[str, ...], dict[Claim, Score]] = defaultdict(dict)
+    for score in tables.rows():
+        if score.metric.startswith("image/"):
+            row = (score.paper, score.table, score.setting, score.variant, score.label)
+            by_row[row][Claim.of(score, tables.unit(score))] = score
+    for line in by_row.values():
+        proofs: dict[Score, list[str]] = defaultdict(list)
+        for verdict in judged(line):
+            if verdict.kind == "impossible":
+                proofs[line[verdict.claims[0]]].append(verdict.proof)
+                about = tuple(line[claim] for claim in verdict.claims)
+                yield Finding("attainable", f"{spot(about[0])}: {about[0].value}, {verdict.proof}", about)
+        for score in line.values():
+            noted = score.note.removeprefix(IMPOSSIBLE) if score.note.startswith(IMPOSSIBLE) else ""
+            if noted != "; ".join(proofs[score]):
+                proven = "; ".join(proofs[score]) or "nothing wrong"
+                yield Finding("notes", f"{spot(score)}: noted '{noted}', the counts prove '{proven}'", (score,))
+            tables.held["attainable"] += not proofs[score]
+
+
 def corrected(tables: Tables) -> Iterator[Finding]:
     """Each correction is about as many printed numbers as it says, and changes them."""
     for correction in corrections():
@@ -279,5 +303,6 @@ def every(tables: Tables, papers: dict[str, Paper]) -> Iterable[Finding]:
     yield from mad(tables)
     yield from agreement(tables)
     yield from doubts(tables)
+    yield from attainable(tables)
     yield from corrected(tables)
     yield from addresses(tables, papers)

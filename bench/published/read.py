@@ -22,6 +22,8 @@ DIGITS = 12
 """Numbers with more before the point are neither scores nor costs."""
 MEAN = "mean"
 """What stands in place of a class for a mean that the paper prints."""
+IMPOSSIBLE = "impossible: "
+"""How the note of a number begins that no run can have given; the proof follows, see bench.claims."""
 HEADER = (
     "method",
     "dataset",
@@ -88,7 +90,7 @@ class Score:
     def remark(self) -> str:
         """Return what a reader has to know: the note, or what was printed and why something else is used."""
         if self.correction is None:
-            doubt = "; used as printed" if self.note.startswith(("misprint:", "doubtful:")) else ""
+            doubt = "; used as printed" if self.note.startswith(("misprint:", "doubtful:", IMPOSSIBLE)) else ""
             return f"{self.note}{doubt}"
         used = f"{self.used} is used here" if self.used else "compared with nothing"
         return f"printed {self.value}; {self.correction.reason}; {used}"
