@@ -43,7 +43,9 @@ def test_a_run_and_its_report_write_where_they_were_told_to(
     report = ["report", "--no-published", "--data-root", str(tree), "--out", "tables"]
     check = ["check", "--record", "--baselines", "base"]
     allowed = [str(cwd / name) for name in ("results", "tables", "base")] + [str(cache)]
-    code = MADE.format(tests=str(Path(__file__).parents[1]), allowed=allowed, commands=[run, report, check])
+    code = MADE.format(
+        tests=str(Path(__file__).parents[1] / "builders"), allowed=allowed, commands=[run, report, check]
+    )
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "MPL", "TORCH"))},
         **{"HOME": str(home), "BENCH_CACHE": str(cache), "TMPDIR": str(tmp_path / "tmp")},
