@@ -37,14 +37,11 @@ from torch import Tensor, nn
 
 from bench.api import Batch, EncoderInfo, EncoderRequest, Prediction, sourced
 from bench.encoders import catalog
-from bench.errors import UsageError
 
-from . import _ader
+from . import _ader, _stages
 from ._losses import FeatureLoss
 from ._maps import gaussian
 
-STRIDES = (4, 8, 16)
-"""Strides of the teacher's three stages."""
 FUSER_BLOCKS = 3
 DECODER_BLOCKS = (3, 4, 6)
 """Blocks of the decoder's stages, deepest first; WRN50's numbers, as in both codes."""
@@ -227,47 +224,12 @@ class RD4AD(_ader.StageReconstruction[Config, Student]):
         return super().steps(images)
 
     def encoder(self) -> EncoderRequest:
-        """Return the request: three stages, each of half the side of the one before."""
-        config = self.config
-        native = catalog.describe(config.encoder)
-        fits = "Try wide_resnet50_2.racm_in1k, resnet18.tv_in1k, mobilenetv2_100 or tf_efficientnet_lite0.in1k"
-        if native.family != "cnn":
-            raise UsageError(
-                f"rd4ad needs a CNN with stages at strides 4, 8 and 16, encoder '{config.encoder}' is a ViT. {fits}; "
-                "for ViTs there are vitad and dinomaly"
-            )
-        strides = catalog.strides(config.encoder)
-        stages = config.stages or catalog.stages_at(config.encoder, STRIDES)
-        if stages is None:
-            raise UsageError(
-                f"rd4ad needs stages at strides 4, 8 and 16, those of encoder '{config.encoder}' are at "
-                f"{', '.join(map(str, strides))}. {fits}"
-            )
-        size = config.input_size or 256
-        catalog.describe(config.encoder, None, stages)  # refuses stages that the encoder does not have
-        first, second, third = (strides[stage] for stage in stages)
-        if (second, third) != (2 * first, 4 * first):
-            raise UsageError(
-                f"rd4ad.stages {stages} of encoder '{config.encoder}' are at strides {first}, {second} and {third}; "
-                "expected each to be twice the one before"
-            )
-        coarsest = 2 * third
-        if size % coarsest:
-            lower = max(size // coarsest, 1) * coarsest
-            raise UsageError(
-                f"input size {size} does not fit rd4ad on encoder '{config.encoder}': the fused map has stride "
-                f"{coarsest}, so it must be a multiple of {coarsest}, for example {lower} or {lower + coarsest}"
-            )
-        if config.batch_size == 1 and size == coarsest and config.steps != 0:
-            raise UsageError(
-                f"rd4ad cannot train on single images of {size} pixels: BatchNorm would see one value a channel. "
-                f"Expected rd4ad.batch_size of 2 or more, or rd4ad.input_size of {2 * coarsest} or more"
-            )
-        return EncoderRequest(name=config.encoder, blocks=stages, input_size=size)
+        """Return the request: three stages, each of half the side of the one before; the fused map halves once more."""
+        return _stages.request(self, self.config.stages, coarser=2)
 
     def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
         """Return the stages as they are: stage0 to stage2, float [B, C, h, w], shallowest first."""
-        return {f"stage{number}": blocks[index] for number, index in enumerate(sorted(blocks))}
+        return _stages.named(blocks)
 
     def build(self, info: EncoderInfo) -> Student:
         """Return fuser and decoder, freshly initialised."""
@@ -277,7 +239,7 @@ class RD4AD(_ader.StageReconstruction[Config, Student]):
 
     def pairs(self, module: Student, features: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return each stage and what is rebuilt of it, the shallowest first."""
-        stages = [features[f"stage{number}"] for number in range(len(STRIDES))]
+        stages = _stages.listed(features)
         return list(zip(stages, module(stages), strict=True))
 
     def anomaly(self, module: Student, batch: Batch, info: EncoderInfo, size: int) -> Prediction:

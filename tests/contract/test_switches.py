@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.api import Batch, EncoderInfo, Method
+from bench.encoders import catalog
 from bench.errors import UsageError
 from bench.registry import METHODS
 
@@ -120,6 +122,24 @@ CHANGES: dict[str, dict[str, Change]] = {
         "clip_norm": ({}, 1.0),
         "smoothing_sigma": ({}, 1.0),
     },
+    "invad": {
+        "variant": ({}, "lite"),
+        "encoder": ({}, "mobilenetv2_100"),
+        "input_size": ({}, 128),
+        "stages": ({}, (0, 1, 2)),
+        "style_width": ({}, 32),
+        "latent_width": ({}, 8),
+        "blocks": ({}, 1),
+        "loss": ({}, "l1"),
+        "epochs": ({}, 10),
+        "steps": ({}, 1000),
+        "lr": ({}, 1e-3),
+        "betas": ({}, (0.8, 0.999)),
+        "decay_at": ({}, 0.5),
+        "decay": ({}, 0.5),
+        "clip_norm": ({}, 1.0),
+        "smoothing_sigma": ({}, 1.0),
+    },
     "patchcore": {
         "encoder": ({}, "mobilenetv2_100"),
         "input_size": ({}, 112),
@@ -178,11 +198,12 @@ def encoded(method: Method, info: EncoderInfo) -> Callable[[Tensor], dict[str, T
 def seen(method: Method) -> dict[str, Any]:
     """All that the harness gets from a method: what it asks for, builds, trains with, remembers and predicts."""
     request = method.encoder()
-    info = CNN if method.name in ("rd4ad", "patchcore") else VIT
+    info = CNN if catalog.describe(request.name).family == "cnn" else VIT
     if info is VIT:
         blocks = {index: seeded(3, 18, 12, seed=index + 2) for index in request.blocks}
     else:
         widths = dict(zip(request.blocks, CNN.channels, strict=False))
+        info = replace(CNN, grid=(SIDES[request.blocks[-1]],) * 2)
         blocks = {index: seeded(3, widths[index], SIDES[index], SIDES[index], seed=index) for index in request.blocks}
     features = Batch(
         method.features(blocks, info),
