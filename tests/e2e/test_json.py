@@ -75,5 +75,15 @@ def test_data_and_machine(bench: Callable[..., Any], tree: Path) -> None:
     same("doctor", done.stdout)
 
 
+def test_a_table_of_results(bench: Callable[..., Any], tmp_path: Path) -> None:
+    table = tmp_path / "table.md"
+    table.write_text(
+        "| Class | Method | I-F1max | Speed |\n|--|--|--|--|\n| Macaroni2 | Mine | 59.7 | 12.0 |\n", encoding="utf-8"
+    )
+    done = bench("claims", str(table), "--dataset", "visa", "--json")
+    (verdict,) = same("claims", done.stdout)["verdicts"]
+    assert done.returncode == 1 and verdict["kind"] == "impossible"
+
+
 def test_every_command_of_the_page_is_put_to_the_test() -> None:
-    assert set(DOCUMENTED) == {"ls", "run", "predict", "check", "compare", "doctor", "data verify"}
+    assert set(DOCUMENTED) == {"ls", "run", "predict", "check", "claims", "compare", "doctor", "data verify"}
