@@ -26,6 +26,7 @@ from bench.method import (
     Method,
     MethodConfig,
     Prediction,
+    Released,
     Trained,
     sourced,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "MethodConfig",
     "Prediction",
     "Protocol",
+    "Released",
     "Report",
     "Sample",
     "Split",

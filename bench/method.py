@@ -96,6 +96,20 @@ class Prediction:
     image-level methods."""
 
 
+@dataclass(frozen=True, slots=True)
+class Released:
+    """How the checkpoints that a method's authors hand out name their tensors; `bench import` reads them by it."""
+
+    source: str
+    """Where such files are from, for messages."""
+    encoder: str
+    """What stands before the names of the frozen encoder's tensors; these follow as its own authors or timm have it."""
+    names: tuple[tuple[str, str], ...]
+    """Regular expression of whole names of theirs -> what the method's module calls them (`\\1`: its first group)."""
+    unused: str = "(?!)"
+    """Regular expression of the names of tensors that take part in no score; by default of none."""
+
+
 Need = Literal["features", "images", "classes", "trunk", "textures"]
 NEEDS: tuple[Need, ...] = get_args(Need)
 
@@ -129,6 +143,8 @@ class Method(ABC, Generic[ConfigT, ModuleT]):
     overrides: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Config values that the paper sets for a dataset (`realiad`), a setting on every dataset (`single`) or both
     (`realiad/single`): that name -> key -> value; a later kind in this row wins."""
+    released: ClassVar[Released | None] = None
+    """How the authors' released checkpoints name their tensors; None where there are none, or none that are known."""
     clip_norm: float | None = None
     """Global gradient-norm clip over all trainable parameters."""
 

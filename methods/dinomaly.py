@@ -38,7 +38,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
-from bench.api import Batch, EncoderInfo, EncoderRequest, MethodConfig, Prediction, Protocol, Trained, sourced
+from bench.api import Batch, EncoderInfo, EncoderRequest, MethodConfig, Prediction, Protocol, Released, Trained, sourced
 from bench.encoders import catalog
 from bench.errors import UsageError
 from bench.protocol import SEVEN
@@ -317,6 +317,15 @@ class Dinomaly(Reconstruction[Config, Reconstructor]):
         crop=392 / 448,
         mask_rule="dinomaly",
         metrics=(*SEVEN[:-1], "pixel/aupro@0.3:grid200"),
+    )
+    released = Released(
+        source="as github.com/guojiajeremy/Dinomaly links them",
+        encoder="encoder.",
+        names=(
+            (r"bottleneck\.0\.(fc[12]\..*)", r"bottleneck.\1"),
+            (r"(decoder\.\d+\.)attn(\..*)", r"\1attention\2"),
+            (r"(decoder\.\d+\.(?:norm[12]|mlp)\..*)", r"\1"),
+        ),
     )
     # section 4.1; code: the scripts of one model a class, whose steps preprint A.2 states too
     overrides: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -36,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.api import Batch, EncoderInfo, EncoderRequest, Prediction, sourced
+from bench.api import Batch, EncoderInfo, EncoderRequest, Prediction, Released, sourced
 from bench.encoders import catalog
 from bench.errors import UsageError
 
@@ -212,6 +212,18 @@ class ViTAD(_ader.StageReconstruction[Config, Student]):
     family = "reconstruction"
     encoders = ("vit",)
     paper = _ader.protocol("vitad")
+    released = Released(
+        source="as github.com/zhangzjn/ADer links them",
+        encoder="net_t.",
+        names=(
+            (r"net_fusion\.fc\.(.*)", r"fuser.\1"),
+            (r"net_s\.pos_embed", "position"),
+            (r"net_s\.(blocks\.\d+\.)attn(\..*)", r"\1attention\2"),
+            (r"net_s\.(blocks\.\d+\.(?:norm[12]|mlp)\..*)", r"\1"),
+        ),
+        # never run: see the differences above
+        unused=r"net_s\.(?:cls_token|(?:patch_embed|norm|head)\..*)",
+    )
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

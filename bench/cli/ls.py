@@ -112,9 +112,7 @@ def _runs(results: Path) -> list[Row]:
     rows = []
     for path, record in found.records.items():
         scores = [f"{metric} {100 * value:.1f}" for metric, value in record.mean.items() if value is not None]
-        rows.append(
-            Row(str(path), f"{record.cell.title}, seed {record.cell.seed}: {', '.join(scores[:1]) or record.status}")
-        )
+        rows.append(Row(str(path), f"{record.cell.title}, {record.run}: {', '.join(scores[:1]) or record.status}"))
     return rows
 
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "check": ("bench.cli.check:check", "Fail where a score or a speed is worse than the recorded one."),
     "score": ("bench.cli.score:score", "Score anomaly maps that another program wrote."),
     "claims": ("bench.cli.claims:claims", "Judge a table of results by arithmetic, number by number."),
+    "import": ("bench.cli.importing:importing", "Score a checkpoint that a method's authors released."),
     "compare": ("bench.cli.compare:compare", "Put two methods or runs side by side, with paired intervals."),
     "report": ("bench.cli.report:report", "Make tables of the scores, published ones beside them."),
     "speed": ("bench.cli.speed:speed", "Time every method beside the plain way, and record it."),
@@ -40,7 +41,7 @@ COMMANDS = {
 }
 
 _CELLS = "Finished cells are kept; the same command goes on from the last checkpoint"
-KEPT = {"run": _CELLS, "check": _CELLS, "speed": "Methods that were measured are recorded"}
+KEPT = {"run": _CELLS, "import": _CELLS, "check": _CELLS, "speed": "Methods that were measured are recorded"}
 """What an interrupted command leaves; the others have nothing worth a word."""
 
 PRINTS = frozenset({"ls", "show", "claims", "compare", "doctor", "completion"})

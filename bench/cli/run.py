@@ -234,16 +234,17 @@ def run(
         cells.print_plan(planned, out, options, executor.devices_at_once)
     code = 0
     if not dry_run:
-        code = _run(planned, options, executor, progress, None if as_json else out)
+        code = carry_out(planned, options, executor, progress, None if as_json else out)
     if as_json:
         print_json(cells=[cells.facts(item, results) for item in planned], exit_code=code)
     elif not quiet and click.get_current_context().parent is not None:
         # called by the user, and not by bench check
-        _suggest(planned, options, dry_run, code)
+        suggest_next(planned, options, dry_run, code)
     return code
 
 
-def _suggest(planned: list[Planned], options: Options, dry_run: bool, code: int) -> None:
+def suggest_next(planned: list[Planned], options: Options, dry_run: bool, code: int) -> None:
+    """Print which command comes next after a run that ended with `code`."""
     results = options.results
     if dry_run:
         suggest("the same command without --dry-run")
@@ -255,7 +256,9 @@ def _suggest(planned: list[Planned], options: Options, dry_run: bool, code: int)
         suggest_report(results)
 
 
-def _run(planned: list[Planned], options: Options, executor: Executor, progress: Progress, out: Console | None) -> int:
+def carry_out(
+    planned: list[Planned], options: Options, executor: Executor, progress: Progress, out: Console | None
+) -> int:
     """Run what is to be done, print each table as it comes, and return the exit code."""
     from bench.cli import cells
     from bench.cli.terminal import print_row

@@ -139,7 +139,7 @@ def score_table(row: Row) -> Table:
     Where classes were also ranked together, a last line says what one threshold for all of them is worth.
     """
     head = row.head
-    title = f"{row.title}, seed {head.cell.seed}, protocol {head.cell.protocol}"
+    title = f"{row.run}, protocol {head.cell.protocol}"
     table = Table(title=Text(title), title_justify="left", header_style="bold")
     table.add_column("split" if row.unit == "splits" else "class")
     units = {metric: unit for record in row.records for metric, unit in record.units.items()}
@@ -182,8 +182,7 @@ def footnotes(row: Row) -> list[str]:
         notes.append(f"not the paper's settings: {changes}")
     if row.head.reduced_note is not None:
         notes.append(row.head.reduced_note)
-    if row.head.external is not None:
-        notes.append(row.head.external.note)
+    notes += [origin.note for origin in (row.head.external, row.head.imported) if origin is not None]
     lines = {name: scores.undefined for name, scores in row.lines.items()}
     if row.head.pooled is not None:
         lines["pooled"] = row.head.pooled.undefined

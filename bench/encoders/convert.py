@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import timm
 import torch
@@ -19,17 +16,13 @@ from safetensors.torch import save_file
 from timm.models import model_entrypoint
 from torch import Tensor, nn
 
-from bench import regular
-from bench.encoders import catalog, weights
+from bench.encoders import catalog, checkpoints, weights
 from bench.errors import UsageError, WeightsError
 from bench.files import atomic
 from bench.registry import did_you_mean
 
-INSIDE = ("model", "state_dict", "teacher")
-"""Names under which checkpoints of trainings hold the network's tensors."""
 BACKBONE = "backbone."
-WRAPPER = "module."
-"""Before every name where the network was trained on several devices."""
+"""Before the encoder's names where a training's heads lie beside it."""
 
 
 def convert(path: Path, name: str = "", folder: Path | None = None) -> Path:
@@ -56,7 +49,7 @@ def convert(path: Path, name: str = "", folder: Path | None = None) -> Path:
         raise UsageError(f"{target} is there already: it is not overwritten. Remove it, or choose another --out")
     with torch.device("meta"):
         module = catalog.create(name)
-    found = _renamed(_tensors(_load(path), path), name, module, path)
+    found = renamed(_backbone(checkpoints.read(path)), name, module, path)
     weights.fit(found, module, path)
     with atomic(target) as file:
         # without metadata, as timm writes the files of its hub; tensors that share memory are taken apart
@@ -78,56 +71,27 @@ def _encoder_of(path: Path) -> str:
     raise UsageError(f"{path}: of which encoder are these weights?{which} Expected --encoder NAME")
 
 
-def _load(path: Path) -> Any:
-    try:
-        with regular.opened(path) as file:
-            if zipfile.is_zipfile(file):
-                _check_sizes(zipfile.ZipFile(file), path)
-            file.seek(0)
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror or error}. Expected a PyTorch checkpoint") from error
-    except WeightsError:
-        raise
-    except Exception as error:  # torch raises what the bytes suggest
-        if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise WeightsError(
-                f"{path} holds more than tensors ({named[1]}), and nothing in it is executed. Expected the file of the "
-                "weights alone, not that of a training"
-            ) from error
-        why = str(error).partition("\n")[0] or type(error).__name__
-        raise WeightsError(f"{path} is no PyTorch checkpoint: {why}. Download or copy it again") from error
+def _backbone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the encoder's tensors alone, where those of the training's heads lie beside it."""
+    if not any(key.startswith(BACKBONE) for key in tensors):
+        return tensors
+    return {key.removeprefix(BACKBONE): value for key, value in tensors.items() if key.startswith(BACKBONE)}
 
 
-def _check_sizes(archive: zipfile.ZipFile, path: Path) -> None:
-    """Refuse an archive whose parts would take more memory than it has bytes; torch stores them as they are."""
-    if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
-        raise WeightsError(f"{path} is packed, which no PyTorch checkpoint is. Download or copy it again")
+def renamed(state: dict[str, Tensor], name: str, module: nn.Module, path: Path) -> dict[str, Tensor]:
+    """Return an encoder's tensors, named as its authors do, under timm's names.
 
+    Args:
+        state: the tensors, under timm's names already or not.
+        name: encoder by catalogue name.
+        module: the network in its native layout, also on the meta device.
+        path: the file, for the message.
 
-def _tensors(state: Any, path: Path) -> dict[str, Tensor]:
-    for name in INSIDE:
-        if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):
-            state = state[name]
-    found = {key: value for key, value in state.items() if isinstance(value, Tensor)} if _is_named(state) else {}
-    if not found:
-        raise WeightsError(
-            f"{path} holds no tensors by name. Expected a state dict, alone or under {', '.join(INSIDE)}"
-        )
-    if all(key.startswith(WRAPPER) for key in found):
-        found = {key.removeprefix(WRAPPER): value for key, value in found.items()}
-    if any(key.startswith(BACKBONE) for key in found):
-        # beside it are the heads of the training
-        return {key.removeprefix(BACKBONE): value for key, value in found.items() if key.startswith(BACKBONE)}
-    return found
-
-
-def _is_named(state: Any) -> bool:
-    return isinstance(state, Mapping) and all(isinstance(key, str) for key in state)
-
-
-def _renamed(state: dict[str, Tensor], name: str, module: nn.Module, path: Path) -> dict[str, Tensor]:
-    """Return the tensors under timm's names."""
+    Raises:
+        WeightsError: timm cannot rename them, or would have to change their positions' grid.
+    """
+    if catalog.embedded_file(name) is not None:
+        return state
     own = sys.modules[model_entrypoint(name.partition(".")[0]).__module__]
     to_timm = getattr(own, "checkpoint_filter_fn", None)
     if to_timm is None:

@@ -20,6 +20,7 @@ from torch import nn
 
 from bench import regular
 from bench.encoders import catalog, header
+from bench.encoders.checkpoints import listed
 from bench.errors import WeightsError
 from bench.home import expanded
 
@@ -127,9 +128,9 @@ def fit(state: dict[str, torch.Tensor], module: nn.Module, path: Path) -> dict[s
     # older files were saved before BatchNorm counted its batches; the count plays no part in evaluation
     counters = {key for key in wanted if key.endswith("num_batches_tracked") and key not in kept}
     kept.update({key: torch.tensor(0) for key in counters})
-    faults = _listed("missing", sorted(wanted.keys() - kept.keys()))
-    faults += _listed("not part of this network", sorted(kept.keys() - wanted.keys()))
-    faults += _listed(
+    faults = listed("missing", sorted(wanted.keys() - kept.keys()))
+    faults += listed("not part of this network", sorted(kept.keys() - wanted.keys()))
+    faults += listed(
         "of another shape",
         [
             f"{key} {list(kept[key].shape)} (expected {list(shape)})"
@@ -149,13 +150,6 @@ def _classifier_prefixes(module: nn.Module) -> tuple[str, ...]:
     settings: Any = getattr(module, "pretrained_cfg", None) or {}
     named = settings.get("classifier") or "head"
     return tuple(f"{name}." for name in ((named,) if isinstance(named, str) else named))
-
-
-def _listed(what: str, entries: list[str], limit: int = 6) -> list[str]:
-    if not entries:
-        return []
-    rest = f" and {len(entries) - limit} more" if len(entries) > limit else ""
-    return [f"{len(entries)} {what}: {', '.join(entries[:limit])}{rest}"]
 
 
 def _in_folder(name: str, folder: Path) -> Path | None:

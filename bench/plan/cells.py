@@ -14,8 +14,9 @@ from bench.encoders import catalog, weights
 from bench.errors import BenchError, UsageError, WeightsError
 from bench.machine.progress import Progress
 from bench.metrics import METRIC_VERSION
-from bench.plan import needs, settings
+from bench.plan import imported, needs, settings
 from bench.plan import request as requests
+from bench.plan.imported import Imported
 from bench.plan.request import Request
 from bench.plan.task import Source, Task, hashed
 from bench.plan.texture_source import Textures
@@ -23,7 +24,7 @@ from bench.plan.texture_source import find as find_textures
 from bench.protocol import Protocol, resolve
 from bench.registry import METHODS
 from bench.setting import SETTINGS
-from bench.store.record import CellKey
+from bench.store.record import AUTHORS, CellKey
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Cell:
     """Config keys that differ from the method's published values for this dataset."""
     textures: Textures | None = field(default=None, repr=False)
     """What defects are painted with, of a method that needs textures."""
+    imported: Imported | None = field(default=None, repr=False)
+    """Weights that the method's authors released, in the place of a training."""
     more_metrics: tuple[str, ...] = ()
     """Asked for beside the protocol's own. They make no other cell: nothing is trained or predicted otherwise."""
 
@@ -55,7 +58,7 @@ class Cell:
     @property
     def steps(self) -> int:
         """Training iterations, 0 where nothing is trained."""
-        return self.method.steps(len(self.task.train))
+        return 0 if self.imported is not None else self.method.steps(len(self.task.train))
 
     @property
     def input_size(self) -> int:
@@ -65,7 +68,7 @@ class Cell:
     @property
     def name(self) -> str:
         """A short name for the terminal: dinomaly on fmnist A, multi, seed 0."""
-        return f"{self.key.title}, seed {self.seed}"
+        return f"{self.key.title}, {AUTHORS if self.imported is not None else f'seed {self.seed}'}"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -90,6 +93,7 @@ class Cell:
             "shots": self.task.shots,
             "revision": self.method.revision,
             "calibration": self.task.calibration_fingerprint,
+            "imported": self.imported.sha256 if self.imported is not None else "",
         }
         return fingerprint(facts | {name: value for name, value in optional.items() if value})
 
@@ -119,7 +123,12 @@ class Cell:
 
 
 def expand(
-    request: Request, progress: Progress, sources: Mapping[str, Source] | None = None, *, fetch: bool = True
+    request: Request,
+    progress: Progress,
+    sources: Mapping[str, Source] | None = None,
+    *,
+    fetch: bool = True,
+    checkpoint: Path | None = None,
 ) -> list[Cell]:
     """Resolve a request into cells: datasets outermost, then settings and their parts, methods, seeds innermost.
 
@@ -128,12 +137,15 @@ def expand(
         progress: told of the hashing of each dataset.
         sources: the datasets as `bench.plan.request.sources` has found them; None to look for them here.
         fetch: whether weights that are not here are fetched.
+        checkpoint: weights that the authors of the request's one method released; they are one model.
 
     Raises:
         UsageError, DatasetError, WeightsError: something asked for does not exist or does not fit.
     """
     # a mistyped option must not wait for the download of weights, nor for the hashing of a dataset
     cards = requests.check(request)
+    if checkpoint is not None:
+        imported.check(request.methods[0])
     if sources is None:
         sources = requests.sources(request)
     kinds = {name: METHODS.load(name) for name in request.methods}
@@ -159,6 +171,12 @@ def expand(
     for wanted in asked:
         catalog.describe(wanted.name, wanted.input_size, wanted.blocks)
     files = {name: _weights(name, request, fetch) for name in {wanted.name for wanted in asked}}
+
+    read = {
+        key: imported.read(checkpoint, method, wanted, files[wanted.name][0])
+        for key, (method, _) in methods.items()
+        if checkpoint is not None and (wanted := encoders[key]) is not None
+    }
 
     drawing = [name for name, kind in kinds.items() if "textures" in kind.needs]
     textures = find_textures(request.data_roots, progress) if drawing else None
@@ -186,9 +204,15 @@ def expand(
                                 precision=request.precision,
                                 changed=changed,
                                 textures=textures if name in drawing else None,
+                                imported=read.get((dataset, setting, arm)),
                                 more_metrics=request.metrics,
                             )
                         )
+    if checkpoint is not None and (alike := len(cells) - len(request.datasets)):
+        raise UsageError(
+            f"{checkpoint} is one model, and setting {', '.join(request.settings)} makes {alike + 1} of a dataset. "
+            "Expected the one it is: --classes, or --splits of a semantic set"
+        )
     return cells
 
 

@@ -99,7 +99,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     surprises = Surprises(task.dataset.root)
     resize = cell.protocol.resize_for(size)
     pixels = PixelCache(task.dataset, task.hashes, resize, size, say=progress.say, seen=surprises.image)
-    images = (*task.train, *task.calibration, *task.test)
+    images = task.test if cell.imported is not None else (*task.train, *task.calibration, *task.test)
     with watch.phase("decode"), progress.phase("decode", len(images)) as advance:
         masks = scoring.read_masks(task, cell.protocol, size, surprises)
         defects = read_defects(task, cell.protocol, size, (*cell.metrics, *task.dataset.metrics))
@@ -131,6 +131,9 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         seed_everything(cell.seed)
         module = needs.build(method, encoder).to(device).to(memory_format=encoder.memory_format)
         log = None
+        if cell.imported is not None:
+            cell.imported.fill(module)
+            return module.eval(), log
         look("fit", module)
         if cell.steps:
             log = stepped(module, batch_size)

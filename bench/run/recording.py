@@ -20,6 +20,7 @@ from bench.machine import timing
 from bench.metrics import METRIC_VERSION, parse
 from bench.plan import held_back
 from bench.plan.cells import Cell
+from bench.plan.imported import Imported
 from bench.plan.task import Task
 from bench.protocol import Protocol
 from bench.run.complexity import complexity
@@ -34,6 +35,7 @@ from bench.store.record import (
     Efficiency,
     EncoderFacts,
     Failure,
+    ImportedFacts,
     ProtocolFacts,
     Record,
     TrainingFacts,
@@ -62,7 +64,13 @@ def facts(
         "encoder": encoder(cell.encoder, cell.weights_sha256) if cell.encoder else None,
         "input_size": cell.input_size,
         "environment": environment(timing.describe(device), cell.precision, torch.get_num_threads()),
+        "imported": imported(cell.imported) if cell.imported else None,
     }
+
+
+def imported(weights: Imported) -> ImportedFacts:
+    """Return which file of a method's authors a model was read from."""
+    return ImportedFacts(file=weights.path.name, sha256=weights.sha256)
 
 
 def versions(metrics: Sequence[str]) -> dict[str, int]:

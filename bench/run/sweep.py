@@ -30,6 +30,7 @@ def prepare(
     *,
     again: bool = False,
     fetch: bool = True,
+    checkpoint: Path | None = None,
 ) -> list[Planned]:
     """Return the cells of a request with what the results folder holds of them.
 
@@ -40,11 +41,12 @@ def prepare(
         sources: the datasets as `bench.plan.request.sources` has found them; None to look for them here.
         again: finished cells are to be run again.
         fetch: whether weights that are not here are fetched.
+        checkpoint: weights that the authors of the one method released, in the place of a training.
 
     Raises:
         UsageError, DatasetError, WeightsError: something does not exist or does not fit, or models have no room.
     """
-    cells = expand(request, progress, sources, fetch=fetch)
+    cells = expand(request, progress, sources, fetch=fetch, checkpoint=checkpoint)
     keep = [what for what, is_wanted in (("maps", options.keep_maps), ("model", options.keep_model)) if is_wanted]
     planned = look_up(cells, options.results, progress.say, keep=keep, again=again)
     if options.keep_model:

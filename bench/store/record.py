@@ -28,6 +28,8 @@ from bench.words import counted
 SCHEMA_VERSION = 2
 MOST_BYTES = 16 << 20
 """Of a record's file: a thousand times the usual size, read in 0.4 GiB at the worst. A longer one is refused unread."""
+AUTHORS = "authors' weights"
+"""How a cell is called that was not trained here."""
 UNCHECKED = "recorded before records had a checksum: nothing shows that the file is as it was written"
 
 
@@ -117,6 +119,18 @@ class ModelFacts(Part):
 
     file: str
     sha256: str
+
+
+class ImportedFacts(Part):
+    """Of a cell that was not trained here: the file of the method's authors that its model was read from."""
+
+    file: Text
+    sha256: str
+
+    @property
+    def note(self) -> str:
+        """What a reader of a table has to know."""
+        return f"{AUTHORS}, scored here and trained elsewhere: {self.file}, SHA-256 {self.sha256[:12]}"
 
 
 class ExternalFacts(Part):
@@ -269,12 +283,18 @@ class Record(Part):
     environment: Environment
     """Of an external cell: where it was scored, not where its maps were made."""
     external: ExternalFacts | None = None
+    imported: ImportedFacts | None = None
     error: Failure | None = None
     predictions: str | None = Field(default=None, description="file of per-image scores beside the record (Parquet)")
     maps: str | None = Field(default=None, description="folder of anomaly maps beside the record, if kept")
     model: ModelFacts | None = None
     unchecked: bool = False
     """Read from a file of schema 1 of before records had a checksum."""
+
+    @property
+    def run(self) -> str:
+        """Return which training of its cell's title this is: `seed 0`, or `authors' weights`."""
+        return AUTHORS if self.imported is not None else f"seed {self.cell.seed}"
 
     @property
     def encoder_id(self) -> tuple[str, str]:

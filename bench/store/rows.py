@@ -13,7 +13,7 @@ from functools import cached_property
 
 from bench.setting import is_each
 from bench.store.agreement import mean
-from bench.store.record import ClassScores, Record
+from bench.store.record import AUTHORS, ClassScores, Record
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,13 @@ class Row:
     @property
     def title(self) -> str:
         """Return a short name without part and seed: `dinomaly on fmnist, multi`."""
-        return self.head.cell.model_copy(update={"part": ""}).title
+        title = self.head.cell.model_copy(update={"part": ""}).title
+        return title if self.head.imported is None else f"{title}, {AUTHORS}"
+
+    @property
+    def run(self) -> str:
+        """Return the title with the seed, where there is one: `dinomaly on fmnist, multi, seed 0`."""
+        return self.title if self.head.imported is not None else f"{self.title}, {self.head.run}"
 
     @cached_property
     def lines(self) -> dict[str, ClassScores]:
@@ -108,6 +114,8 @@ def configuration(record: Record) -> Hashable:
         *(record.protocol.hash, record.metric_version, json.dumps(record.config, sort_keys=True)),
         *(record.encoder_id[1], record.environment.precision, record.reduced.get("train")),
         record.calibration.share if record.calibration is not None else None,
+        # each part has a file of its own
+        None if record.imported is None else "" if cell.part else record.imported.sha256,
     )
 
 

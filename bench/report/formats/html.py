@@ -321,7 +321,7 @@ def _details(records: Sequence[Record]) -> dict[str, Any]:
         cell, made = record.cell, record.efficiency
         found.append(
             {
-                "title": f"{cell.title}, seed {cell.seed}",
+                "title": f"{cell.title}, {record.run}",
                 "file": cell.file.as_posix(),
                 "command": shlex.join(map(_homeless, record.command)),
                 "created": record.created,
@@ -334,6 +334,7 @@ def _details(records: Sequence[Record]) -> dict[str, Any]:
                 "environment": once(record.environment.model_dump(mode="json")),
                 "dataset": once(record.dataset.model_dump(mode="json", exclude={"chosen"})),
                 "external": once(record.external.model_dump(mode="json")) if record.external else None,
+                "imported": once(record.imported.model_dump(mode="json")) if record.imported else None,
                 "seconds": once({phase: round(spent, 2) for phase, spent in made.seconds.items()}) if made else None,
             }
         )

@@ -14,7 +14,7 @@ from bench.files import atomic
 from bench.published import MEAN, Score, scores
 from bench.report.formats.csv import inert
 from bench.report.tables.costs import COST_METRICS, cost
-from bench.store.record import ClassScores, Record
+from bench.store.record import AUTHORS, ClassScores, Record
 from bench.store.rows import rows
 
 if TYPE_CHECKING:
@@ -91,7 +91,12 @@ def _facts(record: Record) -> Number:
     return {
         "source": "ours",
         "method": cell.method,
-        "variant": ";".join(f"{name}={record.config.get(name)}" for name in record.changed),
+        "variant": ";".join(
+            [
+                *([AUTHORS] if record.imported is not None else []),
+                *(f"{name}={record.config.get(name)}" for name in record.changed),
+            ]
+        ),
         "dataset": cell.dataset,
         "setting": cell.setting,
         "shots": cell.shots,

@@ -41,6 +41,9 @@ def cost(records: Sequence[Record], metric: str) -> float | None:
     costs = [record.efficiency for record in records if record.efficiency is not None]
     if metric not in COST_METRICS or len(costs) < len(records):
         return None
+    if metric == "cost/train_hours" and any(record.imported is not None for record in records):
+        # trained elsewhere, at a price that nobody told
+        return None
     found = [COST_METRICS[metric](one) for one in costs]
     known = [one for one in found if one is not None]
     if len(known) < len(found):

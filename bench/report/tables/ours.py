@@ -15,7 +15,7 @@ from bench.report.tables.names import method_title
 from bench.report.tables.seeds_of import Entry, protocol_title, spelt
 from bench.report.tables.table import Cell, Source
 from bench.store.apart import apart
-from bench.store.record import Record
+from bench.store.record import AUTHORS, Record
 from bench.store.rows import Row, configuration, rows
 
 
@@ -117,7 +117,7 @@ def lines(
         alike = found.setdefault(_across_datasets(entry.head), [])
         line = next((line for line in alike if _same_protocol(line, entry.head)), None)
         if line is None:
-            line = OurLine(cell.method, name or method_title(cell.method), expected=frozenset(told))
+            line = OurLine(cell.method, _named(entry.head, name), expected=frozenset(told))
             alike.append(line)
         known = line.entries.get(cell.dataset)
         if known is None:
@@ -187,4 +187,10 @@ def _identity(record: Record) -> Hashable:
         *(cell.method, cell.setting, cell.shots, record.protocol.name, record.metric_version),
         *(record.encoder_id[1], record.environment.precision),
         record.calibration.share if record.calibration is not None else None,
+        record.imported is not None,
     )
+
+
+def _named(record: Record, name: str) -> str:
+    shown = name or method_title(record.cell.method)
+    return shown if record.imported is None else f"{shown}, {AUTHORS}"

@@ -157,9 +157,7 @@ class Entry:
             expected: settings whose change the row's title tells.
         """
         head = self.head
-        found = []
-        if head.external is not None:
-            found.append(head.external.note)
+        found = [origin.note for origin in (head.external, head.imported) if origin is not None]
         if changed := self.changed(expected):
             found.append(f"not the paper's settings: {changed}")
         if head.reduced_note is not None:
