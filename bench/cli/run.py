@@ -60,7 +60,7 @@ HEADINGS = {
     ),
     "Data and weights": ("data_roots", "weights"),
     "How": ("device", "precision", "compile", "store", "store_budget", "checkpoint_seconds"),
-    "Where": ("executor", "jobs", "address", "cpus", "gpus", "slurm"),
+    "Where": ("shard", "executor", "jobs", "address", "cpus", "gpus", "slurm"),
     "Results": ("results", "keep_maps", "keep_model", "again", "dry_run", "quiet", "as_json"),
 }
 """Headings of the help -> parameters."""
@@ -132,6 +132,7 @@ HEADINGS = {
     type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
     help="Hold back this share of the normal training images, and set thresholds on them.",
 )
+@click.option("--shard", metavar="K/N", help="Run the K-th of N parts of the plan: one a shell, or a job of an array.")
 @executor_options
 @click.option("--keep-maps", is_flag=True, help="Keep the anomaly maps beside the record (npy, one file a class).")
 @click.option("--keep-model", is_flag=True, help="Keep the trained model beside the record, for bench predict.")
@@ -162,6 +163,7 @@ def run(
     store_budget: float | None,
     checkpoint_seconds: float,
     calibrate: float | None,
+    shard: str | None,
     wanted: Wanted,
     keep_maps: bool,
     keep_model: bool,
@@ -181,6 +183,7 @@ def run(
     from bench.cli.terminal import TerminalProgress, console
     from bench.config import parse_set
     from bench.plan import request as requests
+    from bench.plan.shard import Shard
     from bench.run.executors import choice
 
     request = requests.of(
@@ -201,6 +204,7 @@ def run(
         metrics=metrics,
         calibrate=calibrate,
     )
+    part = None if shard is None else Shard.parse(shard)
     # a mistake is said before torch is loaded, which takes seconds
     choice.check(wanted, device)
     requests.check(request)
@@ -229,7 +233,7 @@ def run(
     from bench.cli import cells
     from bench.run import sweep
 
-    planned = sweep.prepare(request, options, progress, found, again=again, fetch=not dry_run)
+    planned = sweep.prepare(request, options, progress, found, again=again, fetch=not dry_run, shard=part)
     if not (quiet or as_json):
         cells.print_plan(planned, out, options, executor.devices_at_once)
     code = 0
@@ -250,7 +254,7 @@ def suggest_next(planned: list[Planned], options: Options, dry_run: bool, code: 
         suggest("the same command without --dry-run")
     elif code:
         suggest("the same command again, when the cause is mended: finished cells are kept")
-    elif options.keep_model:
+    elif options.keep_model and planned:
         suggest(f"bench predict {quoted(planned[0].cell.path(results))} IMAGES")
     else:
         suggest_report(results)

@@ -14,12 +14,14 @@ from bench.plan.cells import expand
 from bench.plan.history import recorded_with_other_data
 from bench.plan.planned import Planned, checkpoint_of, ended_since, look_up
 from bench.plan.request import Request
+from bench.plan.shard import Shard
 from bench.plan.task import Source
 from bench.run.cell import Options
 from bench.run.executors import Executor
 from bench.run.executors.in_process import Here
 from bench.run.kept_model import check_room
 from bench.store.record import Record
+from bench.words import counted
 
 
 def prepare(
@@ -31,6 +33,7 @@ def prepare(
     again: bool = False,
     fetch: bool = True,
     checkpoint: Path | None = None,
+    shard: Shard | None = None,
 ) -> list[Planned]:
     """Return the cells of a request with what the results folder holds of them.
 
@@ -42,11 +45,15 @@ def prepare(
         again: finished cells are to be run again.
         fetch: whether weights that are not here are fetched.
         checkpoint: weights that the authors of the one method released, in the place of a training.
+        shard: which of the cells; all of them where None.
 
     Raises:
         UsageError, DatasetError, WeightsError: something does not exist or does not fit, or models have no room.
     """
     cells = expand(request, progress, sources, fetch=fetch, checkpoint=checkpoint)
+    if shard is not None:
+        total, cells = len(cells), shard.take(cells)
+        progress.say(f"shard {shard.number} of {shard.of}: {len(cells)} of {counted(total, 'cell')}")
     keep = [what for what, is_wanted in (("maps", options.keep_maps), ("model", options.keep_model)) if is_wanted]
     planned = look_up(cells, options.results, progress.say, keep=keep, again=again)
     if options.keep_model:
