@@ -74,6 +74,11 @@ for) run in turns, so that their ratio holds on a busy machine. What does not fi
 )
 @click.option("--again", is_flag=True, help="Time our way without kept features (--store none) as well.")
 @click.option(
+    "--variants",
+    metavar="V,..",
+    help="Time our way otherwise as well: fp32, tf32 or bf16, then +compile, then +again; or all.",
+)
+@click.option(
     "--compile", is_flag=True, help="Put the trained part through torch.compile, as bench run --compile does."
 )
 @click.option("--whole", is_flag=True, help="Also run a whole cell, end to end: minutes on a GPU, days on a CPU.")
@@ -102,6 +107,7 @@ def speed(
     seconds: float,
     rounds: int,
     again: bool,
+    variants: str | None,
     compile: bool,
     whole: bool,
     record: bool,
@@ -124,13 +130,14 @@ def speed(
     from bench.machine import devices
     from bench.registry import METHODS
     from bench.speed.generated import files
+    from bench.speed.ours import variants as by_name
     from bench.speed.prepare import Plan
     from bench.speed.workload import workload
 
     chosen = names(methods) or tuple(METHODS.names())
     for name in chosen:
         METHODS.load(name)
-    work = workload(workload_name)
+    varied, work = by_name(names(variants)), workload(workload_name)
     with tempfile.TemporaryDirectory(prefix="bench-speed-") as folder:
         plan = Plan(
             workload=work,
@@ -144,6 +151,7 @@ def speed(
             rounds=rounds,
             again=again,
             compile=compile,
+            variants=varied,
         )
         _say(f"generating images of {work.side} px for workload {work.name}")
         made = files(plan.folder / "images", work.side, work.suffix)
@@ -151,9 +159,9 @@ def speed(
 
 
 def _measure(plan: Plan, methods: Sequence[str], made: Files, whole: bool, folders: Sequence[Path]) -> None:
-    """Measure method by method, writing after each: what was measured stays when the next one is interrupted."""
+    """Measure method by method, writing after each step: what was measured stays when what follows is interrupted."""
     from bench.cli.terminal import TerminalProgress, console
-    from bench.speed import measure, record, tables
+    from bench.speed import measure, tables
     from bench.speed.whole import whole as whole_cell
 
     found: dict[str, MethodSpeed] = {}
@@ -162,17 +170,26 @@ def _measure(plan: Plan, methods: Sequence[str], made: Files, whole: bool, folde
         _joined(latest, folder / latest.file)  # one that cannot be read is refused before anything is measured
     for name in methods:
         found[name] = measure.measure(plan, name, made, _say)
+        latest = _write(_record(plan, made, found), folders)
         if whole:
             _say(f"{name}: a whole cell, {plan.workload.train:,} training and {plan.workload.test:,} test images")
             listener = TerminalProgress(console(stderr=True))
             found[name] = whole_cell(plan, name, found[name], made, listener)
-        fresh = _record(plan, made, found)
-        for folder in folders:
-            latest = _joined(fresh, folder / fresh.file)
-            record.write(latest, folder / fresh.file)
+            latest = _write(_record(plan, made, found), folders)
     _print(tables.tables([latest]))
     for folder in folders:
         click.echo(f"record  {folder / latest.file}")
+
+
+def _write(fresh: SpeedRecord, folders: Sequence[Path]) -> SpeedRecord:
+    """Write a record into folders, joined with what lies there, and return the last one as it was written."""
+    from bench.speed import record
+
+    latest = fresh
+    for folder in folders:
+        latest = _joined(fresh, folder / fresh.file)
+        record.write(latest, folder / fresh.file)
+    return latest
 
 
 def _joined(fresh: SpeedRecord, path: Path) -> SpeedRecord:
@@ -191,7 +208,7 @@ def _record(plan: Plan, made: Files, methods: dict[str, MethodSpeed]) -> SpeedRe
     from bench.store.provenance import environment
 
     work = plan.workload
-    precisions = dict.fromkeys(["fp32", plan.precision])
+    precisions = dict.fromkeys(["fp32", plan.precision, *(one.precision for one in plan.variants)])
     return SpeedRecord(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=("bench", *sys.argv[1:]),

@@ -29,16 +29,10 @@ def try_compiled(module: nn.Module, loss: Callable[[], Tensor], say: Callable[[s
     Raises:
         BenchError: what the loss itself refuses.
     """
-    from torch._inductor import config
-
-    # for good: a later shape is compiled by itself, and must not draw otherwise
-    config.fallback_random = True
-    parts = _called(module)
     buffers = [buffer.clone() for buffer in module.buffers()]
     devices = {param.device for param in module.parameters() if param.device.type == "cuda"}
     with torch.random.fork_rng([device.index or 0 for device in devices]):
-        for part in parts:
-            part.compile(backend=BACKEND)
+        parts = compile_parts(module)
         try:
             loss().backward()  # type: ignore[no-untyped-call]
             failed = None
@@ -55,6 +49,18 @@ def try_compiled(module: nn.Module, loss: Callable[[], Tensor], say: Callable[[s
             buffer.copy_(before)
     module.zero_grad(set_to_none=True)
     return failed is None
+
+
+def compile_parts(module: nn.Module) -> list[nn.Module]:
+    """Have what a method calls of a module compiled when it is called next, and return it."""
+    from torch._inductor import config
+
+    # for good: a later shape is compiled by itself, and must not draw otherwise
+    config.fallback_random = True
+    parts = _called(module)
+    for part in parts:
+        part.compile(backend=BACKEND)
+    return parts
 
 
 def _called(module: nn.Module) -> list[nn.Module]:

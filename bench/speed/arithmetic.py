@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -9,7 +10,9 @@ from typing import Literal
 
 from bench.run.complexity import Complexity, TrainingCost
 from bench.speed.interleaved import OURS, Block
-from bench.speed.record import Compared, Floor, Rate
+from bench.speed.ours import Variant
+from bench.speed.record import Compared, Floor, Latency, Rate
+from bench.speed.record import Variant as VariantRate
 
 WARM_UP = 2
 """First blocks that are left out: they fill caches and pools, and compile. After one of each way, memory is still cut
@@ -35,7 +38,11 @@ def over(ours: Sequence[Block], other: Sequence[Block]) -> Rate:
 
 
 def compared(
-    blocks: Mapping[str, Sequence[Block]], unit: Literal["steps", "images"], images: int, allowed: float | None = None
+    blocks: Mapping[str, Sequence[Block]],
+    unit: Literal["steps", "images"],
+    images: int,
+    allowed: float | None = None,
+    variants: Sequence[Variant] = (),
 ) -> Compared:
     """Return one phase's blocks as rates and ratios.
 
@@ -44,6 +51,7 @@ def compared(
         unit: what a unit is.
         images: images in a unit.
         allowed: what the operations allow ours over again to be.
+        variants: of ours; those without blocks are left out.
     """
     ours, plain, again = blocks[OURS], blocks["plain"], blocks.get("again")
     return Compared(
@@ -55,7 +63,32 @@ def compared(
         over_plain=over(ours, plain),
         over_again=over(ours, again) if again else None,
         allowed=allowed,
+        variants=tuple(
+            VariantRate(
+                precision=one.precision,
+                compiled=one.compiled,
+                kept=one.kept,
+                rate=rate(blocks[one.name]),
+                over_plain=over(blocks[one.name], plain),
+            )
+            for one in variants
+            if one.name in blocks
+        ),
+        joules=_joules(ours),
     )
+
+
+def latency(seconds: Sequence[float]) -> Latency:
+    """Return percentiles by nearest rank, of as many single images as show them."""
+    ordered = sorted(seconds)
+
+    def percentile(share: int) -> float | None:
+        # one image in 20 lies above p95, and one in 100 above p99
+        known = len(ordered) * (100 - share) >= 100
+        return ordered[math.ceil(share * len(ordered) / 100) - 1] if known else None
+
+    middle = ordered[(len(ordered) - 1) // 2]
+    return Latency(images=len(ordered), p50=middle, p95=percentile(95), p99=percentile(99))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +159,12 @@ def rounds(seconds: float, a_round: float, wanted: int, most: int) -> tuple[int,
     size = max(1, min(int(seconds / a_round), most) // (wanted + WARM_UP))
     fitting = min(int(seconds / (a_round * size)), most // size) - WARM_UP
     return size, WARM_UP + max(2, fitting)
+
+
+def _joules(blocks: Sequence[Block]) -> float | None:
+    kept = _warm(blocks)
+    taken = [block.joules for block in kept if block.joules is not None]
+    return sum(taken) / sum(block.units for block in kept) if len(taken) == len(kept) else None
 
 
 def _warm(blocks: Sequence[Block]) -> Sequence[Block]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from bench.machine.energy import spent
 from bench.machine.progress import Advance
 
 OURS = "ours"
@@ -31,6 +32,8 @@ class Block:
 
     units: int
     seconds: float
+    joules: float | None = None
+    """What the device took meanwhile; None where nothing counts it, and for other ways than ours."""
 
 
 @dataclass
@@ -42,12 +45,14 @@ class Interleaved:
         ways: phase -> name -> another way, run once after each block of that phase.
         settle: waits until the device is idle; called before each reading of the clock.
         between: called after each block of ours, before the other ways; what ours alone takes may be read then.
+        joules: counts the device's energy, see `bench.machine.energy`.
     """
 
     sizes: Mapping[str, int]
     ways: Mapping[str, Mapping[str, Way]]
     settle: Callable[[], None] = lambda: None
     between: Callable[[], None] = lambda: None
+    joules: Callable[[], float | None] = lambda: None
     blocks: dict[str, dict[str, list[Block]]] = field(default_factory=dict)
     """Phase -> way -> its blocks in order; the cell's own are `ours`."""
     tails: dict[str, float] = field(default_factory=dict)
@@ -59,21 +64,22 @@ class Interleaved:
         size = self.sizes.get(name)
         finished = 0
         self.settle()
-        start = time.perf_counter()
+        counted, start = self.joules(), time.perf_counter()
 
         def advance(units: int, note: str) -> None:
-            nonlocal finished, start
+            nonlocal finished, counted, start
             finished += units
             if size is None or finished < size:
                 return
             self.settle()
-            self._keep(name, OURS, Block(finished, time.perf_counter() - start))
+            taken = time.perf_counter() - start
+            self._keep(name, OURS, Block(finished, taken, spent(counted, self.joules())))
             self.between()
             for way, run in self.ways.get(name, {}).items():
                 self._keep(name, way, Block(finished, run(finished)))
             finished = 0
             self.settle()
-            start = time.perf_counter()
+            counted, start = self.joules(), time.perf_counter()
 
         yield advance
         self.settle()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -13,15 +13,17 @@ import torch
 from torch import nn
 
 from bench.machine import peak, timing
+from bench.machine.energy import Meter, Source
 from bench.machine.rates import matrix_rate, matrix_rate_now, memory_rate, settle
 from bench.run.complexity import complexity, training_cost
 from bench.run.training import LOSS_EVERY_CUDA
 from bench.speed import arithmetic, evaluation, generated
 from bench.speed.estimate import EFFICIENCY
 from bench.speed.interleaved import Interleaved, Way
-from bench.speed.plain import Again, Plain
+from bench.speed.ours import Ours, Variant
+from bench.speed.plain import Plain
 from bench.speed.prepare import BATCH, Plan, Prepared, prepare, private_cache, replaying, run_cell
-from bench.speed.record import MethodSpeed, Phase
+from bench.speed.record import Latency, MethodSpeed, Phase
 from bench.store.record import Record
 
 REACHED = {"cpu": 0.85, "cuda": EFFICIENCY}
@@ -30,6 +32,10 @@ PRODUCTS = "products"
 """Matrix products alone, looked at between a phase's blocks: a block's units are operations, however many are done."""
 LOOKED = 0.25
 """Share of that time for the features of training images, which are computed only once, and for inference."""
+SINGLE = 0.1
+"""Share of that time for images one by one."""
+SINGLES = 1_000
+"""Images one by one at most."""
 MOST = 1_024
 """Generated images that are scored, or fitted, at most: maps take 256 MiB then, and features a few GiB."""
 
@@ -56,11 +62,13 @@ def measure(plan: Plan, name: str, files: generated.Files, say: Callable[[str], 
     most = MOST // BATCH
     scored = arithmetic.rounds(LOOKED * plan.seconds, 4.0 * BATCH * cost.macs_with_products / speed, plan.rounds, most)
     sizes, test = {"score": scored[0] * BATCH}, math.prod(scored) * BATCH
-    kept: list[nn.Module] = []
+    memories: list[nn.Module] = []
     if steps:
         stage = arithmetic.train_stage(training_cost(method), ready.size, batch)
-        recomputed = (1 + plan.again) * (stage.flops + frozen_flops * batch)
-        trained = arithmetic.rounds(plan.seconds, (stage.flops + recomputed) / speed, plan.rounds, steps)
+        kept = 1 + sum(one.kept for one in plan.variants)
+        recomputed = 1 + plan.again + len(plan.variants) + 1 - kept
+        a_round = kept * stage.flops + recomputed * (stage.flops + frozen_flops * batch)
+        trained = arithmetic.rounds(plan.seconds, a_round / speed, plan.rounds, steps)
         if device.type == "cuda":
             # a block ends where the losses are read back, and that is every so many steps
             trained = (-(-trained[0] // LOSS_EVERY_CUDA) * LOSS_EVERY_CUDA, trained[1])
@@ -72,10 +80,12 @@ def measure(plan: Plan, name: str, files: generated.Files, say: Callable[[str], 
     else:
         fitted = arithmetic.rounds(plan.seconds, 2.0 * BATCH * frozen_flops / speed, plan.rounds, most)
         sizes["fit"], train = fitted[0] * BATCH, math.prod(fitted) * BATCH
-        configured = replaying(type(method), workload.train, kept)(method.config)
+        configured = replaying(type(method), workload.train, memories)(method.config)
         say(f"{name}: {train} training and {test} test images")
     cell = ready.cell(configured, generated.one_class(train, test))
-    plain, again = Plain(cell, device, BATCH, lambda: kept[-1] if kept else None), Again(cell, device)
+    remembered = partial(_last, memories)
+    plain, ours = Plain(cell, device, BATCH, remembered), Ours(cell, device, BATCH, remembered, say)
+    variants = plan.variants if steps else tuple(one for one in plan.variants if not one.compiled)
 
     def products(operations: int) -> float:
         return operations / matrix_rate_now(device, plan.precision)
@@ -83,17 +93,26 @@ def measure(plan: Plan, name: str, files: generated.Files, say: Callable[[str], 
     others = {"train": plain.train, "fit": plain.fit, "score": plain.score}
     ways = {phase: {PRODUCTS: products, "plain": way} for phase, way in others.items()}
     if plan.again:
-        ways["train"]["again"] = again.train
-    watch = _Memory(device)
-    listener = Interleaved(sizes, cast("Mapping[str, Mapping[str, Way]]", ways), partial(settle, device), watch.read)
+        ways["train"]["again"] = ours.train(Variant(plan.precision, kept=False))
+    for one in variants:
+        ways["train"][one.name] = ours.train(one)
+        if one.kept:
+            ways["score"][one.name] = ours.score(one)
+    watch, meter = _Memory(device), Meter(device)
+    listener = Interleaved(
+        *(sizes, cast("Mapping[str, Mapping[str, Way]]", ways), partial(settle, device), watch.read, meter.joules)
+    )
     with private_cache(plan.folder / "cache"):
         record = run_cell(plan, cell, "runs", listener)
+        singles = ours.latencies(SINGLE * plan.seconds, SINGLES)
     parts = {"inference": plain.parts["score"].shares}
     learning = "train" if steps else "fit"
     parts[learning] = plain.parts[learning].shares
-    del plain, again, ways, cell
+    timed = tuple(one for one in variants if one.name not in ours.failed)
+    del plain, ours, ways, cell
     gc.collect()
-    return _speed(plan, ready, _Heard(record, listener, watch, (train, test), parts))
+    heard = _Heard(record, listener, watch, (train, test), parts, timed, arithmetic.latency(singles), meter.source)
+    return _speed(plan, ready, heard)
 
 
 @dataclass(frozen=True)
@@ -107,6 +126,9 @@ class _Heard:
     """Training and test images of the cell."""
     parts: dict[str, dict[str, float]]
     """Of the plain way."""
+    variants: tuple[Variant, ...]
+    latency: Latency
+    energy: Source | None
 
 
 def _speed(plan: Plan, ready: Prepared, heard: _Heard) -> MethodSpeed:
@@ -118,12 +140,13 @@ def _speed(plan: Plan, ready: Prepared, heard: _Heard) -> MethodSpeed:
     seconds = record.efficiency.seconds
     decode = seconds["decode"] / sum(images)
     blocks = listener.blocks
-    inference = arithmetic.compared(blocks["score"], "images", 1)
+    inference = arithmetic.compared(blocks["score"], "images", 1, variants=heard.variants)
     phases = [_phase("decode", decode, workload.train + workload.test, sum(images))]
     stages, train, fit = [], None, None
     if steps:
         cost = training_cost(method)
-        train = arithmetic.compared(blocks["train"], "steps", batch, cost.cached_over_uncached_with_products)
+        allowed = cost.cached_over_uncached_with_products
+        train = arithmetic.compared(blocks["train"], "steps", batch, allowed, heard.variants)
         # of a method that needs no features none are kept
         each = seconds.get("features", 0.0) / images[0]
         if each:
@@ -169,6 +192,8 @@ def _speed(plan: Plan, ready: Prepared, heard: _Heard) -> MethodSpeed:
         commit=record.environment.commit,
         phases=tuple(phases),
         floors=floors,
+        latency=heard.latency,
+        energy=heard.energy,
     )
 
 
@@ -185,6 +210,10 @@ class _Memory:
         if self._open:
             self._open = False
             self.host, self.device = peak.peak_mib(), timing.peak_device_memory_mib(self._where)
+
+
+def _last(fitted: Sequence[nn.Module]) -> nn.Module | None:
+    return fitted[-1] if fitted else None
 
 
 def _phase(name: str, each: float, units: int, measured: int) -> Phase:

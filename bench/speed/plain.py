@@ -4,8 +4,6 @@ A step reads its images from their files, decodes, resizes and normalises them, 
 takes one eager step in full precision and reads the loss. On CUDA four processes decode ahead, as in the official
 scripts; on a CPU, whose cores are taken by the networks, none does. Networks, losses and optimizers are bench's own, so
 what is compared is the way through them.
-
-`Again` is what lies between: bench's own way with `--store none`, which keeps pixels but not features.
 """
 
 from __future__ import annotations
@@ -25,19 +23,15 @@ from torch.utils.data import Dataset as TorchDataset
 from bench.api import Batch, Sample
 from bench.encoders import frozen
 from bench.encoders.frozen import FrozenEncoder
-from bench.loading.pixel_cache import PixelCache
+from bench.machine.compiling import try_compiled
 from bench.machine.precision import set_precision
-from bench.machine.progress import Silent
 from bench.machine.rates import settle
 from bench.machine.timing import Stopwatch
 from bench.plan import needs
 from bench.plan.cells import Cell
 from bench.plan.texture_source import Textures
-from bench.run import feature_store
-from bench.run.batches import TrainingBatches
-from bench.run.extractor import Extractor, Looking
-from bench.run.feature_store import FeatureStore
-from bench.run.seeding import BatchOrder, step_generator
+from bench.run.extractor import Looking
+from bench.run.seeding import step_generator
 from bench.run.textures import Draw
 from bench.run.training import Step, scaled
 
@@ -89,6 +83,7 @@ class Stepper:
         parts: gets the seconds.
         device: of the training.
         warm: untimed steps before each block, to use up what was prepared while the block was waiting.
+        read_every: steps between two looks at the losses.
     """
 
     def __init__(
@@ -100,8 +95,9 @@ class Stepper:
         parts: Parts,
         device: torch.device,
         warm: int = 0,
+        read_every: int = 1,
     ) -> None:
-        self._parts = parts
+        self._parts, self._read_every = parts, read_every
         self._precision, self._after = precision, cell.precision
         self._warm, self._step = warm, 0
         built = needs.build(cell.method, encoder).to(device)
@@ -114,18 +110,28 @@ class Stepper:
     def __call__(self, units: int) -> float:
         """Take so many steps and return their wall seconds."""
         set_precision(self._precision)
-        for _ in range(self._warm):
-            self._one()
+        self._steps(self._warm)
         with self._parts.block("train") as spent:
-            for _ in range(units):
-                self._one()
+            self._steps(units)
         set_precision(self._after)
         return spent()
 
-    def _one(self) -> float:
-        loss = self._take(self._step)
-        self._step += 1
-        return loss.item()
+    def compiled(self, say: Callable[[str], None]) -> bool:
+        """Put the trainable part through torch.compile; False where that fails, of which `say` is told."""
+        set_precision(self._precision)
+        first = self._take.batch(0)
+        done = try_compiled(self._take.module, lambda: self._take.loss(first, 0), say)
+        set_precision(self._after)
+        return done
+
+    def _steps(self, units: int) -> None:
+        pending: list[Tensor] = []
+        for number in range(1, units + 1):
+            pending.append(self._take(self._step))
+            self._step += 1
+            if number % self._read_every == 0 or number == units:
+                torch.stack(pending).tolist()
+                pending.clear()
 
 
 class Plain:
@@ -268,31 +274,3 @@ class Decoded(TorchDataset[Tensor]):
         sample = self._samples[index % len(self._samples)]
         pixels = to_pixels(self._dataset.read_image(sample), self._resize, self._crop)
         return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255).sub_(self._mean).div_(self._std)
-
-
-class Again:
-    """bench's own way without kept features: pixels from the cache, the encoder again in every step."""
-
-    def __init__(self, cell: Cell, device: torch.device) -> None:
-        self._cell, self._device = cell, device
-        self._stepper: Stepper | None = None
-
-    def train(self, units: int) -> float:
-        """Take so many steps and return their wall seconds."""
-        if self._stepper is None:
-            cell, side = self._cell, self._cell.input_size
-            pixels = PixelCache(cell.task.dataset, cell.task.hashes, cell.protocol.resize_for(side), side)
-            encoder = frozen.build(cell.encoder, cell.weights, side).to(self._device)
-            draw = Draw(Textures(), side, self._device)
-            extract = Extractor(cell.method, encoder, pixels, self._device, textures=draw)
-            store: FeatureStore | None = None
-            if "features" in cell.method.needs:
-                store = feature_store.build(extract, cell.task.train, Silent(), place="none")
-            order = BatchOrder(len(cell.task.train), cell.method.config.batch_size, cell.seed)
-            batches = TrainingBatches(extract, store, cell.task.train, cell.seed)
-
-            def batch(step: int) -> Batch:
-                return batches.at(order.at(step), step)
-
-            self._stepper = Stepper(cell, encoder, batch, cell.precision, Parts(), self._device)
-        return self._stepper(units)

@@ -30,6 +30,7 @@ from bench.run.complexity import complexity
 from bench.run.extractor import Looking
 from bench.speed import generated
 from bench.speed.arithmetic import BYTES, Size
+from bench.speed.ours import Variant
 from bench.speed.workload import Workload
 from bench.store.record import Record
 
@@ -56,6 +57,8 @@ class Plan:
     """Whether to time our way without kept features as well."""
     compile: bool = False
     """Whether the trained part goes through torch.compile."""
+    variants: tuple[Variant, ...] = ()
+    """Of our way, timed as well."""
 
 
 @dataclass(frozen=True)

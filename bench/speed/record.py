@@ -40,6 +40,17 @@ class Rate(_Part):
     """Steps or images in all blocks."""
 
 
+class Variant(_Part):
+    """Our way otherwise than the cell goes it: in another arithmetic, compiled, or with features computed again."""
+
+    precision: str
+    compiled: bool
+    kept: bool
+    """Whether features are kept."""
+    rate: Rate
+    over_plain: Rate
+
+
 class Compared(_Part):
     """One kind of work done our way and others, in turns."""
 
@@ -56,6 +67,9 @@ class Compared(_Part):
     over_again: Rate | None = None
     allowed: float | None = None
     """What the counted floating-point operations allow `over_again` to be."""
+    variants: tuple[Variant, ...] = ()
+    joules: float | None = None
+    """Energy of a unit of ours; None where nothing counts it."""
 
 
 class Phase(_Part):
@@ -102,6 +116,17 @@ class Floor(_Part):
         return self.flops / self.measured / self.matrix_flops
 
 
+class Latency(_Part):
+    """Seconds from one decoded image, alone in its batch, to its map and score on the host; by nearest rank."""
+
+    images: int
+    p50: float
+    p95: float | None
+    """None of fewer than 20 images."""
+    p99: float | None
+    """None of fewer than 100 images."""
+
+
 class MethodSpeed(_Part):
     """What one method costs on the workload."""
 
@@ -135,6 +160,12 @@ class MethodSpeed(_Part):
     floors: tuple[Floor, ...]
     whole: bool = False
     """Whether the phases are those of one cell that was run from end to end."""
+    latency: Latency | None = None
+    """None in records of before it was measured."""
+    energy: Literal["nvml", "rapl"] | None = None
+    """What counted the joules: NVML for the GPU, RAPL for the processor's packages; see `bench.machine.energy`."""
+    whole_joules: float | None = None
+    """Of the cell that was run from end to end."""
 
     @property
     def learning(self) -> Compared:

@@ -8,7 +8,7 @@ from bench.report.tables.names import method_title
 from bench.report.tables.table import Block, Cell, Row, Table
 from bench.speed.layout import by_machine, columns, machine, ordered, provenance, ratio
 from bench.speed.profile import gains, shares
-from bench.speed.record import MethodSpeed, SpeedRecord, device_name
+from bench.speed.record import Latency, MethodSpeed, SpeedRecord, device_name
 
 RATES_NOTE = (
     "Rates are medians over blocks of steps or images, ours and the plain way's in turns within one run; a ratio is "
@@ -25,6 +25,11 @@ USED_NOTE = (
     "products alone reached between the blocks. Memory is the highest until training had begun, with the features that "
     "were kept then; the store is that of all training images."
 )
+SINGLE_NOTE = (
+    "One image: from a decoded image, alone in its batch, to map and score on the host; p95 takes 20 images, p99 100. "
+    "Energy: what NVML counts of the GPU, or RAPL of the processor, others' work and idling included; a dash where "
+    "nothing counts it."
+)
 FLOOR_NOTE = (
     "Predicted: operations at the rate that matrix products alone reached between the blocks, or bytes that have to be "
     "moved at the measured memory rate, whichever takes longer; a ratio below 1 can come of others that kept the "
@@ -33,11 +38,12 @@ FLOOR_NOTE = (
 
 
 def tables(records: Sequence[SpeedRecord]) -> list[Table]:
-    """Return four tables a workload; where no GPU was at hand, a dash and the command that fills it."""
+    """Return four tables a workload, five where variants were timed; without a GPU, dashes and what fills them."""
     made = []
     for name in dict.fromkeys(one.workload.name for one in records):
         own = [one for one in records if one.workload.name == name]
-        made += [rates(own), shares(own), gains(own), floors(own)]
+        varied = [one for one in own if any(method.learning.variants for method in one.methods.values())]
+        made += [rates(own), *([variants(varied)] if varied else []), shares(own), gains(own), floors(own)]
     return made
 
 
@@ -47,11 +53,22 @@ def rates(records: Sequence[SpeedRecord]) -> Table:
         *columns("Training", ("steps/s", 3), ("images/s", 1), ("plain", 1), ("times plain", 2), ("range", 2)),
         *columns("Without store", ("times", 2), ("range", 2), ("allowed", 2)),
         *columns("Inference", ("images/s", 1), ("plain", 1), ("times plain", 2), ("range", 2), ("with decoding", 2)),
+        *columns("One image (ms)", ("p50", 1), ("p95", 1), ("p99", 1)),
         *columns("Memory (MiB)", ("process", 0), ("device", 0), ("store", 0)),
+        *columns("Energy (J)", ("a step", 2), ("an image", 3)),
         *columns("Used (%)", ("training", 0), ("inference", 0)),
         *columns("Whole", ("hours", 2)),
     )
-    return by_machine("speed", "Speed", records, heads, _rates, (RATES_NOTE, PLAIN_NOTE, USED_NOTE))
+    return by_machine("speed", "Speed", records, heads, _rates, (RATES_NOTE, PLAIN_NOTE, USED_NOTE, SINGLE_NOTE))
+
+
+def variants(records: Sequence[SpeedRecord]) -> Table:
+    """Return rates of our way in other arithmetics, compiled, and with features computed again; rows a variant."""
+    heads = (
+        *columns("Training", ("steps/s", 3), ("times plain", 2), ("range", 2)),
+        *columns("Inference", ("images/s", 1), ("times plain", 2), ("range", 2)),
+    )
+    return by_machine("speed-variants", "Variants of our way", records, heads, _variants, (RATES_NOTE, PLAIN_NOTE))
 
 
 def floors(records: Sequence[SpeedRecord]) -> Table:
@@ -85,12 +102,33 @@ def _rates(title: str, method: MethodSpeed, record: SpeedRecord) -> Iterator[Row
         *(*ratio(learning.over_plain), *ratio(learning.over_again), Cell(value=learning.allowed)),
         *(Cell(value=inference.ours.median), Cell(value=inference.plain.median), *ratio(inference.over_plain)),
         Cell(value=method.inference_with_decode / inference.plain.median),
+        *_single(method.latency),
         *(Cell(value=method.peak_memory_mib), Cell(value=method.peak_device_memory_mib)),
         Cell(value=method.store_mib or None),
+        *(Cell(value=method.train.joules if method.train else None), Cell(value=inference.joules)),
         *(Cell(value=100 * used[stage] if stage in used else None) for stage in ("train", "inference")),
         Cell(value=method.seconds / 3600),
     )
     yield Row(title, cells, notes=provenance(method))
+
+
+def _single(latency: Latency | None) -> Iterator[Cell]:
+    for seconds in (latency.p50, latency.p95, latency.p99) if latency else (None, None, None):
+        yield Cell(value=None if seconds is None else 1e3 * seconds)
+
+
+def _variants(title: str, method: MethodSpeed, record: SpeedRecord) -> Iterator[Row]:
+    scoring = {(one.precision, one.compiled): one for one in method.inference.variants}
+    for one in method.learning.variants:
+        inference = scoring.get((one.precision, one.compiled)) if one.kept else None
+        ways = (one.precision, "compiled" if one.compiled else "eager", "kept" if one.kept else "computed again")
+        cells = (
+            Cell(value=one.rate.median),
+            *ratio(one.over_plain),
+            Cell(value=inference.rate.median if inference else None),
+            *ratio(inference.over_plain if inference else None),
+        )
+        yield Row(f"{title}, {', '.join(ways)}", cells)
 
 
 def _floors(method: MethodSpeed) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.machine import peak, timing
+from bench.machine.energy import Meter, spent
 from bench.machine.progress import Progress
 from bench.speed import generated
 from bench.speed.prepare import Plan, prepare, private_cache, run_cell
@@ -24,8 +25,9 @@ def whole(plan: Plan, name: str, speed: MethodSpeed, files: generated.Files, lis
     """
     ready = prepare(plan, name, files)
     cell = ready.cell(ready.method, plan.workload.counts)
-    watch = timing.Stopwatch()
+    watch, meter = timing.Stopwatch(), Meter(plan.device)
     peak.reset()
+    before = meter.joules()
     with private_cache(plan.folder / "cache-whole"), watch.phase("all"):
         record = run_cell(plan, cell, "whole", listener)
     assert record.efficiency is not None
@@ -43,6 +45,7 @@ def whole(plan: Plan, name: str, speed: MethodSpeed, files: generated.Files, lis
     found = {
         "phases": phases,
         "whole": True,
+        "whole_joules": spent(before, meter.joules()),
         "peak_memory_mib": peak.peak_mib(),
         "peak_device_memory_mib": record.efficiency.peak_device_memory_mib,
     }

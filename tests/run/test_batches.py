@@ -36,7 +36,8 @@ from bench.run.extractor import Extractor, Looking
 from bench.run.seeding import BatchOrder, seed_everything, step_generator
 from bench.run.textures import Draw, generated
 from bench.run.training import Trainer
-from bench.speed.plain import Again, Plain
+from bench.speed.ours import Ours, Variant
+from bench.speed.plain import Plain
 
 CPU = torch.device("cpu")
 CNN = "test_resnet.r160_in1k"
@@ -414,8 +415,8 @@ def test_the_plain_way_hands_the_same_steps_batches_of_its_own(task: Task, parts
     if parts.method.name != "draem_lite":
         pytest.skip("one method without an encoder is enough")
     cell = Cell(parts.method, task, 0, COMMON, None, None, "", "fp32", (), Textures())
-    plain, again = Plain(cell, CPU, 4, lambda: None), Again(cell, CPU)
+    plain, ours = Plain(cell, CPU, 4, lambda: None), Ours(cell, CPU, 4, lambda: None, print)
     assert torch.equal(plain._batched("train", task.train, 4, 0).pixels, parts.extract.batch(task.train[:4]).pixels)
-    assert all(way(2) > 0 for way in (plain.train, again.train, plain.score))
-    for one in (plain, again):
-        assert one._stepper is not None and one._stepper._step == 2
+    varied = Variant("fp32", kept=False)
+    assert all(way(2) > 0 for way in (plain.train, ours.train(varied), plain.score, ours.score(Variant("bf16"))))
+    assert plain._stepper is not None and plain._stepper._step == ours._steppers[varied]._step == 2

@@ -25,7 +25,8 @@ from bench.run.extractor import Extractor
 from bench.speed import arithmetic, generated, prepare, record
 from bench.speed.arithmetic import Size, Stage, rounds
 from bench.speed.interleaved import Block, Interleaved
-from bench.speed.plain import Again, Parts, Plain
+from bench.speed.ours import Ours, Variant, variants
+from bench.speed.plain import Parts, Plain
 from bench.speed.record import SpeedRecord
 from bench.speed.workload import Workload, workload
 
@@ -72,6 +73,33 @@ def test_ratios_are_of_neighbouring_blocks() -> None:
 )
 def test_blocks_fit_the_time(seconds: float, a_round: float, wanted: int, most: int, expected: tuple[int, int]) -> None:
     assert rounds(seconds, a_round, wanted, most) == expected
+
+
+def test_variants_have_rates_of_their_own_and_energy_counts_the_timed_blocks() -> None:
+    ours = [Block(10, 9.0, 500.0), Block(10, 8.0, 400.0), Block(10, 1.0, 30.0), Block(10, 2.0, 70.0)]
+    ways = {"ours": ours, "plain": blocks(9, 8, 4, 8), "bf16+compile": blocks(9, 8, 0.5, 1)}
+    found = arithmetic.compared(ways, "steps", 16, variants=[Variant("bf16", compiled=True), Variant("fp32")])
+    (one,) = found.variants
+    assert (one.precision, one.compiled, one.kept) == ("bf16", True, True)
+    assert one.rate.median == 15.0 and one.over_plain.median == 8.0
+    assert found.joules == 5.0
+    some = [*ours[:3], Block(10, 2.0)]
+    assert arithmetic.compared({**ways, "ours": some}, "steps", 16).joules is None
+
+
+def test_variants_are_named_as_options_have_them() -> None:
+    assert variants(["bf16+compile+again", "tf32"]) == (Variant("bf16", True, False), Variant("tf32"))
+    assert len(variants(["all"])) == len({one.name for one in variants(["all"])}) == 12
+    with pytest.raises(UsageError, match=r"no variant 'bf16\+compiled'.*bf16\+compile\+again"):
+        variants(["bf16+compiled"])
+
+
+@pytest.mark.parametrize(
+    ("count", "p50", "p95", "p99"), [(1, 1, None, None), (20, 10, 19, None), (99, 50, 95, None), (200, 100, 190, 198)]
+)
+def test_percentiles_are_of_as_many_images_as_show_them(count: int, p50: int, p95: Any, p99: Any) -> None:
+    found = arithmetic.latency([float(one) for one in range(count, 0, -1)])
+    assert (found.images, found.p50, found.p95, found.p99) == (count, p50, p95, p99)
 
 
 def test_a_floor_is_the_slower_of_operations_and_bytes() -> None:
@@ -187,11 +215,12 @@ def test_the_plain_way_computes_what_ours_keeps(ready: Any, small: Workload, tmp
 def test_every_way_does_as_many_units_as_it_is_told(ready: Any, small: Workload) -> None:
     made = ready("dinomaly")
     cell = made.cell(made.method, small.counts)
-    plain, again = Plain(cell, CPU, 4, lambda: None), Again(cell, CPU)
-    for way in (plain.train, again.train, plain.score, plain.fit):
+    plain, ours = Plain(cell, CPU, 4, lambda: None), Ours(cell, CPU, 4, lambda: None, print)
+    ways = [ours.train(one) for one in (Variant("fp32", kept=False), Variant("bf16"))]
+    for way in (*ways, ours.score(Variant("bf16")), plain.train, plain.score, plain.fit):
         assert way(2) > 0
     assert plain._stepper is not None and plain._stepper._step == 2
-    assert again._stepper is not None and again._stepper._step == 2
+    assert [one._step for one in ours._steppers.values()] == [2, 2]
 
 
 def test_a_memory_is_filled_with_as_many_images_as_the_workload_has() -> None:
