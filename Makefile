@@ -1,6 +1,7 @@
 # make demo: set everything up, run the demo suite, report it.   make test: set everything up, run all checks.
 # make example: the committed report under reports/example, of the records in RECORDS (several folders may be named).
 # make speed: the metrics' time and memory beside other packages', 10 minutes and 12 GB.
+# make gpu: what only a GPU shows, in pieces, 9 minutes; with BIN=DIR READY= by the Python in DIR as it is.
 # An active virtual environment is used; otherwise .venv is made here.
 PYTHON ?= python3
 VENV ?= $(or $(VIRTUAL_ENV),.venv)
@@ -9,7 +10,7 @@ CHROMIUM ?= chromium
 RECORDS ?= results/runs
 READY := $(VENV)/.bench-ready
 
-.PHONY: demo example test speed check format install clean
+.PHONY: demo example test speed gpu check format install clean
 
 demo: $(READY)
 	$(BIN)/bench run --suite demo --keep-maps
@@ -30,6 +31,9 @@ test: check
 
 speed: $(READY)
 	$(BIN)/python tests/perf/speed.py
+
+gpu: $(READY)
+	$(BIN)/python tests/perf/gpu.py
 
 check: $(READY)
 	$(BIN)/ruff format --check
