@@ -189,6 +189,7 @@ METHODS: Registry[Method] = Registry(
         "dual_student": "bench.methods.dual_student:DualStudent",
         "vitad": "bench.methods.vitad:ViTAD",
         "rd4ad": "bench.methods.rd4ad:RD4AD",
+        "rdpp": "bench.methods.rdpp:RDPP",
         "invad": "bench.methods.invad:InvAD",
         "knn": "bench.methods.knn:KNN",
         "patchcore": "bench.methods.patchcore:PatchCore",

@@ -23,7 +23,7 @@ def train() -> Train:
         losses = []
         for step in range(method.config.steps):
             for group in optimizer.param_groups:
-                group["lr"] = method.learning_rate(step)
+                group["lr"] = method.learning_rate(step) * group.get("lr_scale", 1.0)
             loss = method.loss(module, batch(step), step)
             optimizer.zero_grad()
             loss.backward()
