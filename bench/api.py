@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from bench.batch import Batch
+from bench.batch import Batch, Batches
 from bench.method import (
     NEEDS,
     EncoderInfo,
@@ -35,11 +35,13 @@ from bench.protocol import Protocol
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import torch
     from PIL import Image
 
 __all__ = [
     "NEEDS",
     "Batch",
+    "Batches",
     "Card",
     "Counts",
     "Dataset",
@@ -59,6 +61,7 @@ __all__ = [
     "Split",
     "Trained",
     "by_class",
+    "room",
     "sourced",
 ]
 
@@ -247,3 +250,10 @@ def by_class(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
     for sample in samples:
         groups.setdefault(sample.cls, []).append(sample)
     return groups
+
+
+def room(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return a tensor for what a memory holds, its values arbitrary; see `bench.run.feature_places.room`."""
+    from bench.run import feature_places
+
+    return feature_places.room(shape, dtype, device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -105,3 +105,18 @@ class Batch(Mapping[str, "Tensor"]):
         kept = {name: feature[:count] for name, feature in self._features.items()}
         images = None if self.images is None else self.images[:count]
         return Batch(kept, images, self.classes[:count], encode=self._encode, random=self._make, textures=self._draw)
+
+
+class Batches(Iterable[Batch]):
+    """A pass over all training images, batch by batch.
+
+    Attributes:
+        images: how many they are in all.
+    """
+
+    def __init__(self, images: int, batches: Iterator[Batch]) -> None:
+        self.images, self._batches = images, batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Iterate over the batches, once."""
+        return self._batches

@@ -193,6 +193,7 @@ METHODS: Registry[Method] = Registry(
         "invad": "bench.methods.invad:InvAD",
         "knn": "bench.methods.knn:KNN",
         "patchcore": "bench.methods.patchcore:PatchCore",
+        "anomalydino": "bench.methods.anomalydino:AnomalyDINO",
         "subspacead": "bench.methods.subspacead:SubspaceAD",
     },
     group="bench.methods",

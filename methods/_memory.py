@@ -2,14 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bench.api import Batch, Batches, room
+
 CHUNK = 2**24
 """Distances held at once while searching: 64 MiB of float32."""
+BLOCK = 2**16
+"""Vectors of a bank that are searched at once, and brought to the network's device where they lie elsewhere."""
+
+
+class Rows:
+    """Rows added part by part to one tensor, which lies where there is room for it.
+
+    Args:
+        expected: rows to come; 0 where nobody says, and room is then made as they come.
+        device: of the network.
+    """
+
+    def __init__(self, expected: int, device: torch.device) -> None:
+        self._expected, self._device = expected, device
+        self._held: Tensor | None = None
+        self._count = 0
+
+    def add(self, part: Tensor, dtype: torch.dtype | None = None) -> None:
+        """Add rows [n, ...], kept as `dtype`, or as they are."""
+        count = self._count + len(part)
+        if self._held is None or count > len(self._held):
+            before = self._held
+            shape = (max(self._expected, 2 * self._count, count), *part.shape[1:])
+            self._held = room(shape, dtype or part.dtype, self._device)
+            if before is not None:
+                self._held[: self._count].copy_(before[: self._count])
+        self._held[self._count : count].copy_(part)
+        self._count = count
+
+    def all(self) -> Tensor:
+        """Return the rows; there is at least one."""
+        assert self._held is not None, "every training set has an image"
+        return self._held[: self._count]
+
+
+def images_in(batches: Iterable[Batch]) -> int:
+    """Return how many images a pass over the training images has; 0 where it does not say."""
+    return batches.images if isinstance(batches, Batches) else 0
 
 
 class Known(nn.Module):
@@ -52,18 +92,42 @@ class Bank(Known):
         """
         with full_precision(queries):
             queries = queries.float()
-            squares = self.bank.square().sum(dim=1)
-            found = []
-            for part in torch.split(queries, max(1, CHUNK // max(len(self.bank), 1))):
-                # |q - m|^2 less |q|^2, which is the same for every m
-                found.append(
-                    (squares - 2.0 * part @ self.bank.T).topk(min(count, len(self.bank)), largest=False).indices
-                )
-            rows = torch.cat(found)
+            rows = self._near(queries, min(count, len(self.bank)))
             # once more without the cancellation of the expanded square: it depends on the batch, these do not
-            distances = torch.stack([(queries - self.bank[column]).norm(dim=1) for column in rows.unbind(dim=1)], dim=1)
+            distances = torch.stack([(queries - self.at(column)).norm(dim=1) for column in rows.unbind(dim=1)], dim=1)
             order = distances.argsort(dim=1)
         return distances.gather(1, order), rows.gather(1, order)
+
+    def _near(self, queries: Tensor, count: int) -> Tensor:
+        """Return int64 [Q, count]: rows of the bank that are nearest to queries [Q, dim], up to rounding."""
+        found: list[tuple[Tensor, Tensor]] = []
+        for start in range(0, len(self.bank), BLOCK):
+            block = self.bank[start : start + BLOCK].to(queries.device)
+            squares = block.square().sum(dim=1)
+            # |q - m|^2 less |q|^2, which is the same for every m
+            near = [
+                _lowest(squares - 2.0 * part @ block.T, min(count, len(block)))
+                for part in torch.split(queries, max(1, CHUNK // len(block)))
+            ]
+            values, rows = (torch.cat(parts) for parts in zip(*near, strict=True))
+            found.append((values, rows + start))
+        if len(found) == 1:
+            return found[0][1]
+        values, rows = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
+        return rows.gather(1, _lowest(values, count)[1])
+
+    def at(self, places: Tensor) -> Tensor:
+        """Return the bank's vectors [..., dim] at places int64 [...], on the device of these."""
+        return self.bank[places.to(self.bank.device)].to(places.device)
+
+
+def _lowest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the lowest values of each row and their columns, [Q, count] twice, in any order."""
+    if count == 1:  # several times as fast as a search for some
+        least = values.min(dim=1, keepdim=True)
+        return least.values, least.indices
+    some = values.topk(count, largest=False)
+    return some.values, some.indices
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:
@@ -77,4 +141,4 @@ def _resize(module: Known, state: Mapping[str, Any], prefix: str, *rest: Any) ->
     for name, held in list(module.named_buffers(recurse=False)):
         stored = state.get(f"{prefix}{name}")
         if stored is not None:
-            setattr(module, name, torch.empty(stored.shape, dtype=stored.dtype, device=held.device))
+            setattr(module, name, room(tuple(stored.shape), stored.dtype, held.device))

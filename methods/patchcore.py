@@ -176,11 +176,11 @@ class PatchCore(Memory[Config, Bank]):
             patches: most anomalous patch of each image [B, D].
             rows: int64 [B], where in the memory its nearest vector is.
         """
-        nearest = memory.bank[rows]
+        nearest = memory.at(rows)
         _, around = memory.nearest(nearest, self.config.reweight_neighbours)
         if around.shape[1] < 2:  # a memory of one vector has nothing to compare with
             return torch.ones(len(patches), device=patches.device)
-        apart = (patches.unsqueeze(1) - memory.bank[around]).norm(dim=2)
+        apart = (patches.unsqueeze(1) - memory.at(around)).norm(dim=2)
         own = (patches - nearest).norm(dim=1)
         return 1.0 - torch.exp(own - apart.logsumexp(dim=1))
 

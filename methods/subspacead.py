@@ -104,6 +104,8 @@ class SubspaceAD(Memory[Config, Subspace]):
     """Distance of each patch's features to the principal subspace of those of normal images."""
 
     name = "subspacead"
+    family = "memory"
+    encoders = ("vit",)
     needs = frozenset({"features", "images"})
     paper = Protocol("paper:subspacead", eval_size=672, mask_rule="nearest")
     # papers' few-shot tables are of a model a class; from few images the other way does the same

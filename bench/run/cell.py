@@ -23,7 +23,7 @@ from bench.machine.progress import Progress
 from bench.plan import needs
 from bench.plan.cells import Cell
 from bench.plan.planned import checkpoint_of
-from bench.run import calibration, feature_store, kept_model, recording, scoring
+from bench.run import calibration, feature_places, feature_store, kept_model, recording, scoring
 from bench.run.batches import TrainingBatches
 from bench.run.extractor import Extractor
 from bench.run.feature_places import Place
@@ -87,6 +87,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     watch = timing.Stopwatch()
     task, method, device = cell.task, cell.method, options.device
     set_precision(cell.precision)
+    feature_places.tell(options.store, options.store_budget_gib)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:

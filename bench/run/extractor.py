@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Generator, Tensor
 
-from bench.api import Batch, Method, Sample
+from bench.api import Batch, Batches, Method, Sample
 from bench.encoders.frozen import FrozenEncoder
 from bench.machine.exhaustion import Reductions
 from bench.run.device_pixels import DevicePixels, Source
@@ -112,8 +112,12 @@ class Extractor:
             images = images.contiguous()
         return self.looking.batch(images, [sample.cls for sample in samples], features, random)
 
-    def batches(self, samples: Sequence[Sample], size: int, advance: Callable[[int, str], None]) -> Iterator[Batch]:
-        """Yield batches of all samples in order, `size` at a time, telling `advance` of the images done."""
-        for chunk, batch in self.reductions.batches("features", samples, size, self.batch):
-            yield batch
-            advance(len(chunk), "")
+    def batches(self, samples: Sequence[Sample], size: int, advance: Callable[[int, str], None]) -> Batches:
+        """Return batches of all samples in order, `size` at a time; `advance` is told of the images done."""
+
+        def each() -> Iterator[Batch]:
+            for chunk, batch in self.reductions.batches("features", samples, size, self.batch):
+                yield batch
+                advance(len(chunk), "")
+
+        return Batches(len(samples), each())

@@ -60,6 +60,40 @@ def choose(place: Place, need: int, budget_gib: float | None, device: torch.devi
     return "none"
 
 
+_asked: tuple[Place, float | None] = ("auto", None)
+
+
+def tell(place: Place, budget_gib: float | None) -> None:
+    """Say where this process shall keep what takes much room, as the user asked for it; see `choose`."""
+    global _asked
+    _asked = place, budget_gib
+
+
+def room(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a tensor for what a method remembers, its values arbitrary: it lies where features would.
+
+    Args:
+        shape: of it.
+        dtype: of it.
+        device: of the network. The tensor lies there, in host memory or in a mapped file, as `--store` and
+            `--store-budget` say; a memory cannot be computed anew, so that `--store none` counts as `auto`.
+
+    Raises:
+        StoreError: there is no room for it.
+    """
+    place, budget = _asked
+    need = prod(shape) * dtype.itemsize
+    chosen = choose("auto" if place == "none" else place, need, budget, device)
+    if chosen == "none":
+        raise StoreError(
+            f"what is remembered of the training images takes {need / 2**30:.1f} GiB, and no place has room for it. "
+            "Expected --store-budget raised where it was given, more free disk, or fewer or smaller images"
+        )
+    if chosen == "file":
+        return mapped(shape, dtype)
+    return torch.empty(shape, dtype=dtype, device=device if chosen == "device" else "cpu")
+
+
 def free(candidate: str, device: torch.device) -> int:
     """Return bytes of a place (device, memory, file) that this process may count on.
 

@@ -33,6 +33,7 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("dual_student", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", GIVES_DINOV2]),
     ("vitad", [f"encoder={CNN}"], ["needs a plain ViT", "is a CNN", "Try vit_small_patch16_224.dino", "rd4ad"]),
     ("rd4ad", [f"encoder={VIT}"], ["needs a CNN", "is a ViT", "Try wide_resnet50_2.racm_in1k", "vitad and dinomaly"]),
+    ("anomalydino", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", "Try vit_small_patch14_dinov2.lvd142m"]),
     ("subspacead", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", GIVES_DINOV2]),
     ("knn", [f"encoder={CNN}"], ["class token", "is a CNN", GIVES_DINOV2]),
     # no class token
@@ -43,7 +44,7 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     # an input size that does not divide
     *(
         (method, [f"encoder={VIT}", "input_size=36"], ["input size 36 does not fit", "for example 32 or 40"])
-        for method in ("dinomaly", "dual_student", "vitad", "patchcore", "knn", "subspacead")
+        for method in ("dinomaly", "dual_student", "vitad", "patchcore", "knn", "subspacead", "anomalydino")
     ),
     ("rd4ad", [f"encoder={CNN}", "input_size=80"], ["input size 80 does not fit", "for example 64 or 96"]),
     # layers that are not there
@@ -75,6 +76,7 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("invad", [f"encoder={CNN}", "steps=3", "epochs=2"], ["steps 3 and epochs 2 are both given"]),
     ("patchcore", ["neighbourhood=4"], ["neighbourhood is 4", "odd"]),
     ("subspacead", ["smoothing_window=4"], ["smoothing_window is 4", "odd"]),
+    ("anomalydino", ["mask_threshold=5"], ["mask_threshold = 5", "no effect", "masking and masked_memory off"]),
     ("subspacead", ["variance=1"], ["subspacead: variance = 1", "less than 1", "bench show subspacead"]),
     # values out of range, settings that are not there
     ("dinomaly", ["dropout=1"], ["dinomaly: dropout = 1", "less than 1", "bench show dinomaly"]),

@@ -172,6 +172,17 @@ CHANGES: dict[str, dict[str, Change]] = {
         "reweight_neighbours": ({}, 0),
         "smoothing_sigma": ({}, 1.0),
     },
+    "anomalydino": {
+        "encoder": ({}, "vit_base_patch14_dinov2.lvd142m"),
+        "input_size": ({}, 672),
+        "copies": ({}, 8),
+        "neighbours": ({}, 3),
+        "masking": ({"mask_threshold": 3.0, "masked_memory": True}, True),
+        "masked_memory": ({"mask_threshold": 3.0, "masking": True}, True),
+        "mask_threshold": ({"masking": True, "mask_threshold": 3.0}, 4.0),
+        "smoothing_sigma": ({}, 1.0),
+        "score_share": ({}, 0.5),
+    },
     "subspacead": {
         "encoder": ({}, "vit_small_patch14_dinov2.lvd142m"),
         "input_size": ({}, 392),
@@ -219,17 +230,19 @@ def seen(method: Method) -> dict[str, Any]:
     """All that the harness gets from a method: what it asks for, builds, trains with, remembers and predicts."""
     request = method.encoder()
     info = CNN if catalog.describe(request.name).family == "cnn" else VIT
-    if info is VIT:
-        blocks = {index: seeded(3, 18, 12, seed=index + 2) for index in request.blocks}
-    else:
-        widths = dict(zip(request.blocks, CNN.channels, strict=False))
+    widths = dict(zip(request.blocks, CNN.channels, strict=False))
+    if info is CNN:
         info = replace(CNN, grid=(SIDES[request.blocks[-1]],) * 2)
-        blocks = {index: seeded(3, widths[index], SIDES[index], SIDES[index], seed=index) for index in request.blocks}
-    features = Batch(
-        method.features(blocks, info),
-        seeded(3, 3, info.input_size, info.input_size, seed=9),
-        encode=encoded(method, info),
-    )
+
+    def looked_at(shift: int) -> Batch:
+        shapes = {
+            index: (18, 12) if info is VIT else (widths[index], SIDES[index], SIDES[index]) for index in request.blocks
+        }
+        blocks = {index: seeded(3, *shape, seed=index + shift) for index, shape in shapes.items()}
+        shown = seeded(3, 3, info.input_size, info.input_size, seed=9)
+        return Batch(method.features(blocks, info), shown, encode=encoded(method, info))
+
+    features = looked_at(2)
     torch.manual_seed(0)
     module = method.build(info)
     found: dict[str, Any] = {"request": request, "clip": method.clip_norm, **features}
@@ -248,7 +261,8 @@ def seen(method: Method) -> dict[str, Any]:
         found["rates"] = [method.learning_rate(step) for step in (*range(0, 120, 5), *range(500, 50_000, 500))]
     found |= {f"known {name}": value for name, value in module.state_dict().items()}
     with torch.no_grad():
-        prediction = method.anomaly(module.eval(), features, info, 40)
+        # other images than those that are known
+        prediction = method.anomaly(module.eval(), looked_at(30), info, 40)
     return found | {"scores": prediction.scores, "maps": prediction.maps}
 
 
@@ -286,6 +300,7 @@ def test_no_setting_is_left_out(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "values"),
     [
+        ("anomalydino", {"mask_threshold": 5.0}),
         ("dinomaly", {"constraint": "1-group", "groups": ((0,), (1, 2, 3, 4, 5, 6, 7))}),
         ("dinomaly", {"constraint": "layer-to-layer", "decoder_groups": ((0,), (1,))}),
         ("dual_student", {"students": "encoder", "ensemble": "sum"}),
