@@ -23,6 +23,7 @@ from bench.registry import did_you_mean
 COMMANDS = {
     "run": ("bench.cli.run:run", "Run methods on datasets and record the scores."),
     "predict": ("bench.cli.predict:predict", "Score any images by a model that a run kept."),
+    "export": ("bench.cli.export:export", "Write a threshold of a record for other programs."),
     "check": ("bench.cli.check:check", "Fail where a score or a speed is worse than the recorded one."),
     "score": ("bench.cli.score:score", "Score anomaly maps that another program wrote."),
     "claims": ("bench.cli.claims:claims", "Judge a table of results by arithmetic, number by number."),

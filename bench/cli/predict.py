@@ -14,21 +14,25 @@ import click
 
 from bench.cli.echo import echo, print_json
 from bench.cli.options import PATH, device_option, json_option, quiet_option, weights_option
+from bench.cli.threshold_options import facts_of, threshold_options
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.prediction.loose_images import Group
     from bench.prediction.predictor import Model, Seen
+    from bench.prediction.threshold import Threshold
 
 EPILOG = """\b
 Examples:
   bench predict results/runs/folder/patchcore/multi/s0-1f3c5e7a9b0d.json incoming --out today
   bench predict results/runs photo.jpg --threshold 2.4
+  bench predict results/runs incoming --far 0.01
 
 Needs a record whose model was kept (bench run --keep-model). Written: scores.csv (image, score, and with a threshold a
 verdict), overlays of the heat maps, on request raw maps. Higher scores are more anomalous; they compare with those of
-the same model alone.
+the same model alone. A record of bench run --calibrate, or bench try, has thresholds: without --threshold, --rule or
+--far the one above which 5 % of normal images are expected at most.
 Exit code: 0 all images read, 1 some could not be, 2 something given was wrong.
 """
 SIDE = 768
@@ -41,10 +45,22 @@ HIGHEST = 5
 @click.argument("record", type=PATH)
 @click.argument("images", type=PATH, nargs=-1, required=True)
 @click.option("--out", metavar="DIR", type=PATH, default=Path("predictions"), show_default=True, help="Where files go.")
-@click.option("--threshold", metavar="SCORE", type=float, help="Scores above it are anomalous; gives a verdict each.")
+@threshold_options
+@click.option(
+    "--threshold",
+    metavar="SCORE|FILE",
+    default="",
+    help="Scores above it are anomalous: a number, or a file of bench export threshold.",
+)
 @click.option("--overlays/--no-overlays", default=True, show_default=True, help="Each image with its map over it.")
 @click.option("--maps", is_flag=True, help="Also write raw maps (npy, float32, of the network's input).")
-@click.option("--class", "cls", metavar="C", default="", help="Class of the images, for methods that need to know it.")
+@click.option(
+    "--class",
+    "cls",
+    metavar="C",
+    default="",
+    help="Class of the images: its own threshold, and for methods that need it.",
+)
 @weights_option()
 @device_option()
 @quiet_option()
@@ -53,7 +69,9 @@ def predict(
     record: Path,
     images: tuple[Path, ...],
     out: Path,
-    threshold: float | None,
+    rule: str,
+    far: float | None,
+    threshold: str,
     overlays: bool,
     maps: bool,
     cls: str,
@@ -69,11 +87,15 @@ def predict(
     from bench.cli.terminal import TerminalProgress, console
     from bench.machine import devices
     from bench.prediction.loose_images import gather
+    from bench.prediction.threshold import chosen
+    from bench.store import record as records
     from bench.store.folder import with_model
 
     devices.check(device)
     groups = gather(images)
     path = with_model(record)
+    limit = chosen(records.read(path), path, text=threshold, rule=rule, far=far, cls=cls)
+    value = limit.value if limit is not None else None
     progress = TerminalProgress.of(quiet)
     progress.say("loading torch")
 
@@ -99,18 +121,18 @@ def predict(
                 advance(1, seen.path.name)
     except BaseException:
         if rows:
-            _write_scores(out / "scores.csv", rows, threshold)
+            _write_scores(out / "scores.csv", rows, value)
             progress.say(f"scores of {len(rows)} of {len(names)} images are in {out / 'scores.csv'}")
         raise
-    _write_scores(out / "scores.csv", rows, threshold)
+    _write_scores(out / "scores.csv", rows, value)
     if as_json:
         lines = [
-            {"image": str(row.path), "score": row.score, "verdict": predictor.verdict(row.score, threshold)}
-            for row in rows
+            {"image": str(row.path), "score": row.score, "verdict": predictor.verdict(row.score, value)} for row in rows
         ]
-        print_json(record=str(path), threshold=threshold, scores=str(out / "scores.csv"), images=lines)
+        facts = facts_of(limit) if limit is not None and limit.images else None
+        print_json(record=str(path), threshold=value, calibration=facts, scores=str(out / "scores.csv"), images=lines)
     else:
-        _tell(console(), rows, threshold, _recorded(path))
+        _tell(console(), rows, limit, _recorded(path))
         echo(f"wrote {out / 'scores.csv'}{f', {out}/overlays' if pictures else ''}")
     if (maps or overlays) and model.scale is None:
         progress.say(f"{model.method.name} gives image scores alone: there are no maps")
@@ -206,7 +228,7 @@ def _recorded(path: Path) -> dict[int, list[float]]:
     return found
 
 
-def _tell(out: Console, rows: Sequence[Row], threshold: float | None, recorded: dict[int, list[float]]) -> None:
+def _tell(out: Console, rows: Sequence[Row], threshold: Threshold | None, recorded: dict[int, list[float]]) -> None:
     from bench.cli.terminal import say
     from bench.words import counted
 
@@ -218,9 +240,13 @@ def _tell(out: Console, rows: Sequence[Row], threshold: float | None, recorded: 
     if scored:
         text += f", scores {between([score for score, _ in scored])}"
     if threshold is not None:
-        above = sum(score > threshold for score, _ in scored)
-        text += f": {above:,} anomalous, {len(scored) - above:,} normal at {threshold:g}"
+        above = sum(score > threshold.value for score, _ in scored)
+        text += f": {above:,} anomalous, {len(scored) - above:,} normal at {threshold.value:.6g}"
     say(out, text)
+    if threshold is not None and threshold.images:
+        say(out, f"threshold {threshold.value:.6g}: {threshold.words}")
+        if threshold.worth:
+            say(out, f"on the record's test images: {threshold.worth}")
     if recorded[0] and recorded[1]:
         say(out, f"test images of the record: normal {between(recorded[0])}, anomalous {between(recorded[1])}")
     for score, path in sorted(scored, reverse=True)[:HIGHEST]:

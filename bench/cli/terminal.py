@@ -13,6 +13,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from bench.cli import operating_table
 from bench.machine.progress import Advance, Silent
 from bench.machine.progress import Progress as Listener
 from bench.names import harmless
@@ -197,6 +198,8 @@ def footnotes(row: Row) -> list[str]:
     )
     if row.relabelled_note is not None:
         notes.append(row.relabelled_note)
+    if any(record.calibration is not None for record in row.records):
+        notes.append(operating_table.NOTE)
     lost = {name: count for record in row.records for name, count in record.dataset.masks_vanished.items()}
     if lost:
         notes.append(f"masks smaller than half an evaluation pixel, counted as normal pixels: {_counts(lost)}")
@@ -233,6 +236,8 @@ def say(out: Console, text: str) -> None:
 def print_row(row: Row, out: Console) -> None:
     """Print a table of scores and what a reader must know beside it."""
     out.print(score_table(row))
+    if (table := operating_table.made(row)) is not None:
+        out.print(table)
     for note in footnotes(row):
         out.print(note, highlight=False, markup=False)
 

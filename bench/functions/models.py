@@ -20,7 +20,9 @@ def predict(
     record: str | Path,
     images: str | Path | Sequence[str | Path],
     *,
-    threshold: float | None = None,
+    threshold: float | str | Path | None = None,
+    rule: str = "",
+    far: float | None = None,
     cls: str = "",
     maps: bool = False,
     weights: str | Path | None = None,
@@ -32,8 +34,11 @@ def predict(
     Args:
         record: a record's file, or a folder with one record whose model was kept.
         images: files, or folders with their subfolders.
-        threshold: scores above it are anomalous.
-        cls: class of the images, for methods that need to know it.
+        threshold: scores above it are anomalous: a number, or a file of `bench export threshold`.
+        rule: threshold of the record by a rule: q0.95, q0.99, q0.999, max or mean+3sd.
+        far: threshold above which so large a share of normal images is expected at most; of a record with thresholds
+            0.05 where none of the three is given.
+        cls: class of the images: its own threshold, and for methods that need to know it.
         maps: whether maps are returned; all are in memory then.
         weights: folder of safetensors files; None for that of BENCH_WEIGHTS.
         device: auto, cpu, cuda or cuda:N.
@@ -61,12 +66,16 @@ def predict(
     from bench.cli.terminal import TerminalProgress
     from bench.machine import devices
     from bench.prediction.loose_images import gather
+    from bench.prediction.threshold import chosen
+    from bench.store import record as records
     from bench.store.folder import with_model
 
     devices.check(device)
     places = [images] if isinstance(images, (str, Path)) else images
     groups = gather([expanded(str(place)) for place in places])
     path = with_model(expanded(str(record)))
+    text = "" if threshold is None else str(threshold)
+    limit = chosen(records.read(path), path, text=text, rule=rule, far=far, cls=cls)
     progress = TerminalProgress.of(quiet)
 
     from bench.prediction import predictor
@@ -82,8 +91,8 @@ def predict(
         "score": pd.array([seen.score for seen in found], dtype="float64"),
         "trouble": pd.array([seen.trouble for seen in found], dtype="string"),
     }
-    if threshold is not None:
-        verdicts = [predictor.verdict(seen.score, threshold) for seen in found]
+    if limit is not None:
+        verdicts = [predictor.verdict(seen.score, limit.value) for seen in found]
         columns["verdict"] = pd.array(verdicts, dtype="string")
     if maps:
         columns["map"] = pd.Series([seen.map for seen in found], dtype=object)

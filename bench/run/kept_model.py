@@ -134,6 +134,13 @@ def read(
         return module.eval(), _scale_in(tensors.metadata(), file)
 
 
+def scale_of(record: Record, path: Path) -> Scale | None:
+    """Return the colour scale of a record's kept model, None where it makes no maps. Raises StoreError as `read`."""
+    file = path.with_name(_facts(record, path).file)
+    with _opened(file, record) as tensors:
+        return _scale_in(tensors.metadata(), file)
+
+
 def look_at_normals(predict: Predict, cell: Cell, progress: Progress) -> Scale | None:
     """Return the colour scale of the cell's maps: normal test images', or training images' where there are none."""
     normal = [sample for sample in cell.task.test if sample.label == 0] or list(cell.task.train)

@@ -108,3 +108,128 @@ def test_a_record_whose_numbers_contradict_each_other_is_refused(made: Any, tmp_
     assert "dots: 12 images, and scores of 11" in refused(too_few)
     assert "name other classes" in refused(lambda found: found["scores"].pop("dots"))
     assert "share is 2.0" in refused(lambda found: found.update(share=2.0))
+
+
+# ------------------------------------------------------------------------------------------------------- verdicts
+def verdicts(path: Path) -> dict[str, str]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["image"]: row["verdict"] for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize(
+    ("options", "rule", "cls"),
+    [
+        ([], "far", ""),
+        (["--rule", "max"], "max", ""),
+        (["--rule", "mean+3sd", "--class", "dots"], "mean+3sd", "dots"),
+        (["--far", "0.2", "--class", "lines"], "far", "lines"),
+        (["--class", "lines"], "max", "lines"),
+    ],
+)
+def test_verdicts_come_with_what_they_are_worth(
+    made: Any, bench: Callable, tmp_path: Path, options: list[str], rule: str, cls: str
+) -> None:
+    path, tree, _ = made
+    calibration = records.read(path).calibration
+    assert calibration is not None
+    found = calibration.of(cls)
+    assert found is not None
+    points, scores = found
+    # 24 scores: with one above, two in 25 are expected above; with none, one
+    wanted = points.image[rule].threshold if rule != "far" else scores[-1] if not cls else scores[-2]
+    images = str(tree / (cls or "dots") / "test")
+    done = bench("predict", str(path), images, *options, "--device", "cpu", "--no-overlays", "-q", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["threshold"] == wanted and answer["calibration"]["rule"] == rule
+    assert answer["calibration"]["images"] == points.images == (12 if cls else 24)
+    assert [one["verdict"] for one in answer["images"]] == [
+        "anomalous" if one["score"] > wanted else "normal" for one in answer["images"]
+    ]
+    told = answer["calibration"]["expected_false_alarms"]
+    above = sum(score > wanted for score in scores)
+    assert told is None if rule == "mean+3sd" else told == (above + 1) / (len(scores) + 1)
+    table = pq.read_table(path.with_suffix(".parquet")).to_pydict()
+    chosen = [place for place, name in enumerate(table["class"]) if not cls or name == cls]
+    for label, key in ((0, "false_alarms"), (1, "found")):
+        own = [table["score"][place] for place in chosen if table["label"][place] == label]
+        counted = answer["calibration"][key]
+        assert [counted["count"], counted["of"]] == [sum(score > wanted for score in own), len(own)]
+
+
+def test_a_threshold_is_exported_and_read_again(made: Any, bench: Callable, tmp_path: Path) -> None:
+    path, tree, _ = made
+    done = bench("export", "threshold", str(path), "--rule", "q0.95", "--out", "limit.json")
+    assert done.returncode == 0, done.stderr
+    assert "95 % quantile of the normal scores, of 24 normal images held back" in done.stdout
+    assert "of 4 normal ones above it" in done.stdout and "95 % interval" in done.stdout
+    assert f"next: bench predict {path} IMAGES --threshold limit.json" in done.stderr
+    facts, record = json.loads((tmp_path / "limit.json").read_text()), records.read(path)
+    assert record.calibration is not None and record.calibration.pooled is not None and record.model is not None
+    pooled = record.calibration.pooled
+    assert facts["threshold"] == pooled.image["q0.95"].threshold
+    assert facts["pixel_threshold"] == pooled.pixel["q0.95"].threshold
+    assert (facts["record"], facts["model_sha256"]) == (record.cell.fingerprint, record.model.sha256)
+    assert facts["map_scale"][0] < facts["map_scale"][1]
+    assert facts["false_alarms_interval"] == list(pooled.image["q0.95"].false_alarms.interval or ())
+    images = str(tree / "dots" / "test")
+    plain = bench("predict", str(path), images, "--rule", "q0.95", "--device", "cpu", "--no-overlays", "--out", "a")
+    read = bench("predict", str(path), images, "--threshold", "limit.json", "--device", "cpu", "--no-overlays")
+    assert verdicts(tmp_path / "a" / "scores.csv") == verdicts(tmp_path / "predictions" / "scores.csv")
+    assert plain.stdout.splitlines()[:3] == read.stdout.splitlines()[:3]
+    assert "threshold " in read.stdout and "at most 8.0 % false alarms expected" in read.stdout
+    other = {**facts, "record": "0" * 12}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    done = bench("predict", str(path), images, "--threshold", "other.json", "--device", "cpu")
+    assert done.returncode == 2 and "is of another record" in done.stderr
+    (tmp_path / "broken.json").write_text(json.dumps({**facts, "threshold": "high"}))
+    done = bench("predict", str(path), images, "--threshold", "broken.json", "--device", "cpu")
+    assert done.returncode == 2 and "broken.json is no threshold" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rule", "q0.9"], "--rule 'q0.9'. Did you mean 'q0.99'? Expected one of q0.95"),
+        (["--far", "0.01"], "24 normal images held back cannot tell so few false alarms; the least is 0.04"),
+        (["--far", "1.5"], "--far 1.5: expected a share"),
+        (["--rule", "max", "--far", "0.1"], "each chooses a threshold"),
+        (["--rule", "max", "--threshold", "1"], "each chooses a threshold"),
+        (["--class", "dot"], "no such class. Did you mean 'dots'? Known: dots, lines"),
+        (["--threshold", "nowhere.json"], "no number and no such file"),
+    ],
+)
+def test_thresholds_that_cannot_be(made: Any, bench: Callable, options: list[str], message: str) -> None:
+    done = bench("predict", str(made[0]), str(made[1] / "dots" / "test"), *options, "--device", "cpu")
+    assert done.returncode == 2 and message in done.stderr, done.stderr
+
+
+def test_a_record_without_thresholds_says_how_to_have_some(made: Any, bench: Callable, tmp_path: Path) -> None:
+    record = records.read(made[0]).model_copy(update={"calibration": None})
+    records.write(record, tmp_path / "plain.json")
+    for command in (["predict", "plain.json", str(made[1]), "--far", "0.1"], ["export", "threshold", "plain.json"]):
+        done = bench(*command)
+        assert done.returncode == 2 and "plain.json has no thresholds" in done.stderr
+        assert "bench run --calibrate 0.25 holds" in done.stderr
+
+
+def test_the_terminal_tables_what_could_be_set(made: Any, bench: Callable) -> None:
+    done = bench("show", str(made[0]))
+    record = records.read(made[0])
+    assert record.calibration is not None and record.calibration.pooled is not None
+    share = record.calibration.pooled.image["q0.95"].false_alarms
+    line = next(line for line in done.stdout.splitlines() if "one for all" in line)
+    assert f" {share.count}/4 {100 * share.count / 4:.1f} (" in line and "│   24 │" in line
+    assert "At a threshold one could set" in done.stdout and "Clopper-Pearson" in done.stdout
+
+
+def test_python_has_the_same_thresholds(made: Any) -> None:
+    import bench
+
+    record = records.read(made[0])
+    assert record.calibration is not None and record.calibration.pooled is not None
+    images = made[1] / "dots" / "test"
+    seen = bench.predict(made[0], images, rule="max", device="cpu")
+    limit = record.calibration.pooled.image["max"].threshold
+    assert list(seen["verdict"]) == ["anomalous" if score > limit else "normal" for score in seen["score"]]
+    assert list(bench.predict(made[0], images, threshold=limit, device="cpu")["verdict"]) == list(seen["verdict"])

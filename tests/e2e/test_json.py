@@ -57,12 +57,26 @@ def test_a_run_and_what_is_made_of_it(bench: Callable[..., Any], tree: Path, sma
 
 
 def test_what_a_kept_model_says(bench: Callable[..., Any], tree: Path, small: Callable[..., list[str]]) -> None:
-    run = [*small(steps=2), "--data-root", str(tree), "--results", "runs", "--keep-model", "--quiet"]
+    run = [
+        *small(steps=2),
+        "--data-root",
+        str(tree),
+        "--results",
+        "runs",
+        "--keep-model",
+        "--quiet",
+        "--calibrate",
+        "0.4",
+    ]
     assert bench(*run).returncode == 0
-    done = bench("predict", "runs", str(tree / "dots" / "test"), "--threshold", "0", "--json", "--quiet")
+    done = bench("predict", "runs", str(tree / "dots" / "test"), "--rule", "max", "--json", "--quiet")
     assert done.returncode == 0 and done.stderr == ""
     found = same("predict", done.stdout)
-    assert {image["verdict"] for image in found["images"]} == {"anomalous"} and len(found["images"]) == 5
+    for image in found["images"]:
+        assert image["verdict"] == ("anomalous" if image["score"] > found["threshold"] else "normal")
+    assert len(found["images"]) == 5 and found["calibration"]["images"] == 4
+    done = bench("predict", "runs", str(tree / "dots" / "test"), "--threshold", "0", "--json", "--quiet")
+    assert json.loads(done.stdout)["calibration"] is None
 
 
 def test_data_and_machine(bench: Callable[..., Any], tree: Path) -> None:
