@@ -56,10 +56,10 @@ __all__ = [
     "Prediction",
     "Protocol",
     "Released",
-    "Report",
     "Sample",
     "Split",
     "Trained",
+    "Verification",
     "by_class",
     "room",
     "sourced",
@@ -237,7 +237,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Verification:
     """Outcome of verifying a dataset: counts seen by class, and defects."""
 
     seen: Mapping[str, Counts] = field(default_factory=dict)

@@ -41,7 +41,7 @@ def cache_dir() -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CacheKind:
     """One kind of what is kept."""
 
     name: str
@@ -50,12 +50,12 @@ class Kept:
     bytes: int
 
 
-def kept() -> list[Kept]:
+def kept() -> list[CacheKind]:
     """Return how much is kept of each kind."""
     found = []
     for name, (_, what) in KINDS.items():
         sizes = [_size(file) for path in _paths(name) for file in _files(path)]
-        found.append(Kept(name, what, len(sizes), sum(sizes)))
+        found.append(CacheKind(name, what, len(sizes), sum(sizes)))
     return found
 
 
@@ -94,7 +94,7 @@ def clear(names: tuple[str, ...]) -> Cleared:
     return Cleared(freed, tuple(busy))
 
 
-def beside(results: Path) -> list[Kept]:
+def beside(results: Path) -> list[CacheKind]:
     """Return how much runs have kept beside their records on request; `clear` leaves it alone."""
     kinds = {
         "models": ("*.model.safetensors", "trained models, by bench run --keep-model"),
@@ -103,7 +103,7 @@ def beside(results: Path) -> list[Kept]:
     found = []
     for name, (pattern, what) in kinds.items():
         sizes = [_size(file) for file in results.rglob(pattern)]
-        found.append(Kept(name, what, len(sizes), sum(sizes)))
+        found.append(CacheKind(name, what, len(sizes), sum(sizes)))
     return found
 
 

@@ -27,7 +27,7 @@ Images = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ArrayFile:
     """One file of images that belongs to the dataset."""
 
     split: Literal["train", "test"]
@@ -45,11 +45,11 @@ class ArrayDataset(FileDataset):
         self._decoding = threading.Lock()
 
     @abstractmethod
-    def parts(self) -> Sequence[Part]:
+    def parts(self) -> Sequence[ArrayFile]:
         """Return the files that make up the dataset, whether they are there or not, ordered by name."""
 
     @abstractmethod
-    def labels(self, part: Part) -> Sequence[int]:
+    def labels(self, part: ArrayFile) -> Sequence[int]:
         """Return each image's place in the card's list of classes. Raises DatasetError naming the file."""
 
     @abstractmethod

@@ -15,7 +15,7 @@ from bench.api import Finding, Sample
 from bench.errors import DatasetError
 from bench.loading.pickles import read_plain
 
-from ._arrays import ArrayDataset, Images, Part
+from ._arrays import ArrayDataset, ArrayFile, Images
 from ._listing import is_file
 
 SIDE = 32
@@ -42,11 +42,11 @@ class Cifar(ArrayDataset):
         """See `FileDataset.layout`."""
         return cls.held
 
-    def parts(self) -> Sequence[Part]:
+    def parts(self) -> Sequence[ArrayFile]:
         """See `ArrayDataset.parts`."""
-        return [Part("test" if name == "test" else "train", name, self.root / file) for file, name in self.files]
+        return [ArrayFile("test" if name == "test" else "train", name, self.root / file) for file, name in self.files]
 
-    def labels(self, part: Part) -> Sequence[int]:
+    def labels(self, part: ArrayFile) -> Sequence[int]:
         """See `ArrayDataset.labels`."""
         content = _content(part.path)
         labels = _entry(content, self.labels_key)

@@ -25,7 +25,7 @@ from ._listing import SUFFIXES, contents, trouble_of
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ListedImage:
     """What a split file says of one image."""
 
     where: str
@@ -86,7 +86,7 @@ class ListReader:
     _spelt: dict[Path, dict[str, Path]] = field(default_factory=dict)
     """Folder in which a name was not found as it is written -> composed form of its names -> what lies there."""
 
-    def read(self, entries: Iterable[Entry]) -> ListReader:
+    def read(self, entries: Iterable[ListedImage]) -> ListReader:
         """Fill `samples`, `findings` and `absent`, and return self."""
         listed = list(entries)
         needed = self.masks == "pixel" or (
@@ -136,7 +136,7 @@ class ListReader:
         self.samples.sort(key=lambda sample: sample.id)
         return self
 
-    def _sample(self, entry: Entry) -> Sample:
+    def _sample(self, entry: ListedImage) -> Sample:
         label = int(entry.defect != "good")
         if entry.split == "train" and label:
             raise DatasetError(f"'{entry.image}' is anomalous, yet to be trained on. Expected only normal images there")
@@ -149,7 +149,7 @@ class ListReader:
             self._unsplit.add(one)
         return Sample(one, self.cls, entry.split or "train", label, entry.defect, image, unit=entry.unit)
 
-    def _with_mask(self, sample: Sample, entry: Entry) -> Sample:
+    def _with_mask(self, sample: Sample, entry: ListedImage) -> Sample:
         if not entry.mask:
             self._find("missing-mask", entry, f"{sample.image} is anomalous, but no mask is named. Expected one")
             return sample
@@ -233,10 +233,10 @@ class ListReader:
             where = error.folder.relative_to(self.folder).as_posix()
             self.findings.append(Finding(self.cls, "unreadable", where, str(error)))
 
-    def _find(self, kind: str, entry: Entry, text: str) -> None:
+    def _find(self, kind: str, entry: ListedImage, text: str) -> None:
         self.findings.append(self._finding(kind, entry, text))
 
-    def _finding(self, kind: str, entry: Entry, text: str) -> Finding:
+    def _finding(self, kind: str, entry: ListedImage, text: str) -> Finding:
         return Finding(self.cls, kind, entry.where, f"{entry.where}: {text}")
 
 

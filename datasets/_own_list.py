@@ -14,10 +14,10 @@ from typing import Literal
 
 from bench.api import Finding
 from bench.errors import DatasetError
-from bench.loading.tables import Row, TableError, read_table
+from bench.loading.tables import CsvRow, TableError, read_table
 from bench.names import composed
 
-from ._listed import Entry, checked_class
+from ._listed import ListedImage, checked_class
 
 FILES = ("filename", "file", "file_name", "image", "image_path", "path", "name")
 LABELS = ("label", "verdict", "class", "target")
@@ -75,14 +75,14 @@ def _titles(path: Path) -> list[str]:
         return []
 
 
-def read_list(path: Path, root: Path) -> tuple[dict[str, list[Entry]], list[Finding]]:
+def read_list(path: Path, root: Path) -> tuple[dict[str, list[ListedImage]], list[Finding]]:
     """Return class -> its entries, and a finding for each line that cannot be used.
 
     Args:
         path: the table.
         root: the dataset's folder, whose name is the class where the table has no column for it.
     """
-    groups: dict[str, list[Entry]] = {}
+    groups: dict[str, list[ListedImage]] = {}
     findings: list[Finding] = []
     columns: Columns | None = None
     try:
@@ -109,7 +109,7 @@ def _check_titles(titles: list[str]) -> None:
         raise TableError(f"columns {', '.join(map(ascii, doubled))} differ in case alone. Expected each title once")
 
 
-def _entry(row: Row, columns: Columns | None, where: str, root: Path) -> tuple[str, Entry]:
+def _entry(row: CsvRow, columns: Columns | None, where: str, root: Path) -> tuple[str, ListedImage]:
     if row.fault or columns is None:
         raise DatasetError(row.fault)
     cells = {**row.cells, "": ""}
@@ -125,4 +125,4 @@ def _entry(row: Row, columns: Columns | None, where: str, root: Path) -> tuple[s
     cls = checked_class(composed(cells[columns.object].strip() or root.resolve().name))
     defect = "good" if normal else "anomaly"
     mask = cells[columns.mask].strip()
-    return cls, Entry(where, part, defect, cells[columns.file].strip(), mask)
+    return cls, ListedImage(where, part, defect, cells[columns.file].strip(), mask)

@@ -14,10 +14,10 @@ from typing import Literal, cast
 
 from bench.api import Finding, Sample
 from bench.errors import DatasetError
-from bench.loading.tables import Row, TableError, read_table
+from bench.loading.tables import CsvRow, TableError, read_table
 from bench.names import composed
 
-from ._listed import Entry, ListReader, checked_class
+from ._listed import ListedImage, ListReader, checked_class
 from ._listing import is_folder, trouble_of
 from ._own_list import ANOMALOUS, NORMAL
 from ._tree import TreeDataset
@@ -45,7 +45,7 @@ class CsvDataset(TreeDataset):
     def _listed(
         self,
         source: Path,
-        groups: Mapping[str, list[Entry]],
+        groups: Mapping[str, list[ListedImage]],
         faults: Sequence[Finding],
         below: Callable[[], Mapping[str, Path | None]] = dict,
     ) -> tuple[tuple[Sample, ...], tuple[Finding, ...]]:
@@ -85,7 +85,7 @@ def is_listed(folder: Path) -> bool:
     )
 
 
-def read_split(root: Path, classes: tuple[str, ...]) -> tuple[dict[str, list[Entry]], list[Finding]]:
+def read_split(root: Path, classes: tuple[str, ...]) -> tuple[dict[str, list[ListedImage]], list[Finding]]:
     """Read the split file.
 
     Args:
@@ -95,7 +95,7 @@ def read_split(root: Path, classes: tuple[str, ...]) -> tuple[dict[str, list[Ent
     Returns:
         Class -> its entries, and a finding for each line that cannot be used.
     """
-    groups: dict[str, list[Entry]] = {}
+    groups: dict[str, list[ListedImage]] = {}
     findings: list[Finding] = []
     source = SPLIT_FILE.as_posix()
 
@@ -121,7 +121,7 @@ def read_split(root: Path, classes: tuple[str, ...]) -> tuple[dict[str, list[Ent
     return groups, findings
 
 
-def _entry(row: Row, where: str, classes: tuple[str, ...]) -> tuple[str, Entry]:
+def _entry(row: CsvRow, where: str, classes: tuple[str, ...]) -> tuple[str, ListedImage]:
     if row.fault:
         raise DatasetError(row.fault)
     cells = row.cells
@@ -133,4 +133,4 @@ def _entry(row: Row, where: str, classes: tuple[str, ...]) -> tuple[str, Entry]:
         raise DatasetError(f"object '{cls}'. Expected one of {', '.join(classes)}")
     split = cast(Literal["train", "test"], cells["split"].strip().lower())
     defect = "good" if cells["label"].strip().lower() in NORMAL else "anomaly"
-    return cls, Entry(where, split, defect, cells["image"], cells["mask"])
+    return cls, ListedImage(where, split, defect, cells["image"], cells["mask"])

@@ -14,7 +14,7 @@ from bench.api import Card, Counts, Download
 from bench.errors import DatasetError
 from bench.loading import idx
 
-from ._arrays import ArrayDataset, Images, Part
+from ._arrays import ArrayDataset, ArrayFile, Images
 from ._listing import is_file
 from ._semantic import half_splits
 
@@ -91,14 +91,14 @@ class FashionMNIST(ArrayDataset):
         """See `FileDataset.layout`."""
         return "train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz and the same two of t10k"
 
-    def parts(self) -> Sequence[Part]:
+    def parts(self) -> Sequence[ArrayFile]:
         """See `ArrayDataset.parts`."""
         return [
-            Part("test", "test", _file(self.root, "t10k", "images-idx3")),
-            Part("train", "train", _file(self.root, "train", "images-idx3")),
+            ArrayFile("test", "test", _file(self.root, "t10k", "images-idx3")),
+            ArrayFile("train", "train", _file(self.root, "train", "images-idx3")),
         ]
 
-    def labels(self, part: Part) -> Sequence[int]:
+    def labels(self, part: ArrayFile) -> Sequence[int]:
         """See `ArrayDataset.labels`; of the image file the header alone is read."""
         found = idx.shape(part.path)
         if found[1:] != (SIDE, SIDE):

@@ -25,7 +25,7 @@ from bench.api import Card, Counts, Finding, Sample
 from bench.errors import DatasetError
 
 from ._base import FileDataset
-from ._listed import Entry, ListReader
+from ._listed import ListedImage, ListReader
 from ._listing import is_file, is_folder, trouble_of
 
 _CLASSES = (
@@ -125,7 +125,7 @@ class RealIAD(FileDataset):
             cls = folder.name
             entries = []
             for entry in _entries(self.root, cls):
-                if isinstance(entry, Entry):
+                if isinstance(entry, ListedImage):
                     entries.append(entry)
                 else:
                     findings.append(entry)
@@ -140,7 +140,7 @@ class RealIAD(FileDataset):
         return tuple(samples), tuple(findings)
 
 
-def _entries(root: Path, cls: str) -> Iterator[Entry | Finding]:
+def _entries(root: Path, cls: str) -> Iterator[ListedImage | Finding]:
     """Yield what a class's split file says of each image, or why that cannot be used."""
     try:
         path = _split_file(root, cls)
@@ -175,7 +175,7 @@ def _read(path: Path, source: str) -> _Split:
         raise DatasetError(f"{source}: cannot be read ({why}). Expected Real-IAD's JSON") from error
 
 
-def _entry(cls: str, part: Literal["train", "test"], image: _Image, where: str) -> Entry:
+def _entry(cls: str, part: Literal["train", "test"], image: _Image, where: str) -> ListedImage:
     if image.category != cls:
         raise DatasetError(f"category {image.category!a}. Expected {cls}, the file's own class")
     if image.anomaly_class in ("", "good") or not image.anomaly_class.isprintable():
@@ -187,7 +187,7 @@ def _entry(cls: str, part: Literal["train", "test"], image: _Image, where: str) 
         )
     defect = "good" if image.anomaly_class == _NORMAL else image.anomaly_class
     unit = f"{cls}/{PurePosixPath(image.image_path).parent}"
-    return Entry(where, part, defect, image.image_path, image.mask_path or "", unit)
+    return ListedImage(where, part, defect, image.image_path, image.mask_path or "", unit)
 
 
 def _folders(root: Path) -> Iterator[Path]:

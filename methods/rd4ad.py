@@ -102,7 +102,7 @@ def _activated(*layers: nn.Module, width: int) -> list[nn.Module]:
     return [*layers, nn.BatchNorm2d(width), nn.ReLU()]
 
 
-class Bottleneck(nn.Module):
+class MapBottleneck(nn.Module):
     """ResNet's bottleneck: 1x1, 3x3, 1x1 with BatchNorm, and a shortcut. Maps [B, entering, h, w] to [B, leaving, ...].
 
     Args:
@@ -157,8 +157,8 @@ class Fuser(nn.Module):
         self.middle = nn.Sequential(*_halved(middle, deep))
         inner = max(deep // 2 * width // 64, 1)
         self.residual = nn.Sequential(
-            Bottleneck(3 * deep, inner, 2 * deep, resize="down"),
-            *(Bottleneck(2 * deep, inner, 2 * deep) for _ in range(FUSER_BLOCKS - 1)),
+            MapBottleneck(3 * deep, inner, 2 * deep, resize="down"),
+            *(MapBottleneck(2 * deep, inner, 2 * deep) for _ in range(FUSER_BLOCKS - 1)),
         )
 
     def forward(self, stages: Sequence[Tensor]) -> Tensor:
@@ -172,7 +172,7 @@ def _halved(entering: int, leaving: int) -> list[nn.Module]:
     return _activated(nn.Conv2d(entering, leaving, 3, stride=2, padding=1, bias=False), width=leaving)
 
 
-class Student(nn.Module):
+class RD4ADStudent(nn.Module):
     """Trainable part: fuser and mirrored decoder.
 
     Args:
@@ -188,9 +188,9 @@ class Student(nn.Module):
         self.decoder = nn.ModuleList()
         for leaving, blocks in zip(reversed(channels), DECODER_BLOCKS, strict=True):
             inner = max(leaving // 2, 1)
-            stage = [Bottleneck(entering, inner, leaving, resize="up")]
-            stage += [Bottleneck(leaving, inner, leaving) for _ in range(blocks - 2)]
-            stage += [Bottleneck(leaving, inner, leaving, rectified=rectified)]
+            stage = [MapBottleneck(entering, inner, leaving, resize="up")]
+            stage += [MapBottleneck(leaving, inner, leaving) for _ in range(blocks - 2)]
+            stage += [MapBottleneck(leaving, inner, leaving, rectified=rectified)]
             self.decoder.append(nn.Sequential(*stage))
             entering = leaving
         for layer in self.modules():
@@ -208,7 +208,7 @@ class Student(nn.Module):
         return rebuilt[::-1]
 
 
-class RD4AD(_ader.StageReconstruction[Config, Student]):
+class RD4AD(_ader.StageReconstruction[Config, RD4ADStudent]):
     """Reverse distillation: a mirrored CNN gives back a frozen CNN's stages from their fusion."""
 
     name = "rd4ad"
@@ -231,22 +231,22 @@ class RD4AD(_ader.StageReconstruction[Config, Student]):
         """Return the stages as they are: stage0 to stage2, float [B, C, h, w], shallowest first."""
         return _stages.named(blocks)
 
-    def build(self, info: EncoderInfo) -> Student:
+    def build(self, info: EncoderInfo) -> RD4ADStudent:
         """Return fuser and decoder, freshly initialised."""
         config = self.config
         rectified = catalog.is_resnet(info.name) if config.rectified is None else config.rectified
-        return Student(info.channels, config.fuser_width, rectified)
+        return RD4ADStudent(info.channels, config.fuser_width, rectified)
 
-    def pairs(self, module: Student, features: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def pairs(self, module: RD4ADStudent, features: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return each stage and what is rebuilt of it, the shallowest first."""
         stages = _stages.listed(features)
         return list(zip(stages, module(stages), strict=True))
 
-    def anomaly(self, module: Student, batch: Batch, info: EncoderInfo, size: int) -> Prediction:
+    def anomaly(self, module: RD4ADStudent, batch: Batch, info: EncoderInfo, size: int) -> Prediction:
         """Return smoothed maps of the summed cosine distance, and the highest pixel of each."""
         maps = gaussian(self.distances(module, batch, size), self.config.smoothing_sigma)
         return Prediction(scores=maps.amax(dim=(1, 2)), maps=maps)
 
-    def optimizer(self, module: Student) -> torch.optim.Optimizer:
+    def optimizer(self, module: RD4ADStudent) -> torch.optim.Optimizer:
         """Return Adam over all trainable tensors, without weight decay."""
         return torch.optim.Adam(module.parameters(), lr=self.config.lr, betas=self.config.betas, fused=True)

@@ -39,7 +39,7 @@ from . import _ader, _stages
 from ._losses import FeatureLoss, feature_loss
 from ._maps import gaussian
 from ._switches import refuse_idle
-from .rd4ad import Student
+from .rd4ad import RD4ADStudent
 
 CONTRAST = 0.1 / 1.11
 """Share of `con` among the projections' losses, whose weights 1, 0.01 and 0.1 are divided by their sum."""
@@ -94,7 +94,7 @@ class Projected(nn.Module):
     def __init__(self, channels: Sequence[int], fuser_width: int, rectified: bool) -> None:
         super().__init__()
         self.projections = nn.ModuleList(projection(width) for width in channels)
-        self.student = Student(channels, fuser_width, rectified)
+        self.student = RD4ADStudent(channels, fuser_width, rectified)
 
     def forward(self, stages: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Return the stages projected and the stages rebuilt, shallowest first, shaped as they came."""

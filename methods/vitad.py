@@ -111,7 +111,7 @@ class Config(_ader.Recipe):
     )
 
 
-class Bottleneck(nn.Module):
+class TokenBottleneck(nn.Module):
     """ResNet's bottleneck on patch tokens [B, h*w, dim] of one grid: 1x1, 3x3, 1x1 with BatchNorm, and a shortcut."""
 
     def __init__(self, dim: int, grid: tuple[int, int]) -> None:
@@ -135,7 +135,7 @@ class Bottleneck(nn.Module):
         return F.relu(maps + self.body(maps)).flatten(2).transpose(1, 2)
 
 
-class Student(nn.Module):
+class ViTADStudent(nn.Module):
     """Trainable part: fuser and decoder.
 
     Args:
@@ -173,7 +173,7 @@ class Student(nn.Module):
             self.fuser = nn.Sequential(*(block() for _ in range(config.fuser_depth)))
             init_truncated(self.fuser, config.init_std, cut=2.0)
         elif config.fuser == "conv":
-            self.fuser = nn.Sequential(*(Bottleneck(info.dim, info.grid) for _ in range(config.fuser_depth)))
+            self.fuser = nn.Sequential(*(TokenBottleneck(info.dim, info.grid) for _ in range(config.fuser_depth)))
         self.position: nn.Parameter | None = None
         if config.position_embedding:
             self.position = nn.Parameter(torch.empty(1, self.prefix + info.grid[0] * info.grid[1], info.dim))
@@ -205,7 +205,7 @@ class Student(nn.Module):
         return to_grid(tokens, self.prefix, self.grid)
 
 
-class ViTAD(_ader.StageReconstruction[Config, Student]):
+class ViTAD(_ader.StageReconstruction[Config, ViTADStudent]):
     """Plain-ViT reconstruction of a frozen plain ViT's stages from its last one."""
 
     name = "vitad"
@@ -271,18 +271,18 @@ class ViTAD(_ader.StageReconstruction[Config, Student]):
         start = 0 if self.config.class_token else info.prefix
         return {_named(index): tokens[:, start:] for index, tokens in blocks.items()}
 
-    def build(self, info: EncoderInfo) -> Student:
+    def build(self, info: EncoderInfo) -> ViTADStudent:
         """Return fuser and decoder, freshly initialised."""
         depth = info.depth
-        return Student(self.config, info, self._targets(depth), self._fused(depth), self._decoder(depth))
+        return ViTADStudent(self.config, info, self._targets(depth), self._fused(depth), self._decoder(depth))
 
-    def pairs(self, module: Student, features: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def pairs(self, module: ViTADStudent, features: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return each target and what the decoder's facing stage gives, the shallowest target first."""
         rebuilt = module([features[name] for name in module.fused])
         targets = [module.maps(features[name]) for name in module.targets]
         return list(zip(targets, rebuilt, strict=True))
 
-    def anomaly(self, module: Student, batch: Batch, info: EncoderInfo, size: int) -> Prediction:
+    def anomaly(self, module: ViTADStudent, batch: Batch, info: EncoderInfo, size: int) -> Prediction:
         """Return smoothed maps of the summed cosine distance, and the highest mean over a square of each map."""
         # the code weighs each stage 1, divides by the weights' sum, and by the number of stages again
         weight = 1.0 / len(self._targets(info.depth)) ** 2
@@ -291,7 +291,7 @@ class ViTAD(_ader.StageReconstruction[Config, Student]):
         scores = F.avg_pool2d(maps.unsqueeze(1), pool, stride=1).amax(dim=(1, 2, 3))
         return Prediction(scores=scores, maps=maps)
 
-    def optimizer(self, module: Student) -> torch.optim.Optimizer:
+    def optimizer(self, module: ViTADStudent) -> torch.optim.Optimizer:
         """Return AdamW with decay on matrices, kernels and position embeddings, none on biases and norms."""
         config = self.config
         params = [param for param in module.parameters() if param.requires_grad]

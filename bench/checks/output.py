@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from bench.checks.series import MEAN
-from bench.checks.verdicts import Checked, Finding
+from bench.checks.verdicts import Checked, Comparison
 
 # what XML 1.0 cannot hold in any spelling
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -63,7 +63,7 @@ def facts(one: Checked) -> dict[str, Any]:
     }
 
 
-def shown(findings: Iterable[Finding]) -> list[Finding]:
+def shown(findings: Iterable[Comparison]) -> list[Comparison]:
     """Return what a reader needs: means, speeds, and everything that is not the same."""
     return [
         finding
@@ -72,7 +72,7 @@ def shown(findings: Iterable[Finding]) -> list[Finding]:
     ]
 
 
-def sentence(finding: Finding) -> str:
+def sentence(finding: Comparison) -> str:
     """Return a finding in one line: `wood pixel/ap worse: 74.70 -> 72.10 (-2.60, tolerance 1.00)`."""
     what = " ".join(part for part in (finding.line, finding.metric, finding.verdict) if part)
     _, _, before, now, difference, tolerance, _ = cells(finding)
@@ -80,7 +80,7 @@ def sentence(finding: Finding) -> str:
     return f"{what}: {', '.join(part for part in (numbers, finding.reason) if part)}"
 
 
-def cells(finding: Finding) -> tuple[str, ...]:
+def cells(finding: Comparison) -> tuple[str, ...]:
     """Return line, metric, baseline, now, difference, tolerance and verdict as text; shares in percent."""
     before, now, allowed = finding.baseline, finding.current, finding.tolerance
     if finding.metric == "speed":
@@ -101,7 +101,7 @@ def _text(value: float | None, scale: float, *, sign: bool = False, unit: str = 
     return f"{scale * value:{'+' if sign else ''}.2f}{unit}"
 
 
-def _row(finding: Finding) -> tuple[str, ...]:
+def _row(finding: Comparison) -> tuple[str, ...]:
     *rest, verdict = cells(finding)
     said = f"**{verdict}**" if finding.failed else verdict
     if finding.reason and finding.verdict in ("missing", "not comparable"):

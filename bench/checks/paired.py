@@ -25,7 +25,7 @@ from bench.metrics.ids import known
 from bench.metrics.summed import Summed
 from bench.stats import Images, Resampled, delong, mean_difference, resampled, spread
 from bench.stats.intervals import mean_of
-from bench.store.evidence import Evidence, Lacking
+from bench.store.evidence import EvidenceFiles, Lacking
 from bench.store.record import Record
 
 Holds = Literal["yes", "alone", "no", ""]
@@ -38,7 +38,7 @@ class _Interval(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PairedLine:
     """One class, part or mean, in one metric; fractions."""
 
     line: str
@@ -66,7 +66,7 @@ class Compared:
 
     first: Series
     second: Series
-    lines: tuple[Line, ...]
+    lines: tuple[PairedLine, ...]
     notes: tuple[str, ...]
     """How the methods differ, and why there are no intervals where there are none."""
     obstacles: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ def pairs(first: Iterable[Record], second: Iterable[Record]) -> list[tuple[Serie
     return [(left[key], right[key]) for key in left if key in right]
 
 
-def compare(first: Series, second: Series, metrics: Sequence[str], evidence: Evidence) -> Compared:
+def compare(first: Series, second: Series, metrics: Sequence[str], evidence: EvidenceFiles) -> Compared:
     """Compare two series.
 
     Args:
@@ -99,7 +99,7 @@ def compare(first: Series, second: Series, metrics: Sequence[str], evidence: Evi
     if obstacles := differences.evaluation(first.rows[0], second.rows[0]):
         return Compared(first, second, (), (), tuple(obstacles))
     names = [line for line in first.lines if line != MEAN and line in second.lines]
-    lines: list[Line] = []
+    lines: list[PairedLine] = []
     lacking: dict[str, None] = {}
     for metric in (metric for metric in first.metrics if metric in second.metrics):
         if metric in metrics:
@@ -112,15 +112,15 @@ def compare(first: Series, second: Series, metrics: Sequence[str], evidence: Evi
     return Compared(first, second, tuple(lines), (*changes, *lacking))
 
 
-def _plain(first: Series, second: Series, line: str, metric: str) -> Line:
+def _plain(first: Series, second: Series, line: str, metric: str) -> PairedLine:
     left, right = first.values(line, metric), second.values(line, metric)
     unit = next((record.units[metric] for record in first.records if metric in record.units), "")
-    return Line(line, metric, fmean(left) if left else None, fmean(right) if right else None, unit=unit)
+    return PairedLine(line, metric, fmean(left) if left else None, fmean(right) if right else None, unit=unit)
 
 
 def _with_intervals(
-    first: Series, second: Series, names: Sequence[str], metric: str, evidence: Evidence
-) -> tuple[list[Line], list[str]]:
+    first: Series, second: Series, names: Sequence[str], metric: str, evidence: EvidenceFiles
+) -> tuple[list[PairedLine], list[str]]:
     """Return the lines of one metric, and why some have no interval over images."""
     sources: dict[str, tuple[str, _Interval]] = {}
     why: list[str] = []
@@ -151,7 +151,7 @@ def _apart(interval: tuple[float, float]) -> bool:
 
 
 def _over_images(
-    first: Series, second: Series, names: Sequence[str], metric: str, evidence: Evidence
+    first: Series, second: Series, names: Sequence[str], metric: str, evidence: EvidenceFiles
 ) -> dict[str, tuple[str, _Interval]]:
     """Return name -> how the difference was had and its interval; raises Lacking where files are missing."""
     if not resamples_fast(metric):
@@ -177,7 +177,7 @@ def _over_images(
     return found
 
 
-def _drawn(one: Series, name: str, metric: str, evidence: Evidence) -> Resampled:
+def _drawn(one: Series, name: str, metric: str, evidence: EvidenceFiles) -> Resampled:
     """Return a line's score, mean over the seeds, with its resamples; each seed draws the same images."""
     parts = []
     for place in range(len(one.rows)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench import regular
-from bench.checks.verdicts import Checked, Finding, Verdict
+from bench.checks.verdicts import Checked, Comparison, Verdict
 from bench.errors import StoreError
 from bench.speed.record import MethodSpeed, read
 from bench.store.folder import SPEED
@@ -39,14 +39,14 @@ def check(baselines: Path, current: Path, tolerance: float = TOLERANCE) -> Check
         for kind, recorded in _ratios(was).items():
             found = there.get(kind)
             if found is None:
-                findings.append(Finding(f"{name} {kind}", "speed", "missing", recorded, reason=f"not in {current}"))
+                findings.append(Comparison(f"{name} {kind}", "speed", "missing", recorded, reason=f"not in {current}"))
                 continue
             share = found / recorded
             verdict: Verdict = "same"
             if share < 1 - tolerance or share > 1 / (1 - tolerance):
                 verdict = "worse" if share < 1 else "better"
             reason = f"{found:.2f} times the plain way, recorded {recorded:.2f}"
-            findings.append(Finding(f"{name} {kind}", "speed", verdict, recorded, found, tolerance, reason))
+            findings.append(Comparison(f"{name} {kind}", "speed", verdict, recorded, found, tolerance, reason))
     return Checked("speed, in units of the plain way's", f"{current} against {path}", tuple(findings))
 
 

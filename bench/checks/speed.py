@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import regular
-from bench.checks.verdicts import Checked, Finding, Verdict
+from bench.checks.verdicts import Checked, Comparison, Verdict
 from bench.errors import StoreError
 from bench.files import atomic
 from bench.store.record import MOST_BYTES
@@ -58,11 +58,11 @@ def check(baseline: Path, current: Path, tolerance: float = TOLERANCE) -> Checke
     for name, was in before.items():
         now = after.get(name)
         if now is None:
-            findings.append(Finding(name, "speed", "missing", was, reason=f"not in {current}"))
+            findings.append(Comparison(name, "speed", "missing", was, reason=f"not in {current}"))
             continue
         ratio = now / was
         verdict: Verdict = "worse" if ratio > 1 + tolerance else "better" if ratio < 1 / (1 + tolerance) else "same"
-        findings.append(Finding(name, "speed", verdict, was, now, tolerance, f"{ratio:.2f} times the recorded time"))
+        findings.append(Comparison(name, "speed", verdict, was, now, tolerance, f"{ratio:.2f} times the recorded time"))
     title = "speed, in units of the calibration kernel"
     return Checked(title, f"{current} against {baseline}", tuple(findings))
 

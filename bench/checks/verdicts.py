@@ -20,7 +20,7 @@ FAILING: frozenset[Verdict] = frozenset({"worse", "missing", "not comparable"})
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Comparison:
     """One comparison and its outcome."""
 
     line: str
@@ -50,7 +50,7 @@ class Checked:
     title: str
     against: str
     """What was compared in words: `seeds 0,1,2 against baseline seeds 0,1,2,3,4`."""
-    findings: tuple[Finding, ...]
+    findings: tuple[Comparison, ...]
     notes: tuple[str, ...] = ()
     """What else differs; no verdict depends on it."""
 
@@ -107,7 +107,7 @@ def judge(baseline: Series, current: Series, tolerances: Tolerances) -> Checked:
     notes = differences.circumstances(baseline.head, current.head)
     said = (f"also differs: {', '.join(notes)}",) if notes else ()
     if why := reasons(baseline, current):
-        finding = Finding("", "", "not comparable", reason="; ".join(why))
+        finding = Comparison("", "", "not comparable", reason="; ".join(why))
         return Checked(baseline.title, against, (finding,), said)
     findings = [
         found
@@ -118,7 +118,7 @@ def judge(baseline: Series, current: Series, tolerances: Tolerances) -> Checked:
     return Checked(baseline.title, against, tuple(findings), said)
 
 
-def _compare(baseline: Series, current: Series, line: str, metric: str, tolerances: Tolerances) -> Finding | None:
+def _compare(baseline: Series, current: Series, line: str, metric: str, tolerances: Tolerances) -> Comparison | None:
     before = baseline.values(line, metric)
     if not before:
         # undefined in the baseline, for example pixel scores of a class without masks
@@ -127,7 +127,7 @@ def _compare(baseline: Series, current: Series, line: str, metric: str, toleranc
     after = current.values(line, metric)
     if len(after) < len(current.rows):
         why = _why_missing(current, line, metric)
-        return Finding(line, metric, "missing", fmean(before), reason=why, unit=unit)
+        return Comparison(line, metric, "missing", fmean(before), reason=why, unit=unit)
     names = [name for name in baseline.lines if name != MEAN]
     peers = [values for name in names if (values := baseline.values(name, metric))]
     allowed = tolerances.of(metric, before, peers, len(after), mean=line == MEAN, share=not unit)
@@ -137,7 +137,7 @@ def _compare(baseline: Series, current: Series, line: str, metric: str, toleranc
     # of a metric that is not at hand nobody knows which way is better, and a change that nobody can judge is no gain
     better = column(metric).higher_is_better
     verdict: Verdict = "same" if not beyond else "better" if better is not None and (now > was) == better else "worse"
-    return Finding(line, metric, verdict, was, now, allowed, unit=unit)
+    return Comparison(line, metric, verdict, was, now, allowed, unit=unit)
 
 
 def _why_missing(current: Series, line: str, metric: str) -> str:
@@ -149,12 +149,12 @@ def _why_missing(current: Series, line: str, metric: str) -> str:
     return "no such class, part or metric" if line != MEAN else "a class or part has no value"
 
 
-def _absent(baseline: Series, records: Iterable[Record]) -> Finding:
+def _absent(baseline: Series, records: Iterable[Record]) -> Comparison:
     for record in records:
         if subject(record) == subject(baseline.head) and record.error is not None:
             last = (record.error.message.strip() or record.error.type).splitlines()[-1]
-            return Finding("", "", "missing", reason=f"the cell failed: {last}")
-    return Finding("", "", "missing", reason="no record of this dataset, method and setting")
+            return Comparison("", "", "missing", reason=f"the cell failed: {last}")
+    return Comparison("", "", "missing", reason="no record of this dataset, method and setting")
 
 
 def _seeds(baseline: Series, current: Series | None) -> str:

@@ -17,7 +17,7 @@ from bench.home import expanded
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.checks.paired import Compared, Line
+    from bench.checks.paired import Compared, PairedLine
     from bench.store.record import Record
 
 EPILOG = """\b
@@ -56,7 +56,7 @@ def compare(
     from bench.checks import paired
     from bench.cli.terminal import console
     from bench.metrics.ids import parse
-    from bench.store.evidence import Evidence
+    from bench.store.evidence import EvidenceFiles
 
     wanted = names(datasets)
     chosen = [str(parse(metric)) for metric in names(metrics)]
@@ -69,7 +69,7 @@ def compare(
         has = ["; ".join(sorted({record.cell.title for record in side})) for side in sides]
         raise UsageError(f"{a} and {b} share no dataset, setting and protocol. {a}: {has[0]}. {b}: {has[1]}")
     folders = [place for place in (results, *map(expanded, (a, b))) if place.exists()]
-    evidence = Evidence([place if place.is_dir() else place.parent for place in folders], data_roots)
+    evidence = EvidenceFiles([place if place.is_dir() else place.parent for place in folders], data_roots)
     out = console()
     done = [paired.compare(first, second, chosen, evidence) for first, second in found]
     if as_json:
@@ -154,7 +154,7 @@ def _print(one: Compared, out: Console) -> None:
     out.print()
 
 
-def _table(title: str, lines: Sequence[Line], out: Console, *, metrics: bool = False) -> None:
+def _table(title: str, lines: Sequence[PairedLine], out: Console, *, metrics: bool = False) -> None:
     from rich.table import Table
     from rich.text import Text
 

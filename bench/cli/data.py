@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from bench.api import Card, Counts, Dataset, Finding, Report
+    from bench.api import Card, Counts, Dataset, Finding, Verification
 
 _SHOWN = 20
 """Findings of one kind that are listed without --all."""
@@ -195,7 +195,7 @@ def _progress(verb: str) -> Iterator[Callable[[int, int], None]]:
         yield update
 
 
-def _counts(card: Card, report: Report) -> Table:
+def _counts(card: Card, report: Verification) -> Table:
     """Return the table of counts by class: found, and published where the owners say."""
     from rich import box
     from rich.markup import escape
@@ -213,7 +213,7 @@ def _counts(card: Card, report: Report) -> Table:
     return table
 
 
-def _parts(card: Card, report: Report) -> dict[str, str]:
+def _parts(card: Card, report: Verification) -> dict[str, str]:
     """Return the columns: field of Counts -> heading. A semantic class is neither normal nor anomalous by itself."""
     if card.kind == "semantic":
         return {"train": "train", "good": "test"}
@@ -247,7 +247,7 @@ def _list(out: Console, findings: Sequence[Finding], everything: bool) -> None:
         out.print()
 
 
-def _verdict(dataset: Dataset, report: Report) -> str:
+def _verdict(dataset: Dataset, report: Verification) -> str:
     from rich.markup import escape
 
     images = sum(counts.train + counts.good + counts.bad + counts.val for counts in report.seen.values())

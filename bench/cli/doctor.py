@@ -14,7 +14,7 @@ from bench.cli.options import data_root_option, json_option, results_option, wei
 from bench.words import counted
 
 if TYPE_CHECKING:
-    from bench.doctor import Finding
+    from bench.doctor import Diagnosis
 
 EPILOG = """\b
 Examples:
@@ -56,8 +56,8 @@ def doctor(data_roots: tuple[str, ...], weights: Path | None, results: Path, onl
 
 
 def _print(
-    findings: Sequence[Finding],
-    problems: Sequence[Finding],
+    findings: Sequence[Diagnosis],
+    problems: Sequence[Diagnosis],
     ready: Sequence[str],
     lacking: Mapping[str, str],
     data: Sequence[str],

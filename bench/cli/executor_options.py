@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bench.run.executors.choice import EXECUTORS, Wanted
+from bench.run.executors.choice import EXECUTORS, ExecutorRequest
 
 OPTIONS = (
     click.option(
@@ -36,7 +36,7 @@ def executor_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def gathered(*args: Any, **values: Any) -> Any:
         own = {name: values.pop(name) for name in ("executor", "jobs", "address", "cpus", "gpus", "slurm")}
-        return command(*args, wanted=Wanted(**own), **values)
+        return command(*args, wanted=ExecutorRequest(**own), **values)
 
     for option in reversed(OPTIONS):
         gathered = option(gathered)

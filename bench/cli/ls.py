@@ -28,7 +28,7 @@ a frozen encoder of which kind, and what beside its features.
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ListedName:
     """One thing that has a name."""
 
     name: str
@@ -44,7 +44,7 @@ class Row:
         return {"name": self.name, "summary": self.summary, **more}
 
 
-def _methods(results: Path) -> list[Row]:
+def _methods(results: Path) -> list[ListedName]:
     from bench.families import ENCODERS, FAMILIES, OTHER
     from bench.registry import METHODS
 
@@ -53,7 +53,7 @@ def _methods(results: Path) -> list[Row]:
         family = METHODS.stated(name, "family")
         encoders = _words(METHODS.stated(name, "encoders"), tuple(ENCODERS))
         needs = sorted(_words(METHODS.stated(name, "needs"), ("features",)))
-        rows.append(Row(name, METHODS.summary(name), str(family or OTHER), encoders, needs))
+        rows.append(ListedName(name, METHODS.summary(name), str(family or OTHER), encoders, needs))
     order = [*FAMILIES, *(row.family for row in rows if row.family != OTHER), OTHER]
     return sorted(rows, key=lambda row: order.index(row.family))
 
@@ -64,31 +64,31 @@ def _words(stated: object, default: tuple[str, ...]) -> tuple[str, ...]:
     return words if all(isinstance(word, str) for word in words) else default
 
 
-def _datasets(results: Path) -> list[Row]:
+def _datasets(results: Path) -> list[ListedName]:
     from bench.registry import DATASETS
 
-    return [Row(name, DATASETS.summary(name)) for name in DATASETS.names()]
+    return [ListedName(name, DATASETS.summary(name)) for name in DATASETS.names()]
 
 
-def _metrics(results: Path) -> list[Row]:
+def _metrics(results: Path) -> list[ListedName]:
     from bench.registry import METRICS
 
-    return [Row(name, METRICS.summary(name)) for name in METRICS.names()]
+    return [ListedName(name, METRICS.summary(name)) for name in METRICS.names()]
 
 
-def _protocols(results: Path) -> list[Row]:
+def _protocols(results: Path) -> list[ListedName]:
     from bench import protocol
 
-    return [Row(name, summary) for name, summary in protocol.SUMMARIES.items()]
+    return [ListedName(name, summary) for name, summary in protocol.SUMMARIES.items()]
 
 
-def _suites(results: Path) -> list[Row]:
+def _suites(results: Path) -> list[ListedName]:
     from bench import suites
 
-    return [Row(name, str(suites.values(name).get("title", ""))) for name in suites.names()]
+    return [ListedName(name, str(suites.values(name).get("title", ""))) for name in suites.names()]
 
 
-def _encoders(results: Path) -> list[Row]:
+def _encoders(results: Path) -> list[ListedName]:
     from bench.encoders import catalog
     from bench.registry import METHODS
 
@@ -98,10 +98,10 @@ def _encoders(results: Path) -> list[Row]:
     notes = {name: "comes with bench" for name in catalog.embedded()}
     notes |= {name: f"default of {', '.join(methods)}" for name, methods in used.items()}
     listed = [*notes, *(name for name in catalog.names() if name not in notes)]
-    return [Row(name, notes.get(name, "")) for name in listed]
+    return [ListedName(name, notes.get(name, "")) for name in listed]
 
 
-def _runs(results: Path) -> list[Row]:
+def _runs(results: Path) -> list[ListedName]:
     from bench.store.folder import find
 
     if not results.is_dir():
@@ -112,11 +112,13 @@ def _runs(results: Path) -> list[Row]:
     rows = []
     for path, record in found.records.items():
         scores = [f"{metric} {100 * value:.1f}" for metric, value in record.mean.items() if value is not None]
-        rows.append(Row(str(path), f"{record.cell.title}, {record.run}: {', '.join(scores[:1]) or record.status}"))
+        rows.append(
+            ListedName(str(path), f"{record.cell.title}, {record.run}: {', '.join(scores[:1]) or record.status}")
+        )
     return rows
 
 
-KINDS: dict[str, Callable[[Path], list[Row]]] = {
+KINDS: dict[str, Callable[[Path], list[ListedName]]] = {
     "methods": _methods,
     "datasets": _datasets,
     "metrics": _metrics,
@@ -155,7 +157,7 @@ def ls(kind: str | None, results: Path, as_json: bool) -> None:
         suggest("bench ls encoders, bench ls runs, or bench show NAME")
 
 
-def _lines(rows: Sequence[Row]) -> Iterator[str]:
+def _lines(rows: Sequence[ListedName]) -> Iterator[str]:
     """Yield a line a row, those of a family below its heading and with what each needs."""
     from bench.families import FAMILIES, needed
 

@@ -19,7 +19,7 @@ from bench.cli.threshold_options import facts_of, threshold_options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.prediction.loose_images import Group
+    from bench.prediction.loose_images import ImageGroup
     from bench.prediction.predictor import Model, Seen
     from bench.prediction.threshold import Threshold
 
@@ -107,11 +107,11 @@ def predict(
         *(model, groups), cls=cls, maps=maps or pictures, side=SIDE if pictures else 0, say=progress.say
     )
     names = _names(groups)
-    rows: list[Row] = []
+    rows: list[ScoredImage] = []
     try:
         with progress.phase("predict", len(names)) as advance:
             for name, seen in zip(names, found, strict=True):
-                rows.append(Row(seen.path, seen.score))
+                rows.append(ScoredImage(seen.path, seen.score))
                 if seen.trouble:
                     progress.say(seen.trouble)
                 if pictures and seen.map is not None:
@@ -140,7 +140,7 @@ def predict(
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ScoredImage:
     """A line of scores.csv."""
 
     path: Path
@@ -148,7 +148,7 @@ class Row:
     """None where the image cannot be read."""
 
 
-def _names(groups: Sequence[Group]) -> list[str]:
+def _names(groups: Sequence[ImageGroup]) -> list[str]:
     """Return a name of its own for each image, as a path below a folder."""
     from bench.files import file_name
 
@@ -195,7 +195,7 @@ def _write_map(path: Path, seen: Seen) -> None:
         np.save(file, seen.map)
 
 
-def _write_scores(path: Path, rows: Sequence[Row], threshold: float | None) -> None:
+def _write_scores(path: Path, rows: Sequence[ScoredImage], threshold: float | None) -> None:
     from bench.files import atomic
     from bench.prediction import predictor
     from bench.report.formats.csv import inert
@@ -228,7 +228,9 @@ def _recorded(path: Path) -> dict[int, list[float]]:
     return found
 
 
-def _tell(out: Console, rows: Sequence[Row], threshold: Threshold | None, recorded: dict[int, list[float]]) -> None:
+def _tell(
+    out: Console, rows: Sequence[ScoredImage], threshold: Threshold | None, recorded: dict[int, list[float]]
+) -> None:
     from bench.cli.terminal import say
     from bench.words import counted
 

@@ -110,10 +110,10 @@ def report(
     Datasets by methods, classes, half-splits, seeds and costs: whatever the records fill, as LaTeX for papers, as
     Markdown and CSV, and one file of all numbers for your own plots.
     """
-    from bench.report.make import Wanted, make
+    from bench.report.make import ReportRequest, make
 
     made = make(
-        Wanted(
+        ReportRequest(
             folders=folders,
             out=out,
             suite=suite_name,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bench.plan.planned import Planned
     from bench.run.cell import Options
     from bench.run.executors import Executor
-    from bench.run.executors.choice import Wanted
+    from bench.run.executors.choice import ExecutorRequest
     from bench.run.feature_places import Place
     from bench.store.record import Record
 
@@ -164,7 +164,7 @@ def run(
     checkpoint_seconds: float,
     calibrate: float | None,
     shard: str | None,
-    wanted: Wanted,
+    wanted: ExecutorRequest,
     keep_maps: bool,
     keep_model: bool,
     metrics: tuple[str, ...],

@@ -86,7 +86,7 @@ def score(
     sets, data_roots = own.resolved([dataset], data_roots)
     if len(sets) != 1:
         raise UsageError(f"--datasets {dataset} is {', '.join(sets)} here. Expected one dataset")
-    request = cell.Request(
+    request = cell.ScoreRequest(
         method=method,
         dataset=sets[0],
         maps=maps,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from bench.api import Counts, Dataset, Finding, Report, Sample, by_class
+from bench.api import Counts, Dataset, Finding, Sample, Verification, by_class
 from bench.errors import DatasetError
 from bench.loading import images, masks
 from bench.loading.images import PLAIN, Traits
@@ -55,7 +55,7 @@ class _Look:
 
 def verify(
     dataset: Dataset, progress: Callable[[int, int], None] = lambda done, total: None, workers: int | None = None
-) -> Report:
+) -> Verification:
     """Decode every image and mask and report every defect.
 
     Kinds of findings: see `bench.api.Finding`. A `duplicate` is the same pixels in two splits, or under two labels; in
@@ -97,7 +97,7 @@ def verify(
     findings += _duplicates(dataset, zip(samples, looks, strict=True))
     order = {cls: rank for rank, cls in enumerate(expected)}
     findings.sort(key=lambda finding: (order.get(finding.cls, -1), finding.where, finding.kind))
-    return Report(seen={cls: seen[cls] for cls in expected if cls in seen}, findings=tuple(findings))
+    return Verification(seen={cls: seen[cls] for cls in expected if cls in seen}, findings=tuple(findings))
 
 
 def _index(dataset: Dataset) -> tuple[Sequence[Sample], list[Finding]]:

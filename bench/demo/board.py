@@ -13,7 +13,7 @@ from .optics import Colour, Field, Surface, box, edge, flat, fractal, local, noi
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Component:
     """A component: its kind, middle and turn in the board's frame."""
 
     kind: str
@@ -27,9 +27,9 @@ class Board:
     """A small circuit board on a grey bench."""
 
     pose: Pose
-    parts: tuple[Part, ...]
+    parts: tuple[Component, ...]
     green: Colour
-    torn: tuple[Part, ...] = ()
+    torn: tuple[Component, ...] = ()
     """Components that were torn off and took the lacquer below them along."""
 
 
@@ -53,15 +53,15 @@ STRAYS = ("tantalum", "film")
 """Kinds of the same size that have no place on this board."""
 
 _PARTS = (
-    Part("chip", -6, -2),
-    Part("driver", -56, 40),
-    Part("can", 48, -42),
-    Part("socket", 62, 22),
-    *(Part("resistor", -58, y) for y in (-43, -22, -1)),
-    *(Part("capacitor", x, -52) for x in (-26, 4)),
-    *(Part("capacitor", x, 51, pi / 2) for x in (-26, -6)),
-    *(Part("diode", x, 51, pi / 2) for x in (14, 34)),
-    Part("resistor", 36, 4, pi / 2),
+    Component("chip", -6, -2),
+    Component("driver", -56, 40),
+    Component("can", 48, -42),
+    Component("socket", 62, 22),
+    *(Component("resistor", -58, y) for y in (-43, -22, -1)),
+    *(Component("capacitor", x, -52) for x in (-26, 4)),
+    *(Component("capacitor", x, 51, pi / 2) for x in (-26, -6)),
+    *(Component("diode", x, 51, pi / 2) for x in (14, 34)),
+    Component("resistor", 36, 4, pi / 2),
 )
 _TRACES = (
     ((-48, -43), (-40, -43), (-24, -26), (-24, -22)),
@@ -87,7 +87,7 @@ _TRACES = (
 def board(rng: Chance) -> Board:
     """Return a board with every part in place, within a pick-and-place machine's tolerance."""
     parts = tuple(
-        Part(p.kind, p.x + rng.normal(0, 0.25), p.y + rng.normal(0, 0.25), p.angle + rng.normal(0, 0.01))
+        Component(p.kind, p.x + rng.normal(0, 0.25), p.y + rng.normal(0, 0.25), p.angle + rng.normal(0, 0.01))
         for p in _PARTS
     )
     shade = rng.normal(0, 0.010)
@@ -119,12 +119,12 @@ def draw_board(layout: Board, rng: Chance) -> Surface:
     return bench
 
 
-def _frame(u: Field, v: Field, part: Part) -> tuple[Field, Field]:
+def _frame(u: Field, v: Field, part: Component) -> tuple[Field, Field]:
     c, s = cos(part.angle), sin(part.angle)
     return (u - part.x) * c + (v - part.y) * s, (v - part.y) * c - (u - part.x) * s
 
 
-def _pads(sheet: Surface, a: Field, b: Field, part: Part) -> None:
+def _pads(sheet: Surface, a: Field, b: Field, part: Component) -> None:
     """Tin the pads that belong to a component's place and print its outline, whether or not it is there."""
     length, width, _, _ = BODIES[part.kind]
     if part.kind in SMALL:
@@ -138,7 +138,7 @@ def _pads(sheet: Surface, a: Field, b: Field, part: Part) -> None:
     sheet.paint(edge(frame), (0.86, 0.89, 0.86), 0.75)
 
 
-def _scar(sheet: Surface, a: Field, b: Field, part: Part) -> None:
+def _scar(sheet: Surface, a: Field, b: Field, part: Component) -> None:
     """Lay the laminate bare where a component was torn off."""
     length, width, _, _ = BODIES[part.kind]
     sheet.paint(edge(box(a, b, length - 2, width - 2, 3), 2.0), (0.60, 0.49, 0.28))
@@ -150,7 +150,7 @@ def _legs(a: Field, b: Field, length: float, width: float) -> Field:
     return box(np.abs(a) - np.float32(length / 2), fold, 7, 2.4)
 
 
-def _place(sheet: Surface, a: Field, b: Field, part: Part) -> None:
+def _place(sheet: Surface, a: Field, b: Field, part: Component) -> None:
     """Set one component on the board."""
     length, width, tall, colour = BODIES[part.kind]
     body = box(a, b, length, width, 1.5)

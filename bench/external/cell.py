@@ -48,7 +48,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 
 
 @dataclass(frozen=True)
-class Request:
+class ScoreRequest:
     """What the user wants scored."""
 
     method: str
@@ -71,7 +71,7 @@ class Request:
     """Measured beside the protocol's own."""
 
 
-def score(request: Request, progress: Progress) -> list[Record]:
+def score(request: ScoreRequest, progress: Progress) -> list[Record]:
     """Score what another program wrote and write a record for each model that the setting makes of the dataset.
 
     Raises:
@@ -95,7 +95,7 @@ def score(request: Request, progress: Progress) -> list[Record]:
         )
     # every file is found, and looked at, before the first is read: what is wrong with one costs no scoring
     outputs = [
-        Output(
+        ProgramOutput(
             request,
             task,
             match(maps, task.test, "map") if maps is not None else None,
@@ -109,7 +109,7 @@ def score(request: Request, progress: Progress) -> list[Record]:
     return found
 
 
-def _check(request: Request) -> None:
+def _check(request: ScoreRequest) -> None:
     if request.maps is None and request.scores is None:
         raise UsageError("nothing to score: give --maps, --scores or both. See: bench score --help")
     if request.setting in SETTINGS and SETTINGS[request.setting].few:
@@ -128,11 +128,11 @@ def _check(request: Request) -> None:
         raise UsageError(f"--image-score '{request.image_score}': expected one of {', '.join(IMAGE_SCORES)}")
 
 
-class Output:
+class ProgramOutput:
     """Another program's output on the test images of one task."""
 
     def __init__(
-        self, request: Request, task: Task, maps: Mapping[str, MapFile] | None, scores: Mapping[str, float] | None
+        self, request: ScoreRequest, task: Task, maps: Mapping[str, MapFile] | None, scores: Mapping[str, float] | None
     ) -> None:
         """Look at every map.
 
@@ -231,7 +231,7 @@ class Output:
         )
 
 
-def _record(output: Output, progress: Progress) -> Record:
+def _record(output: ProgramOutput, progress: Progress) -> Record:
     request, task, protocol = output.request, output.task, output.protocol
     side = protocol.eval_size
     progress.say(f"scoring {request.method} on {request.dataset} {task.part}".rstrip())

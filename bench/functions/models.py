@@ -155,7 +155,7 @@ def score(
     from bench.cli.terminal import TerminalProgress
     from bench.external import cell
 
-    request = cell.Request(
+    request = cell.ScoreRequest(
         method=method,
         dataset=dataset,
         maps=None if maps is None else expanded(str(maps)),

@@ -105,13 +105,13 @@ def report(
         >>> files[-1].as_posix()
         'tables/numbers.parquet'
     """
-    from bench.report.make import Wanted, make
+    from bench.report.make import ReportRequest, make
 
     if decimals is not None and not 0 <= decimals <= 6:
         raise UsageError(f"decimals={decimals}: expected 0 to 6")
     places = [results] if isinstance(results, (str, Path)) else results
     citations = cite.items() if isinstance(cite, Mapping) else ()
-    wanted = Wanted(
+    wanted = ReportRequest(
         folders=tuple(expanded(str(place)) for place in places),
         out=expanded(str(out)),
         suite=suite,

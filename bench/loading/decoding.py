@@ -32,7 +32,7 @@ _PHOTOMETRIC = 0x0106
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class DecodedPicture:
     """A decoded picture, and what its file says besides."""
 
     image: Image.Image
@@ -47,7 +47,7 @@ class Picture:
     """Pictures in the file, of which this is the first; 2 stands for any more."""
 
 
-def decode(path: Path, sums: bool = False) -> Picture:
+def decode(path: Path, sums: bool = False) -> DecodedPicture:
     """Decode a picture file.
 
     Args:
@@ -64,7 +64,7 @@ def decode(path: Path, sums: bool = False) -> Picture:
         check_whole(image, file)
         if sums and image.format == "PNG":
             check_sums(file)
-        return Picture(_black_low(image), deep, _is_lossy(image, file), _orientation(image), _frames(image))
+        return DecodedPicture(_black_low(image), deep, _is_lossy(image, file), _orientation(image), _frames(image))
 
 
 def peek_size(path: Path) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from bench.errors import DatasetError
 from bench.loading import modes
-from bench.loading.decoding import MAX_PIXELS, Picture, decode, peek_size
+from bench.loading.decoding import MAX_PIXELS, DecodedPicture, decode, peek_size
 
 __all__ = ["MAX_PIXELS", "PLAIN", "Traits", "peek_size", "read_rgb", "to_pixels", "traits"]
 
@@ -69,7 +69,7 @@ def traits(image: Image.Image) -> Traits:
     return found if isinstance(found, Traits) else PLAIN
 
 
-def _traits(picture: Picture, rgb: Image.Image) -> Traits:
+def _traits(picture: DecodedPicture, rgb: Image.Image) -> Traits:
     alpha = modes.alpha(picture.image)
     return Traits(
         orientation=picture.orientation,
@@ -79,7 +79,7 @@ def _traits(picture: Picture, rgb: Image.Image) -> Traits:
     )
 
 
-def _peak(picture: Picture, rgb: Image.Image) -> int:
+def _peak(picture: DecodedPicture, rgb: Image.Image) -> int:
     if modes.is_wide(picture.image):
         return int(np.asarray(picture.image).max())
     # of 16-bit colour PIL gives the high bytes alone

@@ -17,7 +17,7 @@ from bench.api import Finding, Sample
 from bench.loading.images import PLAIN, Traits
 from bench.loading.masks import MaskTraits
 
-MOST = 0.5
+MASKS_OF_NORMAL = 0.5
 """Share of the images above which a class's masks, on average, are taken to mark what is normal."""
 SOFT = 1.25
 """A class's masks are called soft where they mark so many times the area that a threshold at half would leave."""
@@ -141,7 +141,7 @@ class Surprises:
     def _wide(self, cls: str, masks: Sequence[tuple[Path, float, bool]]) -> Iterator[Finding]:
         shares = [share for _, share, _ in masks]
         mean = sum(shares) / len(shares) if shares else 0.0
-        if masks and (mean > MOST or all(framed for _, _, framed in masks)):
+        if masks and (mean > MASKS_OF_NORMAL or all(framed for _, _, framed in masks)):
             text = f"class '{cls}': its {len(masks)} masks mark {mean:.1%} of their images on average"
             if all(framed for _, _, framed in masks):
                 text += ", and the whole border of each"
@@ -150,7 +150,7 @@ class Surprises:
             )
             return
         for path, share, framed in masks:
-            if framed and share > MOST:
+            if framed and share > MASKS_OF_NORMAL:
                 text = f"{path}: it marks {share:.1%} of its image and all of the border. Expected the defect alone"
                 yield Finding(cls, "wide-mask", _relative(path, self._root), f"{text}; inverted?", stops=False)
 

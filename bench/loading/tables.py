@@ -28,7 +28,7 @@ class TableError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CsvRow:
     """One line of a table."""
 
     line: int
@@ -39,7 +39,7 @@ class Row:
     """Why the line cannot be used."""
 
 
-def read_table(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def read_table(path: Path, columns: Sequence[str]) -> Iterator[CsvRow]:
     """Yield the rows of a table, in the file's order, with those that cannot be used.
 
     Args:
@@ -59,13 +59,13 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[Row]:
         if not titles:
             titles = _titles(fields, fault, columns)
         elif fault:
-            yield Row(number, fault=fault)
+            yield CsvRow(number, fault=fault)
         elif len(fields) != len(titles):
             comma = ": a decimal comma?" if len(fields) > len(titles) else ""
             counted = f"{len(fields)} field{'' if len(fields) == 1 else 's'}"
-            yield Row(number, fault=f"{counted}. Expected {len(titles)}, as in the header{comma}")
+            yield CsvRow(number, fault=f"{counted}. Expected {len(titles)}, as in the header{comma}")
         else:
-            yield Row(number, dict(zip(titles, fields, strict=True)))
+            yield CsvRow(number, dict(zip(titles, fields, strict=True)))
     if not titles:
         raise TableError(f"an empty table. Expected a header with the columns {', '.join(columns)}")
 

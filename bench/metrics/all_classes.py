@@ -22,7 +22,7 @@ MOST_BYTES = 8 << 30
 and VisA need 0.5 GiB as float32, Real-IAD 28 GiB."""
 
 
-class Pool:
+class AllClasses:
     """Takes one class after another; keeps image scores, and maps as long as pixel scores can be had.
 
     Args:

@@ -27,7 +27,7 @@ from bench.metrics.inputs import check
 from bench.metrics.metric import expanded
 from bench.metrics.regions import find_regions
 from bench.metrics.spro import Defect
-from bench.metrics.summed import Block, Summed, Totals
+from bench.metrics.summed import ScoreBlock, Summed, Totals
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
@@ -270,7 +270,7 @@ def _resampled(counts: _Counts, drawn: Floats, metrics: Sequence[Summed]) -> dic
         part = slice(start, min(start + rows, count))
         new = counts.positives[part] @ drawn
         hits_here, at_least_here = _sum_down(new.copy(), hits), _sum_down(counts.negatives[part] @ drawn, at_least)
-        block = Block(
+        block = ScoreBlock(
             new=new,
             hits=hits_here,
             at_least=at_least_here,

@@ -10,7 +10,7 @@ import numpy as np
 from bench.metrics import ranks, reference, regions, spro
 from bench.metrics.metric import Evidence, Metric, Parameter, Whole
 from bench.metrics.ranks import Undefined
-from bench.metrics.summed import Block, Floats, Summed, Totals, over, ramps
+from bench.metrics.summed import Floats, ScoreBlock, Summed, Totals, over, ramps
 from bench.protocol import SEVEN
 
 _BOTH = "without an anomalous one, and without a normal one"
@@ -28,7 +28,7 @@ class _Auroc(Summed):
     def oracle(self, data: Whole) -> float | None:
         return reference.auroc(data.scores, data.truth)
 
-    def add(self, value: Floats, block: Block) -> None:
+    def add(self, value: Floats, block: ScoreBlock) -> None:
         # pairs in the wrong order, twice, to be taken from all pairs
         value -= 2 * np.einsum("tr,tr->r", block.new, block.at_least) - np.einsum("tr,tr->r", block.new, block.tied)
 
@@ -48,7 +48,7 @@ class _Ap(Summed):
     def oracle(self, data: Whole) -> float | None:
         return reference.average_precision(data.scores, data.truth)
 
-    def add(self, value: Floats, block: Block) -> None:
+    def add(self, value: Floats, block: ScoreBlock) -> None:
         value += np.einsum("tr,tr->r", block.new, block.hits / block.predicted)
 
     def total(self, value: Floats, totals: Totals) -> Floats:
@@ -66,7 +66,7 @@ class _F1Max(Summed):
     def oracle(self, data: Whole) -> float | None:
         return reference.f1_max(data.scores, data.truth)
 
-    def add(self, value: Floats, block: Block) -> None:
+    def add(self, value: Floats, block: ScoreBlock) -> None:
         best = np.max(block.hits / (block.predicted + block.totals.positives), axis=0)
         np.maximum(value, 2 * best, out=value)
 
@@ -169,7 +169,7 @@ class Aupro(Summed):
         assert self.at is not None
         return reference.aupro(data.scores, data.truth, self.at)
 
-    def add(self, value: Floats, block: Block) -> None:
+    def add(self, value: Floats, block: ScoreBlock) -> None:
         """Add each positive's ramp, worth 1 / area of its region."""
         assert self.at is not None
         cut = self.at * block.totals.negatives

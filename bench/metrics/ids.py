@@ -65,7 +65,7 @@ def parse_all(texts: Iterable[str] | None) -> tuple[Metric, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class MetricColumn:
     """How a recorded number is shown, whether or not its metric is at hand."""
 
     heading: str
@@ -90,7 +90,7 @@ def known(text: str) -> Metric | None:
         return None
 
 
-def column(text: str, unit: str = "") -> Column:
+def column(text: str, unit: str = "") -> MetricColumn:
     """Return how the metric called `text` is shown. Records may hold what no plug-in at hand computes.
 
     Args:
@@ -99,13 +99,13 @@ def column(text: str, unit: str = "") -> Column:
         unit: what the record says of it, for a metric that is not at hand.
     """
     if (metric := known(text)) is not None:
-        return Column(metric.shown, metric.group, metric.unit, metric.higher_is_better)
+        return MetricColumn(metric.shown, metric.group, metric.unit, metric.higher_is_better)
     name, _, family = text.partition(":")
     whole = known(name) if family else None
     if whole is not None and whole.level == "image":
         part = "mean of families" if family == "mean" else family
-        return Column(f"{whole.shown} {part}", whole.group, whole.unit, whole.higher_is_better)
-    return Column(text, GROUPS.get(text.partition("/")[0], ""), unit, None)
+        return MetricColumn(f"{whole.shown} {part}", whole.group, whole.unit, whole.higher_is_better)
+    return MetricColumn(text, GROUPS.get(text.partition("/")[0], ""), unit, None)
 
 
 def example(name: str) -> Metric:

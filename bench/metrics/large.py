@@ -25,9 +25,9 @@ from bench.metrics.workers import each, spans
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
-MOST = 1 << 22
+MAX_RANKED = 1 << 22
 """Positives of up to 32 bits that are ranked at once: 50 bytes each, 200 MB."""
-MOST_WIDE = 1 << 21
+MAX_RANKED_WIDE = 1 << 21
 """The same of 64 bits, which may have to be sorted: 60 bytes each in every thread, 120 MB."""
 _COUNTED = 30
 """Bits in which keys of 64 bits differ at most where ranking counts and does not sort, see buckets.py."""
@@ -38,7 +38,7 @@ _STEP = 1 << 18
 def most(dtype: np.dtype[Any], scores: Array | None = None) -> int:
     """Return how many positives of a dtype, and with these scores if they are known, are ranked at once."""
     near = scores is not None and span(scores)[1] <= _COUNTED
-    return MOST_WIDE if dtype.itemsize == 8 and not near else MOST
+    return MAX_RANKED_WIDE if dtype.itemsize == 8 and not near else MAX_RANKED
 
 
 def rank_large(maps: Array, masks: npt.NDArray[np.bool_]) -> tuple[Ranks, Regions]:
@@ -76,7 +76,7 @@ class _Marked:
 class LargeRanks(Ranks):
     """Ranks whose arrays are made only where somebody asks for them; the exact metrics do not.
 
-    Keeps 5 bytes a positive, 9 of 64-bit scores. While it is made, what ranking MOST of them takes comes on top.
+    Keeps 5 bytes a positive, 9 of 64-bit scores. While it is made, what ranking MAX_RANKED of them takes comes on top.
     """
 
     def __init__(self, positives: Pieces, pieces: Pieces, unit: Unit) -> None:

@@ -28,7 +28,7 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class ScoreBlock:
     """Some distinct scores of positives, descending, a row each; a column a resample. Float64 [T, R]."""
 
     new: Floats
@@ -50,7 +50,7 @@ class Summed(Metric):
     """A metric that is summed over thresholds, all resamples beside each other."""
 
     @abstractmethod
-    def add(self, value: Floats, block: Block) -> None:
+    def add(self, value: Floats, block: ScoreBlock) -> None:
         """Add to `value`, [R], in place, what a block of thresholds contributes. Blocks come from the highest score."""
 
     @abstractmethod

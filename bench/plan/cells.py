@@ -18,7 +18,7 @@ from bench.plan import imported, needs, settings
 from bench.plan import request as requests
 from bench.plan.imported import Imported
 from bench.plan.request import Request
-from bench.plan.task import Source, Task, hashed
+from bench.plan.task import IndexedDataset, Task, hashed
 from bench.plan.texture_source import Textures
 from bench.plan.texture_source import find as find_textures
 from bench.protocol import Protocol, resolve
@@ -125,7 +125,7 @@ class Cell:
 def expand(
     request: Request,
     progress: Progress,
-    sources: Mapping[str, Source] | None = None,
+    sources: Mapping[str, IndexedDataset] | None = None,
     *,
     fetch: bool = True,
     checkpoint: Path | None = None,
@@ -268,7 +268,7 @@ def _configured(
     return kind(config), tuple(key for key in kind.Config.model_fields if key in asked and is_changed(key))
 
 
-def _parts(source: Source, setting: str, request: Request) -> list[dict[int, Task]]:
+def _parts(source: IndexedDataset, setting: str, request: Request) -> list[dict[int, Task]]:
     """Return each part's tasks by seed; one task serves all seeds unless the seed chooses images."""
     if not SETTINGS[setting].few:
         found = settings.tasks(source, setting, request.splits, share=request.calibrate)

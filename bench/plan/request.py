@@ -14,7 +14,7 @@ from bench.data_roots import data_root
 from bench.errors import UsageError
 from bench.metrics.ids import parse_all
 from bench.plan import declared, settings
-from bench.plan.task import Source, index
+from bench.plan.task import IndexedDataset, index
 from bench.registry import DATASETS, METHODS
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -133,7 +133,7 @@ def check(request: Request) -> dict[str, Card]:
     return cards
 
 
-def sources(request: Request, say: Callable[[str], None] = lambda text: None) -> dict[str, Source]:
+def sources(request: Request, say: Callable[[str], None] = lambda text: None) -> dict[str, IndexedDataset]:
     """Look for every dataset and list its images, of which none is opened.
 
     Args:

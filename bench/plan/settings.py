@@ -23,7 +23,7 @@ from dataclasses import replace
 from bench.api import Card, Sample, by_class
 from bench.errors import UsageError
 from bench.plan.held_back import hold_back
-from bench.plan.task import Source, Task
+from bench.plan.task import IndexedDataset, Task
 from bench.registry import did_you_mean
 from bench.setting import SETTINGS
 from bench.words import counted
@@ -87,7 +87,7 @@ def _each(name: str) -> str:
 
 
 def tasks(
-    source: Source,
+    source: IndexedDataset,
     setting: str,
     splits: Collection[str] = (),
     shots: int | None = None,
@@ -121,7 +121,7 @@ def tasks(
 
 
 def _task(
-    source: Source,
+    source: IndexedDataset,
     setting: str,
     part: str,
     normal: tuple[str, ...],

@@ -18,7 +18,7 @@ from bench.registry import DATASETS, did_you_mean
 
 
 @dataclass(frozen=True)
-class Source:
+class IndexedDataset:
     """A dataset as it was found: indexed, checked, in time hashed, before a setting says what is trained and tested."""
 
     name: str
@@ -100,7 +100,7 @@ def verify_command(name: str, dataset: Dataset) -> str:
     return f"bench data verify {own.READER if own.is_own(name) else name} --root {dataset.root}"
 
 
-def index(name: str, root: Path | None, classes: Sequence[str], *, validation: bool = False) -> Source:
+def index(name: str, root: Path | None, classes: Sequence[str], *, validation: bool = False) -> IndexedDataset:
     """List a dataset's images, of which none is opened.
 
     Args:
@@ -142,12 +142,12 @@ def index(name: str, root: Path | None, classes: Sequence[str], *, validation: b
             if cls in used and (cls, split) not in there:
                 raise DatasetError(f"{name} at {dataset.root}: class '{cls}' has no {split} images. {verify}")
     own = tuple(sample for sample in found if sample.cls in chosen and sample.split == "val" and sample.label == 0)
-    return Source(
+    return IndexedDataset(
         name, dataset, chosen, len(card.classes) or len(present), samples, validation=own if validation else ()
     )
 
 
-def hashed(source: Source, progress: Progress) -> Source:
+def hashed(source: IndexedDataset, progress: Progress) -> IndexedDataset:
     """Return the dataset with the SHA-256 of its files.
 
     `progress` is told of them, and of what the dataset leaves out, or could not look into, of the classes asked for.

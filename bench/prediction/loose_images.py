@@ -22,7 +22,7 @@ SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ImageGroup:
     """The images of one argument, in the order of their names."""
 
     root: Path
@@ -31,7 +31,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodedImage:
     """An image at the network's input size, or why there is none."""
 
     path: Path
@@ -42,7 +42,7 @@ class Decoded:
     trouble: str = ""
 
 
-def gather(given: Sequence[Path]) -> list[Group]:
+def gather(given: Sequence[Path]) -> list[ImageGroup]:
     """Return the images that are named or lie in the folders named, subfolders included.
 
     Raises:
@@ -54,17 +54,17 @@ def gather(given: Sequence[Path]) -> list[Group]:
             found = sorted(_below(place), key=lambda path: path.with_suffix("").parts)
             if not found:
                 raise UsageError(f"{place}: no image in it. Expected files such as *{', *'.join(sorted(SUFFIXES))}")
-            groups.append(Group(place, tuple(found)))
+            groups.append(ImageGroup(place, tuple(found)))
         elif place.exists():
             # photo.jpg other.jpg ... as a shell makes of *.jpg
-            before = groups.pop() if groups and groups[-1] == Group(place.parent, groups[-1].files) else None
-            groups.append(Group(place.parent, (*(before.files if before else ()), place)))
+            before = groups.pop() if groups and groups[-1] == ImageGroup(place.parent, groups[-1].files) else None
+            groups.append(ImageGroup(place.parent, (*(before.files if before else ()), place)))
         else:
             raise UsageError(f"{place}: no such file or folder. Expected images, or folders of them")
     return groups
 
 
-def decoded(files: Sequence[Path], resize: int, crop: int, side: int = 0) -> Iterator[Decoded]:
+def decoded(files: Sequence[Path], resize: int, crop: int, side: int = 0) -> Iterator[DecodedImage]:
     """Yield images in order, decoded in threads a little ahead of whoever takes them.
 
     Args:
@@ -73,7 +73,7 @@ def decoded(files: Sequence[Path], resize: int, crop: int, side: int = 0) -> Ite
         crop: side of the centre crop.
         side: longest side of the picture that comes along; 0 for none.
     """
-    pending: deque[Future[Decoded]] = deque()
+    pending: deque[Future[DecodedImage]] = deque()
     left = iter(files)
     pool = ThreadPoolExecutor(max_workers=cores())
     try:
@@ -87,15 +87,15 @@ def decoded(files: Sequence[Path], resize: int, crop: int, side: int = 0) -> Ite
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _decode(path: Path, resize: int, crop: int, side: int) -> Decoded:
+def _decode(path: Path, resize: int, crop: int, side: int) -> DecodedImage:
     try:
         image = read_rgb(path)
     except DatasetError as error:
-        return Decoded(path, trouble=str(error))
+        return DecodedImage(path, trouble=str(error))
     pixels = to_pixels(image, resize, crop)
     if side:
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return Decoded(path, pixels, image if side else None)
+    return DecodedImage(path, pixels, image if side else None)
 
 
 def _below(folder: Path) -> Iterator[Path]:

@@ -21,7 +21,7 @@ from bench.encoders.frozen import FrozenEncoder
 from bench.errors import StoreError, UsageError, WeightsError
 from bench.machine.precision import set_precision
 from bench.plan import needs
-from bench.prediction.loose_images import Decoded, Group, decoded
+from bench.prediction.loose_images import DecodedImage, ImageGroup, decoded
 from bench.protocol import Protocol
 from bench.registry import METHODS
 from bench.run import kept_model, recording, scoring
@@ -117,7 +117,7 @@ def verdict(score: float | None, threshold: float | None) -> str | None:
 
 def predict(
     model: Model,
-    groups: Sequence[Group],
+    groups: Sequence[ImageGroup],
     *,
     cls: str = "",
     maps: bool = False,
@@ -149,7 +149,7 @@ def predict(
     ask = scoring.predictor(model, extract, model.module, BATCH)
     resize = model.protocol.resize_for(model.input_size)
     for group in groups:
-        waiting: list[Decoded] = []
+        waiting: list[DecodedImage] = []
         for image in decoded(group.files, resize, model.input_size, side):
             waiting.append(image)
             if sum(not one.trouble for one in waiting) == BATCH:
@@ -159,7 +159,7 @@ def predict(
 
 
 def _batch(
-    images: Sequence[Decoded], ask: scoring.Predict, pixels: _Pixels, cls: str, maps_wanted: bool
+    images: Sequence[DecodedImage], ask: scoring.Predict, pixels: _Pixels, cls: str, maps_wanted: bool
 ) -> Iterator[Seen]:
     readable = [image for image in images if image.pixels is not None]
     samples = [Sample(f"{place}", cls, "test", 0, "", image.path) for place, image in enumerate(readable)]
@@ -179,7 +179,7 @@ def _batch(
 
 
 class _Pixels:
-    """The pixels of the batch at hand; see `bench.run.device_pixels.Source`."""
+    """The pixels of the batch at hand; see `bench.run.device_pixels.PixelSource`."""
 
     def __init__(self, crop: int) -> None:
         self.crop = crop

@@ -15,8 +15,8 @@ from bench.files import atomic
 from bench.metrics.thresholds import RULES, SPREAD, WORDS, at_false_alarms, expected
 from bench.registry import did_you_mean
 from bench.store.calibration import OperatingPoints, Share
-from bench.store.evidence import Evidence, Lacking
-from bench.store.fields import Count, Number, Part
+from bench.store.evidence import EvidenceFiles, Lacking
+from bench.store.fields import Count, Number, RecordPart
 from bench.store.record import Record
 from bench.words import counted
 
@@ -64,7 +64,7 @@ class Threshold:
         return ", ".join(parts)
 
 
-class ThresholdFile(Part):
+class ThresholdFile(RecordPart):
     """A threshold as `bench export threshold` writes it, for `bench predict --threshold FILE` and other programs."""
 
     schema_version: Literal[1] = 1
@@ -180,7 +180,7 @@ def _on_test(
     if rule in points.image:
         return points.image[rule].false_alarms, points.image[rule].found
     try:
-        images = Evidence((path.parent,)).images(record)
+        images = EvidenceFiles((path.parent,)).images(record)
     except Lacking:
         return None, None
     chosen = [one for name, one in images.items() if not cls or name == cls]

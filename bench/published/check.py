@@ -17,14 +17,14 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.published.corrections import corrections
-from bench.published.proofs import Finding, Tables, every
+from bench.published.proofs import Tables, Violation, every
 from bench.published.read import FOLDER, files, papers, read
 
 EXCEPTIONS = FOLDER / "exceptions.toml"
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownException:
     """An entry of exceptions.toml."""
 
     check: str
@@ -33,7 +33,7 @@ class Known:
     match: tuple[tuple[str, str], ...]
     """(attribute of Score, value); each has to fit one of a finding's numbers."""
 
-    def names(self, finding: Finding) -> bool:
+    def names(self, finding: Violation) -> bool:
         """Return whether this entry means the finding."""
         return finding.check == self.check and all(
             any(getattr(score, key) == value for score in finding.about) for key, value in self.match
@@ -44,23 +44,24 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ProofReport:
     """The outcome of all checks."""
 
     numbers: dict[str, int]
     """How many numbers were read, by paper and table."""
     held: dict[str, int]
     """How many comparisons came out equal, by check."""
-    known: dict[Known, int]
+    known: dict[KnownException, int]
     """How many findings each exception names."""
     failures: tuple[str, ...]
 
 
-def known() -> tuple[Known, ...]:
+def known() -> tuple[KnownException, ...]:
     """Return exceptions.toml."""
     entries = tomllib.loads(EXCEPTIONS.read_text(encoding="utf-8"))["exception"]
     return tuple(
-        Known(entry.pop("check"), entry.pop("count"), entry.pop("reason"), tuple(_wanted(entry))) for entry in entries
+        KnownException(entry.pop("check"), entry.pop("count"), entry.pop("reason"), tuple(_wanted(entry)))
+        for entry in entries
     )
 
 
@@ -69,7 +70,7 @@ def _wanted(entry: dict[str, str | list[str]]) -> Iterator[tuple[str, str]]:
         yield from ((key, value) for value in ([values] if isinstance(values, str) else values))
 
 
-def check(paths: list[Path] | None = None) -> Report:
+def check(paths: list[Path] | None = None) -> ProofReport:
     """Run every check on the given files, by default on all. Raises UsageError for an unreadable one."""
     by_table = {
         (path.parent.name, path.stem.removeprefix("table")): read(path)
@@ -77,7 +78,7 @@ def check(paths: list[Path] | None = None) -> Report:
     }
     tables = Tables(by_table)
     exceptions = known()
-    found: Counter[Known] = Counter()
+    found: Counter[KnownException] = Counter()
     failures: list[str] = []
     for finding in every(tables, papers()):
         entry = next((entry for entry in exceptions if entry.names(finding)), None)
@@ -91,10 +92,10 @@ def check(paths: list[Path] | None = None) -> Report:
         if found[entry] != entry.count
     ]
     numbers = {" ".join(place): len(rows) for place, rows in by_table.items()}
-    return Report(numbers, dict(tables.held), {entry: found[entry] for entry in exceptions}, tuple(failures))
+    return ProofReport(numbers, dict(tables.held), {entry: found[entry] for entry in exceptions}, tuple(failures))
 
 
-def lines(report: Report) -> Iterator[str]:
+def lines(report: ProofReport) -> Iterator[str]:
     """Yield the report as text."""
     for name, paper in papers().items():
         counts = {number: report.numbers.get(f"{name} {number}", 0) for number in paper.tables}

@@ -31,7 +31,7 @@ SEEDS_MEAN = "seed=mean of 5"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Violation:
     """Something that does not hold. `about` are the numbers concerned; empty where it is a whole table."""
 
     check: str
@@ -62,7 +62,7 @@ class Tables:
         """Return what the last printed digit is worth: 0.1 for `100` and `100.` too where the others are `99.9`."""
         return Decimal(1).scaleb(-self._places[score.paper, score.table, score.metric])
 
-    def compare(self, check: str, name: str, printed: Score, parts: Sequence[Score]) -> Iterator[Finding]:
+    def compare(self, check: str, name: str, printed: Score, parts: Sequence[Score]) -> Iterator[Violation]:
         """Yield a finding if the mean of `parts` cannot have been rounded to what is printed."""
         mean = sum((part.number for part in parts), Decimal(0)) / len(parts)
         inexact = sum((self.unit(part) for part in parts), Decimal(0)) / len(parts) / 2
@@ -70,7 +70,7 @@ class Tables:
             self.held[check] += 1
         else:
             text = f"{spot(printed)}: printed {printed.value}, {name} give {mean:.3f}"
-            yield Finding(check, text, (printed, *parts))
+            yield Violation(check, text, (printed, *parts))
 
 
 def places(value: str) -> int:
@@ -84,7 +84,7 @@ def spot(score: Score) -> str:
     return f"{', '.join(part for part in what if part)} ({score.where})"
 
 
-def rows(tables: Tables) -> Iterator[Finding]:
+def rows(tables: Tables) -> Iterator[Violation]:
     """Names are known, the paper and table are the file's own, and no number stands twice in a table."""
     for place, found in tables.by_table.items():
         seen: set[tuple[str, ...]] = set()
@@ -107,7 +107,7 @@ def rows(tables: Tables) -> Iterator[Finding]:
             wrong += ["stands twice"] if key in seen else []
             seen.add(key)
             tables.held["rows"] += not wrong
-            yield from (Finding("rows", f"{spot(score)}: {text}", (score,)) for text in wrong)
+            yield from (Violation("rows", f"{spot(score)}: {text}", (score,)) for text in wrong)
 
 
 def _is_metric(metric: str) -> bool:
@@ -120,7 +120,7 @@ def _is_metric(metric: str) -> bool:
     return True
 
 
-def in_range(tables: Tables) -> Iterator[Finding]:
+def in_range(tables: Tables) -> Iterator[Violation]:
     """Scores lie in 0 to 100, costs and stds are positive; a metric has equally many digits throughout a table."""
     for score in tables.rows():
         whole = score.number == 100 or score.is_cost
@@ -128,29 +128,29 @@ def in_range(tables: Tables) -> Iterator[Finding]:
         if good and (whole or Decimal(1).scaleb(-places(score.value)) == tables.unit(score)):
             tables.held["range"] += 1
         else:
-            yield Finding("range", f"{spot(score)}: {score.value}{score.std and ' ± '}{score.std}", (score,))
+            yield Violation("range", f"{spot(score)}: {score.value}{score.std and ' ± '}{score.std}", (score,))
 
 
-def shape(tables: Tables, papers: dict[str, Paper]) -> Iterator[Finding]:
+def shape(tables: Tables, papers: dict[str, Paper]) -> Iterator[Violation]:
     """Each table has as many numbers as its shape has cells, and they add up to its control total."""
     known = {(paper, number): table for paper, about in papers.items() for number, table in about.tables.items()}
     for place in sorted(known.keys() | tables.by_table.keys()):
         name = " table ".join(place)
         if place not in known or place not in tables.by_table:
-            yield Finding("shape", f"{name} is {'not in papers.toml' if place in tables.by_table else 'missing'}")
+            yield Violation("shape", f"{name} is {'not in papers.toml' if place in tables.by_table else 'missing'}")
             continue
         found, table = tables.by_table[place], known[place]
         cells = sum(prod(block) for block in table.blocks) - table.blank
         total = sum((score.number + Decimal(score.std or 0) for score in found), Decimal(0))
         if len(found) != cells:
-            yield Finding("shape", f"{name} has {len(found)} numbers, its shape {table.blocks} has {cells}")
+            yield Violation("shape", f"{name} has {len(found)} numbers, its shape {table.blocks} has {cells}")
         elif total != table.total:
-            yield Finding("shape", f"{name} adds up to {total}, its control total is {table.total}")
+            yield Violation("shape", f"{name} adds up to {total}, its control total is {table.total}")
         else:
             tables.held["shape"] += 1
 
 
-def means(tables: Tables) -> Iterator[Finding]:
+def means(tables: Tables) -> Iterator[Violation]:
     """A printed mean is the mean of its classes, half-splits or seeds; one that was corrected is so for certain."""
     for found in tables.by_table.values():
         classes: dict[tuple[str, ...], list[Score]] = defaultdict(list)
@@ -175,7 +175,7 @@ def _line(score: Score) -> tuple[str, ...]:
     return score.method, score.dataset, score.setting, score.variant, score.label, score.metric
 
 
-def mad(tables: Tables) -> Iterator[Finding]:
+def mad(tables: Tables) -> Iterator[Violation]:
     """A printed mAD is the mean of the seven metrics, those of its own table first, then of the paper's others."""
     lines: dict[tuple[str, ...], list[Score]] = defaultdict(list)
     for score in tables.rows():
@@ -190,10 +190,10 @@ def mad(tables: Tables) -> Iterator[Finding]:
                 if len(parts) == len(SEVEN):
                     yield from tables.compare("mad", "its seven metrics", printed, parts)
                 else:
-                    yield Finding("mad", f"{spot(printed)}: its seven metrics are not all printed", (printed,))
+                    yield Violation("mad", f"{spot(printed)}: its seven metrics are not all printed", (printed,))
 
 
-def agreement(tables: Tables) -> Iterator[Finding]:
+def agreement(tables: Tables) -> Iterator[Violation]:
     """A number that stands in several tables is the same in all, as far as they print digits."""
     same: dict[tuple[str, ...], list[Score]] = defaultdict(list)
     for score in tables.rows():
@@ -204,7 +204,7 @@ def agreement(tables: Tables) -> Iterator[Finding]:
         apart = [pair for pair in pairwise(group) if not _agree(tables, *pair)]
         if apart:
             values = ", ".join(f"{score.value} in {score.where}" for score in group)
-            yield Finding("agreement", f"{spot(group[0])}: {values}", tuple(group))
+            yield Violation("agreement", f"{spot(group[0])}: {values}", tuple(group))
         elif len({score.where for score in group}) > 1:
             tables.held["agreement"] += 1
 
@@ -215,14 +215,14 @@ def _agree(tables: Tables, fine: Score, coarse: Score) -> bool:
     return abs(fine.number - coarse.number) <= tables.unit(coarse) / 2
 
 
-def doubts(tables: Tables) -> Iterator[Finding]:
+def doubts(tables: Tables) -> Iterator[Violation]:
     """No number is known or feared to be printed wrongly where no sum and no other table tells; its note says so."""
     for score in tables.rows():
         if score.note.startswith(("misprint:", "doubtful:")):
-            yield Finding("print", f"{spot(score)}: {score.value}, {score.note}", (score,))
+            yield Violation("print", f"{spot(score)}: {score.value}, {score.note}", (score,))
 
 
-def attainable(tables: Tables) -> Iterator[Finding]:
+def attainable(tables: Tables) -> Iterator[Violation]:
     """Image scores are ones that the official test images can give; what is not is noted so at the number."""
     by_row: dict[tuple[str, ...], dict[Claim, Score]] = defaultdict(dict)
     for score in tables.rows():
@@ -235,16 +235,16 @@ def attainable(tables: Tables) -> Iterator[Finding]:
             if verdict.kind == "impossible":
                 proofs[line[verdict.claims[0]]].append(verdict.proof)
                 about = tuple(line[claim] for claim in verdict.claims)
-                yield Finding("attainable", f"{spot(about[0])}: {about[0].value}, {verdict.proof}", about)
+                yield Violation("attainable", f"{spot(about[0])}: {about[0].value}, {verdict.proof}", about)
         for score in line.values():
             noted = score.note.removeprefix(IMPOSSIBLE) if score.note.startswith(IMPOSSIBLE) else ""
             if noted != "; ".join(proofs[score]):
                 proven = "; ".join(proofs[score]) or "nothing wrong"
-                yield Finding("notes", f"{spot(score)}: noted '{noted}', the counts prove '{proven}'", (score,))
+                yield Violation("notes", f"{spot(score)}: noted '{noted}', the counts prove '{proven}'", (score,))
             tables.held["attainable"] += not proofs[score]
 
 
-def corrected(tables: Tables) -> Iterator[Finding]:
+def corrected(tables: Tables) -> Iterator[Violation]:
     """Each correction is about as many printed numbers as it says, and changes them."""
     for correction in corrections():
         about = tuple(score for score in tables.rows() if correction.names(score))
@@ -253,27 +253,27 @@ def corrected(tables: Tables) -> Iterator[Finding]:
             tables.held["corrections"] += 1
         else:
             what = f"is about {len(about)} numbers, expected {correction.count}" if changed else "changes nothing"
-            yield Finding("corrections", f"'{correction}' {what}", about)
+            yield Violation("corrections", f"'{correction}' {what}", about)
 
 
-def addresses(tables: Tables, papers: dict[str, Paper]) -> Iterator[Finding]:
+def addresses(tables: Tables, papers: dict[str, Paper]) -> Iterator[Violation]:
     """Every method has a reference of well-formed key and addresses, with which papers and the methods' files agree.
 
     Each number stands in two places, so that one that was mistyped or mistaken for another paper's is not believed.
     """
     found = references()
     for name in sorted(method_names().keys() ^ found.keys()):
-        yield Finding("addresses", f"{name} is {'not in methods.toml' if name in found else 'without a reference'}")
+        yield Violation("addresses", f"{name} is {'not in methods.toml' if name in found else 'without a reference'}")
     for kind in ("key", "arxiv", "doi", "title"):
         seen = Counter(getattr(reference, kind) for reference in found.values())
-        yield from (Finding("addresses", f"{kind} {one} stands twice") for one, n in seen.items() if one and n > 1)
+        yield from (Violation("addresses", f"{kind} {one} stands twice") for one, n in seen.items() if one and n > 1)
     for name, reference in found.items():
         wrong = [*reference.faults()]
         cited = _cited(name)
         if reference.arxiv and cited and cited != reference.arxiv:
             wrong.append(f"arXiv {reference.arxiv}, but the method's own file says {cited}")
         tables.held["addresses"] += not wrong
-        yield from (Finding("addresses", f"reference {name}: {text}") for text in wrong)
+        yield from (Violation("addresses", f"reference {name}: {text}") for text in wrong)
     for name, paper in papers.items():
         reference = found[paper.method]
         wrong = [*arxiv_faults(paper.arxiv, int(paper.venue.rpartition(" ")[2]))]
@@ -282,7 +282,7 @@ def addresses(tables: Tables, papers: dict[str, Paper]) -> Iterator[Finding]:
         if families != [author.split()[-1] for author in reference.authors]:
             wrong.append(f"authors {paper.authors}, its reference {', '.join(reference.authors)}")
         tables.held["addresses"] += not wrong
-        yield from (Finding("addresses", f"{name}: {text}") for text in wrong)
+        yield from (Violation("addresses", f"{name}: {text}") for text in wrong)
 
 
 def _cited(method: str) -> str:
@@ -294,7 +294,7 @@ def _cited(method: str) -> str:
     return cited[1] if cited else ""
 
 
-def every(tables: Tables, papers: dict[str, Paper]) -> Iterable[Finding]:
+def every(tables: Tables, papers: dict[str, Paper]) -> Iterable[Violation]:
     """Yield the findings of all checks."""
     yield from rows(tables)
     yield from in_range(tables)

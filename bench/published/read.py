@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
-from bench.loading.tables import Row, TableError, read_table
+from bench.loading.tables import CsvRow, TableError, read_table
 from bench.published.corrections import Correction, correction_of
 
 FOLDER = Path(__file__).parent
@@ -139,7 +139,7 @@ def read(path: Path) -> tuple[Score, ...]:
 _SEE = "Check with: python -m bench.published.check"
 
 
-def _score(path: Path, row: Row) -> Score:
+def _score(path: Path, row: CsvRow) -> Score:
     where = f"{path}, line {row.line}"
     if row.fault:
         raise UsageError(f"{where}: {row.fault}. {_SEE}")
@@ -190,7 +190,7 @@ def lookup(
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class PaperTable:
     """What papers.toml says of a table, apart from its numbers."""
 
     title: str
@@ -214,7 +214,7 @@ class Paper:
     """Where and when it appeared, as far as this version of it goes."""
     arxiv: str
     absent: str
-    tables: dict[str, Table]
+    tables: dict[str, PaperTable]
 
     @property
     def name(self) -> str:
@@ -243,7 +243,7 @@ def papers() -> dict[str, Paper]:
     found = {}
     for name, values in _toml("papers").items():
         tables = {
-            number: Table(
+            number: PaperTable(
                 title=table["title"],
                 blocks=tuple(tuple(block) for block in table["blocks"]),
                 total=Decimal(table["total"]),

@@ -23,7 +23,7 @@ Layout = Literal["columns", "triples"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ReportRequest:
     """What a report is to hold, as the options of `bench report` say it; empty names are for all."""
 
     folders: tuple[Path, ...]
@@ -54,7 +54,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class WrittenReport:
     """A report and the files that it was written to."""
 
     report: Report
@@ -62,7 +62,7 @@ class Made:
     files: tuple[Path, ...]
 
 
-def make(wanted: Wanted, say: Callable[[str], None]) -> Made:
+def make(wanted: ReportRequest, say: Callable[[str], None]) -> WrittenReport:
     """Make a report and write it.
 
     Args:
@@ -77,7 +77,7 @@ def make(wanted: Wanted, say: Callable[[str], None]) -> Made:
         return _made(wanted, say)
 
 
-def _made(wanted: Wanted, say: Callable[[str], None]) -> Made:
+def _made(wanted: ReportRequest, say: Callable[[str], None]) -> WrittenReport:
     formats = known(wanted.formats, FORMATS, "format") or tuple(FORMATS)
     chosen = load_suite(wanted.suite) if wanted.suite else None
     known((wanted.layout,), get_args(Layout), "layout")
@@ -133,7 +133,7 @@ def _made(wanted: Wanted, say: Callable[[str], None]) -> Made:
         data_roots=wanted.data_roots,
         say=say,
     )
-    return Made(report, out, tuple(write(report, formats, out)))
+    return WrittenReport(report, out, tuple(write(report, formats, out)))
 
 
 def known(names: Sequence[str], expected: Collection[str], kind: str) -> tuple[str, ...]:

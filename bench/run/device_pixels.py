@@ -13,7 +13,7 @@ from torch import Tensor
 from bench.api import Sample
 
 
-class Source(Protocol):
+class PixelSource(Protocol):
     """Where pixels come from: `bench.loading.pixel_cache.PixelCache`, or images that are decoded once."""
 
     crop: int
@@ -31,7 +31,7 @@ class DevicePixels:
         device: where pixels are wanted.
     """
 
-    def __init__(self, cache: Source, device: torch.device) -> None:
+    def __init__(self, cache: PixelSource, device: torch.device) -> None:
         self._cache = cache
         self._device = device
         self._rows: dict[str, int] = {}

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from bench.api import Batch, Batches, Method, Sample
 from bench.encoders.frozen import FrozenEncoder
 from bench.machine.exhaustion import Reductions
-from bench.run.device_pixels import DevicePixels, Source
+from bench.run.device_pixels import DevicePixels, PixelSource
 from bench.run.textures import Draw
 
 
@@ -80,7 +80,7 @@ class Extractor:
         self,
         method: Method,
         encoder: FrozenEncoder,
-        pixels: Source,
+        pixels: PixelSource,
         device: torch.device,
         say: Callable[[str], None] = lambda text: None,
         textures: Draw | None = None,

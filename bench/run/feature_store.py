@@ -36,7 +36,7 @@ class FeatureStore(Protocol):
         """Give memory of the device back that the training can do without; False where there is none."""
 
 
-class Kept:
+class StoredFeatures:
     """Features computed once and kept in tensors: on the device, in host memory, or mapped from a file.
 
     They are kept as computed, in full precision: in half of it, a cell's scores would depend on how much memory its
@@ -112,7 +112,7 @@ class Kept:
         return True
 
 
-class Recomputed:
+class RecomputedFeatures:
     """Nothing kept, as asked for or for want of room: every batch goes through the encoder again."""
 
     place = "none"
@@ -179,7 +179,7 @@ def build(
     chosen = feature_places.choose(place, need, budget_gib, extract.device)
     if chosen == "none":
         keep_pixels(extract, samples)
-        return Recomputed(extract, samples)
+        return RecomputedFeatures(extract, samples)
     kept: dict[str, Tensor] = {}
     for name, feature in probe.items():
         shape = (len(samples), *_in_memory(feature).shape[1:])
@@ -196,7 +196,7 @@ def build(
                 kept[name][start : start + len(chunk)].copy_(feature)
             start += len(chunk)
             advance(len(chunk), "")
-    return Kept(kept, chosen, extract.device)
+    return StoredFeatures(kept, chosen, extract.device)
 
 
 def keep_pixels(extract: Extractor, samples: Sequence[Sample]) -> None:

@@ -23,7 +23,7 @@ from bench.machine.prefetch import one_behind
 from bench.machine.progress import Advance, Progress
 from bench.machine.timing import Stopwatch
 from bench.metrics import Defect, Scores, evaluate_class
-from bench.metrics.all_classes import Pool
+from bench.metrics.all_classes import AllClasses
 from bench.plan.task import Task
 from bench.protocol import Protocol
 from bench.run.extractor import Extractor
@@ -284,12 +284,12 @@ def chosen(scores: Scores, metrics: Sequence[str]) -> Scores:
     return Scores({metric: scores[metric] for metric in metrics}, reasons)
 
 
-def _pool(task: Task, protocol: Protocol, masks: PackedMasks, metrics: Sequence[str]) -> Pool | None:
+def _pool(task: Task, protocol: Protocol, masks: PackedMasks, metrics: Sequence[str]) -> AllClasses | None:
     count = len(task.classes)
     if count < 2:
         return None
     images, size = len(task.test), protocol.eval_size
-    return Pool(metrics, classes=count, with_masks=len(masks), images=images, size=size)
+    return AllClasses(metrics, classes=count, with_masks=len(masks), images=images, size=size)
 
 
 def _unpack(bits: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.bool_]:

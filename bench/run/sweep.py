@@ -15,7 +15,7 @@ from bench.plan.history import recorded_with_other_data
 from bench.plan.planned import Planned, checkpoint_of, ended_since, look_up
 from bench.plan.request import Request
 from bench.plan.shard import Shard
-from bench.plan.task import Source
+from bench.plan.task import IndexedDataset
 from bench.run.cell import Options
 from bench.run.executors import Executor
 from bench.run.executors.in_process import Here
@@ -28,7 +28,7 @@ def prepare(
     request: Request,
     options: Options,
     progress: Progress,
-    sources: Mapping[str, Source] | None = None,
+    sources: Mapping[str, IndexedDataset] | None = None,
     *,
     again: bool = False,
     fetch: bool = True,

@@ -9,9 +9,9 @@ from statistics import median
 from typing import Literal
 
 from bench.run.complexity import Complexity, TrainingCost
-from bench.speed.interleaved import OURS, Block
+from bench.speed.interleaved import OURS, TimedBlock
 from bench.speed.ours import Variant
-from bench.speed.record import Compared, Floor, Latency, Rate
+from bench.speed.record import Floor, Latency, Rate, WorkCompared
 from bench.speed.record import Variant as VariantRate
 
 WARM_UP = 2
@@ -24,13 +24,13 @@ PASSES = 10
 optimizer parameter and two moments read and written, at least."""
 
 
-def rate(blocks: Sequence[Block]) -> Rate:
+def rate(blocks: Sequence[TimedBlock]) -> Rate:
     """Return units a second over blocks, those that warm up left out where there are others."""
     kept = _warm(blocks)
     return _rate([block.units / block.seconds for block in kept], sum(block.units for block in kept))
 
 
-def over(ours: Sequence[Block], other: Sequence[Block]) -> Rate:
+def over(ours: Sequence[TimedBlock], other: Sequence[TimedBlock]) -> Rate:
     """Return how many times the other's rate ours is, pair by pair of neighbouring blocks."""
     pairs = list(zip(_warm(ours), _warm(other), strict=True))
     ratios = [(one.units / one.seconds) / (two.units / two.seconds) for one, two in pairs]
@@ -38,12 +38,12 @@ def over(ours: Sequence[Block], other: Sequence[Block]) -> Rate:
 
 
 def compared(
-    blocks: Mapping[str, Sequence[Block]],
+    blocks: Mapping[str, Sequence[TimedBlock]],
     unit: Literal["steps", "images"],
     images: int,
     allowed: float | None = None,
     variants: Sequence[Variant] = (),
-) -> Compared:
+) -> WorkCompared:
     """Return one phase's blocks as rates and ratios.
 
     Args:
@@ -54,7 +54,7 @@ def compared(
         variants: of ours; those without blocks are left out.
     """
     ours, plain, again = blocks[OURS], blocks["plain"], blocks.get("again")
-    return Compared(
+    return WorkCompared(
         unit=unit,
         images=images,
         ours=rate(ours),
@@ -161,13 +161,13 @@ def rounds(seconds: float, a_round: float, wanted: int, most: int) -> tuple[int,
     return size, WARM_UP + max(2, fitting)
 
 
-def _joules(blocks: Sequence[Block]) -> float | None:
+def _joules(blocks: Sequence[TimedBlock]) -> float | None:
     kept = _warm(blocks)
     taken = [block.joules for block in kept if block.joules is not None]
     return sum(taken) / sum(block.units for block in kept) if len(taken) == len(kept) else None
 
 
-def _warm(blocks: Sequence[Block]) -> Sequence[Block]:
+def _warm(blocks: Sequence[TimedBlock]) -> Sequence[TimedBlock]:
     return blocks[min(WARM_UP, len(blocks) - 1) :]
 
 

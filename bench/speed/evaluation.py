@@ -22,7 +22,7 @@ from bench.speed.record import Phase
 from bench.store import record as records
 from bench.store.record import Record
 
-MOST = 2_000
+MAX_RECORDED_IMAGES = 2_000
 """Test images after which no further class is measured; Real-IAD's 114,585 are extrapolated from as many."""
 
 

@@ -27,7 +27,7 @@ class Way(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class TimedBlock:
     """Units done and the wall seconds that they took."""
 
     units: int
@@ -53,7 +53,7 @@ class Interleaved:
     settle: Callable[[], None] = lambda: None
     between: Callable[[], None] = lambda: None
     joules: Callable[[], float | None] = lambda: None
-    blocks: dict[str, dict[str, list[Block]]] = field(default_factory=dict)
+    blocks: dict[str, dict[str, list[TimedBlock]]] = field(default_factory=dict)
     """Phase -> way -> its blocks in order; the cell's own are `ours`."""
     tails: dict[str, float] = field(default_factory=dict)
     """Phase -> seconds of ours after its last block."""
@@ -73,10 +73,10 @@ class Interleaved:
                 return
             self.settle()
             taken = time.perf_counter() - start
-            self._keep(name, OURS, Block(finished, taken, spent(counted, self.joules())))
+            self._keep(name, OURS, TimedBlock(finished, taken, spent(counted, self.joules())))
             self.between()
             for way, run in self.ways.get(name, {}).items():
-                self._keep(name, way, Block(finished, run(finished)))
+                self._keep(name, way, TimedBlock(finished, run(finished)))
             finished = 0
             self.settle()
             counted, start = self.joules(), time.perf_counter()
@@ -88,5 +88,5 @@ class Interleaved:
     def say(self, text: str) -> None:
         """Leave the cell's remarks out: the cell is no result."""
 
-    def _keep(self, phase: str, way: str, block: Block) -> None:
+    def _keep(self, phase: str, way: str, block: TimedBlock) -> None:
         self.blocks.setdefault(phase, {}).setdefault(way, []).append(block)

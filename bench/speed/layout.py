@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from bench.registry import METHODS
 from bench.report.tables.names import method_title
-from bench.report.tables.table import Block, Cell, Column, Row, Table
+from bench.report.tables.table import Column, RowBlock, Table, TableCell, TableRow
 from bench.speed.record import MethodSpeed, Rate, SpeedRecord
 
-Rows = Callable[[str, MethodSpeed, SpeedRecord], Iterable[Row]]
+Rows = Callable[[str, MethodSpeed, SpeedRecord], Iterable[TableRow]]
 """From a method's title and speed, and the record that they are of, to its rows."""
 
 
@@ -35,7 +35,7 @@ def by_machine(
     """
     workload = records[0].workload.name
     blocks = [
-        Block(
+        RowBlock(
             machine(record),
             tuple(row for one, speed in ordered(record) for row in rows(method_title(one), speed, record)),
         )
@@ -43,7 +43,7 @@ def by_machine(
     ]
     facts = [f"{machine(record)}: {_images(record)}" for record in records]
     if not any(on_gpu(record) for record in records):
-        blocks.append(Block("CUDA", (Row("all", tuple(Cell() for _ in columns)),)))
+        blocks.append(RowBlock("CUDA", (TableRow("all", tuple(TableCell() for _ in columns)),)))
         facts.append(f"No GPU was at hand; on one, this fills the dashes: {fill(workload)}")
     heading, every = f"{title} on {workload}", (*notes, *facts)
     return Table(f"{name}-{workload}", heading, "method", columns, tuple(blocks), "machine", every, decimals)
@@ -78,11 +78,11 @@ def columns(group: str, *titles: tuple[str, int]) -> tuple[Column, ...]:
     return tuple(Column(title, group, unit="number", decimals=decimals) for title, decimals in titles)
 
 
-def ratio(rate: Rate | None) -> tuple[Cell, Cell]:
+def ratio(rate: Rate | None) -> tuple[TableCell, TableCell]:
     """Return a ratio and its range."""
     if rate is None:
-        return Cell(), Cell()
-    return Cell(value=rate.median), Cell(text=f"{rate.low:.2f}–{rate.high:.2f}")
+        return TableCell(), TableCell()
+    return TableCell(value=rate.median), TableCell(text=f"{rate.low:.2f}–{rate.high:.2f}")
 
 
 def provenance(method: MethodSpeed) -> tuple[str, ...]:

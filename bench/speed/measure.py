@@ -36,7 +36,7 @@ SINGLE = 0.1
 """Share of that time for images one by one."""
 SINGLES = 1_000
 """Images one by one at most."""
-MOST = 1_024
+MAX_IMAGES = 1_024
 """Generated images that are scored, or fitted, at most: maps take 256 MiB then, and features a few GiB."""
 
 
@@ -59,7 +59,7 @@ def measure(plan: Plan, name: str, files: generated.Files, say: Callable[[str], 
     batch = min(method.config.batch_size, workload.train)
     speed = REACHED[device.type] * matrix_rate(device)
     frozen_flops = 2.0 * ready.frozen_macs
-    most = MOST // BATCH
+    most = MAX_IMAGES // BATCH
     scored = arithmetic.rounds(LOOKED * plan.seconds, 4.0 * BATCH * cost.macs_with_products / speed, plan.rounds, most)
     sizes, test = {"score": scored[0] * BATCH}, math.prod(scored) * BATCH
     memories: list[nn.Module] = []
@@ -164,7 +164,7 @@ def _speed(plan: Plan, ready: Prepared, heard: _Heard) -> MethodSpeed:
         stages.insert(0, (arithmetic.features_stage(ready.frozen_macs, ready.size, BATCH), each))
     stages.append((counted, 1 / inference.ours.median))
     with_maps = record.mean.get("pixel/auroc") is not None
-    some = generated.dealt(workload.counts, evaluation.MOST)
+    some = generated.dealt(workload.counts, evaluation.MAX_RECORDED_IMAGES)
     measured = ready.cell(method, some)
     phases += evaluation.phases(measured, measured.task, workload.test, device, with_maps)
     beside = {phase: arithmetic.rate(ways[PRODUCTS]).median for phase, ways in blocks.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bench.report.tables.table import Cell, Row, Table
+from bench.report.tables.table import Table, TableCell, TableRow
 from bench.speed.layout import by_machine, columns, provenance
 from bench.speed.record import MethodSpeed, SpeedRecord, WorkloadFacts
 
@@ -26,13 +26,13 @@ def shares(records: Sequence[SpeedRecord]) -> Table:
     names = [name for name in PHASES if name in known]
     heads = (*columns("Share (%)", *((name, 1) for name in names)), *columns("Whole", ("seconds", 0)))
 
-    def rows(title: str, speed: MethodSpeed, record: SpeedRecord) -> Iterator[Row]:
+    def rows(title: str, speed: MethodSpeed, record: SpeedRecord) -> Iterator[TableRow]:
         ours = {phase.name: phase.seconds for phase in speed.phases}
         both = ((f"{title}, plain way", plain(speed, record.workload), ()), (title, ours, provenance(speed)))
         for name, taken, notes in both:
             total = sum(taken.values())
-            cells = [Cell(value=100 * taken[phase] / total) if phase in taken else Cell() for phase in names]
-            yield Row(name, (*cells, Cell(value=total)), notes=notes)
+            cells = [TableCell(value=100 * taken[phase] / total) if phase in taken else TableCell() for phase in names]
+            yield TableRow(name, (*cells, TableCell(value=total)), notes=notes)
 
     return by_machine("speed-shares", "Where the time goes", records, heads, rows, (SHARES_NOTE,))
 
@@ -64,9 +64,9 @@ def gains(records: Sequence[SpeedRecord]) -> Table:
         *columns("Inference: pixels kept", ("predicted", 2), ("measured", 2)),
     )
 
-    def rows(title: str, speed: MethodSpeed, record: SpeedRecord) -> Iterator[Row]:
+    def rows(title: str, speed: MethodSpeed, record: SpeedRecord) -> Iterator[TableRow]:
         train, scoring = speed.train, 1 / (1 - speed.plain_parts["inference"]["decode"])
-        cells = [Cell() for _ in heads]
+        cells = [TableCell() for _ in heads]
         if train is not None:
             pixels, again = 1 / (1 - speed.plain_parts["train"]["decode"]), train.again
             values = (
@@ -74,8 +74,8 @@ def gains(records: Sequence[SpeedRecord]) -> Table:
                 *(train.allowed, train.over_again.median if train.over_again else None),
                 *(pixels * train.allowed if train.allowed else None, train.over_plain.median),
             )
-            cells = [Cell(value=value) for value in values]
-        inference = (Cell(value=scoring), Cell(value=speed.inference.over_plain.median))
-        yield Row(title, (*cells[:6], *inference), notes=provenance(speed))
+            cells = [TableCell(value=value) for value in values]
+        inference = (TableCell(value=scoring), TableCell(value=speed.inference.over_plain.median))
+        yield TableRow(title, (*cells[:6], *inference), notes=provenance(speed))
 
     return by_machine("speed-gains", "Gain of each change", records, heads, rows, (GAINS_NOTE,))

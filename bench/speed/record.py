@@ -51,7 +51,7 @@ class Variant(_Part):
     over_plain: Rate
 
 
-class Compared(_Part):
+class WorkCompared(_Part):
     """One kind of work done our way and others, in turns."""
 
     unit: Literal["steps", "images"]
@@ -142,10 +142,10 @@ class MethodSpeed(_Part):
     steps: int
     settings: tuple[str, ...] = ()
     """Values that are not the published ones: `key = value`."""
-    train: Compared | None = None
-    fit: Compared | None = None
+    train: WorkCompared | None = None
+    fit: WorkCompared | None = None
     """Of a method with a memory: training images through the encoder."""
-    inference: Compared
+    inference: WorkCompared
     plain_parts: dict[str, dict[str, float]]
     """`train` or `fit`, and `inference` -> what shares of the plain way's seconds go into decoding, into features, and
     into the rest."""
@@ -168,7 +168,7 @@ class MethodSpeed(_Part):
     """Of the cell that was run from end to end."""
 
     @property
-    def learning(self) -> Compared:
+    def learning(self) -> WorkCompared:
         """Return the training, or the filling of the memory."""
         found = self.train or self.fit
         assert found is not None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from bench.api import Card
 from bench.config import configure
 from bench.registry import DATASETS, METHODS
-from bench.report.tables.table import Block, Cell, Column, Row, Table
+from bench.report.tables.table import Column, RowBlock, Table, TableCell, TableRow
 from bench.speed.estimate import EFFICIENCY
 from bench.speed.layout import fill, machine, on_gpu
 from bench.speed.record import MethodSpeed, SpeedRecord
@@ -36,7 +36,7 @@ ASSUMED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class CellGroup:
     """The cells of one method on one part of a dataset, a seed each."""
 
     method: str
@@ -66,7 +66,7 @@ class Schedule:
     """Whether the seeds of a method and dataset stay together."""
 
 
-def groups(speed: dict[str, MethodSpeed], datasets: Iterable[str] = MATRIX, seeds: int = SEEDS) -> list[Group]:
+def groups(speed: dict[str, MethodSpeed], datasets: Iterable[str] = MATRIX, seeds: int = SEEDS) -> list[CellGroup]:
     """Return the groups of the matrix that methods with measured rates have on some datasets."""
     found = []
     for dataset in datasets:
@@ -96,7 +96,7 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
     return max(free)
 
 
-def schedule(matrix: Sequence[Group], workers: int) -> Schedule:
+def schedule(matrix: Sequence[CellGroup], workers: int) -> Schedule:
     """Return the sooner of two schedules: groups of seeds kept together, or every cell by itself."""
     together = [group.together for group in matrix]
     apart = [group.shared + group.own for group in matrix for _ in range(group.seeds)]
@@ -134,8 +134,8 @@ def table(records: Sequence[SpeedRecord], gpus: Sequence[int] = GPUS, assumed_tf
         blocks.append(_block(f"{machine(record)}, {len(record.methods)} methods", record.methods, workers, columns))
         notes.append(f"{machine(record)}: {_measured(record.methods)}.")
     if not cuda:
-        rows = tuple(Row(f"{count} GPU{'s' * (count > 1)}", tuple(Cell() for _ in columns)) for count in gpus)
-        blocks.append(Block("CUDA", rows))
+        rows = tuple(TableRow(f"{count} GPU{'s' * (count > 1)}", tuple(TableCell() for _ in columns)) for count in gpus)
+        blocks.append(RowBlock("CUDA", rows))
         notes.append(f"No GPU was at hand; on one, this fills the dashes: {fill('mvtec')}")
     if assumed_tflops is not None and records:
         speed = {name: projected(one, assumed_tflops) for name, one in records[0].methods.items()}
@@ -151,7 +151,7 @@ def table(records: Sequence[SpeedRecord], gpus: Sequence[int] = GPUS, assumed_tf
     return Table("scaling", title, "workers", columns, tuple(blocks), "machine", tuple(notes), 2)
 
 
-def _block(title: str, speed: dict[str, MethodSpeed], workers: Iterable[int], columns: Sequence[Column]) -> Block:
+def _block(title: str, speed: dict[str, MethodSpeed], workers: Iterable[int], columns: Sequence[Column]) -> RowBlock:
     matrix = groups(speed)
     alone = schedule(matrix, 1).makespan
     rows = []
@@ -162,11 +162,15 @@ def _block(title: str, speed: dict[str, MethodSpeed], workers: Iterable[int], co
             *(alone / found.makespan, 100 * found.busy / (count * found.makespan)),
         )
         how = "seeds of a method and dataset on one worker" if found.grouped else "every cell computes its own features"
-        rows.append(Row(f"{count}", tuple(Cell(value=value) for value in shares), notes=(how,) if count > 1 else ()))
-    return Block(title, tuple(rows))
+        rows.append(
+            TableRow(f"{count}", tuple(TableCell(value=value) for value in shares), notes=(how,) if count > 1 else ())
+        )
+    return RowBlock(title, tuple(rows))
 
 
-def _group(name: str, speed: MethodSpeed, dataset: str, work: tuple[int, int, int], seeds: int, card: Card) -> Group:
+def _group(
+    name: str, speed: MethodSpeed, dataset: str, work: tuple[int, int, int], seeds: int, card: Card
+) -> CellGroup:
     train, test, steps = work
     units = {
         **{"decode": train + test, "features": train, "train": steps, "inference": test},
@@ -180,7 +184,7 @@ def _group(name: str, speed: MethodSpeed, dataset: str, work: tuple[int, int, in
     # a method with a memory looks at its images again for every seed, as nothing keeps its features
     common = ("decode", "features") if steps else ("decode",)
     shared = sum(taken.get(phase, 0.0) for phase in common)
-    return Group(name, dataset, shared, sum(taken.values()) - shared, seeds)
+    return CellGroup(name, dataset, shared, sum(taken.values()) - shared, seeds)
 
 
 def _measured(methods: dict[str, MethodSpeed]) -> str:

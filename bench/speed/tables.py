@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bench.report.tables.names import method_title
-from bench.report.tables.table import Block, Cell, Row, Table
+from bench.report.tables.table import RowBlock, Table, TableCell, TableRow
 from bench.speed.layout import by_machine, columns, machine, ordered, provenance, ratio
 from bench.speed.profile import gains, shares
 from bench.speed.record import Latency, MethodSpeed, SpeedRecord, device_name
@@ -80,7 +80,7 @@ def floors(records: Sequence[SpeedRecord]) -> Table:
         *columns("Seconds", ("predicted", 5), ("measured", 5), ("ratio", 2)),
     )
     blocks = tuple(
-        Block(f"{method_title(name)}, {device_name(record.environment.device)}", tuple(_floors(method)))
+        RowBlock(f"{method_title(name)}, {device_name(record.environment.device)}", tuple(_floors(method)))
         for record in records
         for name, method in ordered(record)
     )
@@ -89,7 +89,7 @@ def floors(records: Sequence[SpeedRecord]) -> Table:
     return Table(f"speed-floor-{workload}", title, "stage", heads, blocks, "method", (FLOOR_NOTE, *reached), 2)
 
 
-def _rates(title: str, method: MethodSpeed, record: SpeedRecord) -> Iterator[Row]:
+def _rates(title: str, method: MethodSpeed, record: SpeedRecord) -> Iterator[TableRow]:
     learning, inference = method.learning, method.inference
     values = (
         learning.ours.median if method.train else None,
@@ -98,44 +98,48 @@ def _rates(title: str, method: MethodSpeed, record: SpeedRecord) -> Iterator[Row
     )
     used = {floor.stage: floor.used for floor in method.floors}
     cells = (
-        *(Cell(value=value) for value in values),
-        *(*ratio(learning.over_plain), *ratio(learning.over_again), Cell(value=learning.allowed)),
-        *(Cell(value=inference.ours.median), Cell(value=inference.plain.median), *ratio(inference.over_plain)),
-        Cell(value=method.inference_with_decode / inference.plain.median),
+        *(TableCell(value=value) for value in values),
+        *(*ratio(learning.over_plain), *ratio(learning.over_again), TableCell(value=learning.allowed)),
+        *(
+            TableCell(value=inference.ours.median),
+            TableCell(value=inference.plain.median),
+            *ratio(inference.over_plain),
+        ),
+        TableCell(value=method.inference_with_decode / inference.plain.median),
         *_single(method.latency),
-        *(Cell(value=method.peak_memory_mib), Cell(value=method.peak_device_memory_mib)),
-        Cell(value=method.store_mib or None),
-        *(Cell(value=method.train.joules if method.train else None), Cell(value=inference.joules)),
-        *(Cell(value=100 * used[stage] if stage in used else None) for stage in ("train", "inference")),
-        Cell(value=method.seconds / 3600),
+        *(TableCell(value=method.peak_memory_mib), TableCell(value=method.peak_device_memory_mib)),
+        TableCell(value=method.store_mib or None),
+        *(TableCell(value=method.train.joules if method.train else None), TableCell(value=inference.joules)),
+        *(TableCell(value=100 * used[stage] if stage in used else None) for stage in ("train", "inference")),
+        TableCell(value=method.seconds / 3600),
     )
-    yield Row(title, cells, notes=provenance(method))
+    yield TableRow(title, cells, notes=provenance(method))
 
 
-def _single(latency: Latency | None) -> Iterator[Cell]:
+def _single(latency: Latency | None) -> Iterator[TableCell]:
     for seconds in (latency.p50, latency.p95, latency.p99) if latency else (None, None, None):
-        yield Cell(value=None if seconds is None else 1e3 * seconds)
+        yield TableCell(value=None if seconds is None else 1e3 * seconds)
 
 
-def _variants(title: str, method: MethodSpeed, record: SpeedRecord) -> Iterator[Row]:
+def _variants(title: str, method: MethodSpeed, record: SpeedRecord) -> Iterator[TableRow]:
     scoring = {(one.precision, one.compiled): one for one in method.inference.variants}
     for one in method.learning.variants:
         inference = scoring.get((one.precision, one.compiled)) if one.kept else None
         ways = (one.precision, "compiled" if one.compiled else "eager", "kept" if one.kept else "computed again")
         cells = (
-            Cell(value=one.rate.median),
+            TableCell(value=one.rate.median),
             *ratio(one.over_plain),
-            Cell(value=inference.rate.median if inference else None),
+            TableCell(value=inference.rate.median if inference else None),
             *ratio(inference.over_plain if inference else None),
         )
-        yield Row(f"{title}, {', '.join(ways)}", cells)
+        yield TableRow(f"{title}, {', '.join(ways)}", cells)
 
 
-def _floors(method: MethodSpeed) -> Iterator[Row]:
+def _floors(method: MethodSpeed) -> Iterator[TableRow]:
     for one in method.floors:
         unit = f"an {one.unit}" if one.unit[0] in "aeiou" else f"a {one.unit}"
         values = (one.flops / 1e9, one.bytes / 1e6, one.matrix_flops / 1e9, one.predicted, one.measured, one.distance)
-        yield Row(f"{one.stage}, {unit}", tuple(Cell(value=value) for value in values))
+        yield TableRow(f"{one.stage}, {unit}", tuple(TableCell(value=value) for value in values))
 
 
 def _reached(record: SpeedRecord) -> str:

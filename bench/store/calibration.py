@@ -11,10 +11,10 @@ from typing import Self
 from pydantic import model_validator
 
 from bench.stats.proportions import clopper_pearson
-from bench.store.fields import Count, Number, Part
+from bench.store.fields import Count, Number, RecordPart
 
 
-class Share(Part):
+class Share(RecordPart):
     """So many of so many images, or regions."""
 
     count: Count
@@ -37,7 +37,7 @@ class Share(Part):
         return self
 
 
-class ImagePoint(Part):
+class ImagePoint(RecordPart):
     """What a threshold on image scores is worth."""
 
     threshold: Number
@@ -48,7 +48,7 @@ class ImagePoint(Part):
     """Anomalous test images above it."""
 
 
-class PixelPoint(Part):
+class PixelPoint(RecordPart):
     """What a threshold on maps is worth; of images with masks, at the evaluation size."""
 
     threshold: Number
@@ -61,7 +61,7 @@ class PixelPoint(Part):
     """Size of a region (8-connected) -> regions without a pixel above it; see `bench.run.operating.SIZES`."""
 
 
-class Hindsight(Part):
+class Hindsight(RecordPart):
     """What thresholds would give that are chosen on the test images themselves: nobody could set them."""
 
     false_alarms_at_recall: dict[str, Share]
@@ -74,7 +74,7 @@ class Hindsight(Part):
     """Mean over anomalous images of each one's highest F1, by a threshold of its own."""
 
 
-class OperatingPoints(Part):
+class OperatingPoints(RecordPart):
     """Of a class, or of all classes with one threshold."""
 
     images: Count
@@ -86,7 +86,7 @@ class OperatingPoints(Part):
     hindsight: Hindsight
 
 
-class Calibration(Part):
+class Calibration(RecordPart):
     """Normal images that were held back for thresholds, and the operating points that came of them."""
 
     share: Number

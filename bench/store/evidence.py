@@ -35,7 +35,7 @@ class Lacking(Exception):
     """Something that a figure needs is not there; the text is the reason that a reader is given."""
 
 
-class Evidence:
+class EvidenceFiles:
     """Finds the files of records below some folders, and the images of datasets below some data roots."""
 
     def __init__(self, folders: Sequence[Path], data_roots: Sequence[str] = ()) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
-class Part(BaseModel):
+class RecordPart(BaseModel):
     """An object of a record: no fields but its own, no NaN, no number that Parquet and tables have no room for."""
 
     # JSON has no NaN: it would be written as null, and a score would turn into an undefined one without a reason

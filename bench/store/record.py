@@ -22,7 +22,7 @@ from bench.errors import StoreError
 from bench.files import atomic, file_name
 from bench.store import agreement, migrate
 from bench.store.calibration import Calibration
-from bench.store.fields import Amount, Count, Facts, Number, Part, Text, encodable
+from bench.store.fields import Amount, Count, Facts, Number, RecordPart, Text, encodable
 from bench.words import counted
 
 SCHEMA_VERSION = 2
@@ -33,7 +33,7 @@ AUTHORS = "authors' weights"
 UNCHECKED = "recorded before records had a checksum: nothing shows that the file is as it was written"
 
 
-class CellKey(Part):
+class CellKey(RecordPart):
     """What the cell is. `fingerprint` covers everything that may change a score on the same machine."""
 
     method: str
@@ -63,7 +63,7 @@ class CellKey(Part):
         return f"{self.method} on {where}, {self.setting}" + (f" ({self.shots})" if self.shots else "")
 
 
-class ProtocolFacts(Part):
+class ProtocolFacts(RecordPart):
     """The evaluation protocol in full, see `bench.protocol`. `hash` is over `rules`; equal where records compare."""
 
     name: str
@@ -74,7 +74,7 @@ class ProtocolFacts(Part):
     """What was measured, the metrics that a run added to the protocol's own among them; in no hash."""
 
 
-class DatasetFacts(Part):
+class DatasetFacts(RecordPart):
     """Which images were used. `fingerprint` covers ids, labels and the bytes of every image and mask."""
 
     fingerprint: str
@@ -98,7 +98,7 @@ class DatasetFacts(Part):
     """What a reader of the scores has to know of the images, a sentence each."""
 
 
-class EncoderFacts(Part):
+class EncoderFacts(RecordPart):
     """The frozen encoder: which weights, read where."""
 
     name: str
@@ -114,14 +114,14 @@ class EncoderFacts(Part):
     """What they were then divided by."""
 
 
-class ModelFacts(Part):
+class ModelFacts(RecordPart):
     """The trained model, kept beside the record."""
 
     file: str
     sha256: str
 
 
-class ImportedFacts(Part):
+class ImportedFacts(RecordPart):
     """Of a cell that was not trained here: the file of the method's authors that its model was read from."""
 
     file: Text
@@ -133,7 +133,7 @@ class ImportedFacts(Part):
         return f"{AUTHORS}, scored here and trained elsewhere: {self.file}, SHA-256 {self.sha256[:12]}"
 
 
-class ExternalFacts(Part):
+class ExternalFacts(RecordPart):
     """Of a cell whose maps and scores another program wrote: bench scored them and saw nothing of how they were made.
 
     In such a record `cell.method`, `config` and `encoder.name` are the user's own words, the encoder's other fields are
@@ -158,7 +158,7 @@ class ExternalFacts(Part):
         return f"another program's output, scored here; {', '.join(filter(None, (how, self.resized)))}"
 
 
-class ClassScores(Part):
+class ClassScores(RecordPart):
     """Scores of one class: metric id -> fraction, or null with the reason in `undefined`."""
 
     values: dict[str, Number | None]
@@ -174,7 +174,7 @@ class ClassScores(Part):
         return self
 
 
-class TrainingFacts(Part):
+class TrainingFacts(RecordPart):
     """How training went."""
 
     steps: Count
@@ -190,7 +190,7 @@ class TrainingFacts(Part):
     """(iteration, mean loss since the previous point), about 200 points."""
 
 
-class Efficiency(Part):
+class Efficiency(RecordPart):
     """Cost of the cell. Throughputs count images a second; training counts an image once a step it is seen in."""
 
     seconds: dict[str, Amount]
@@ -212,7 +212,7 @@ class Efficiency(Part):
     the machine then. Null where the system does not say, and in records of before it was looked for."""
 
 
-class Environment(Part):
+class Environment(RecordPart):
     """Where the cell ran."""
 
     python: str
@@ -236,7 +236,7 @@ class Environment(Part):
         return f"{self.cpu}, {counted(self.threads, 'thread')}"
 
 
-class Failure(Part):
+class Failure(RecordPart):
     """Why a cell has no score."""
 
     type: str
@@ -244,7 +244,7 @@ class Failure(Part):
     exit_code: int
 
 
-class Record(Part):
+class Record(RecordPart):
     """One finished or failed cell."""
 
     schema_version: Literal[2] = 2

@@ -5,13 +5,13 @@ from __future__ import annotations
 from made_records import made
 
 from bench.speed.record import (
-    Compared,
     DeviceRates,
     Floor,
     MethodSpeed,
     Phase,
     Rate,
     SpeedRecord,
+    WorkCompared,
     WorkloadFacts,
 )
 
@@ -22,7 +22,7 @@ def rate(median: float) -> Rate:
 
 def method(factor: float = 1.0, *, trains: bool = True, whole: bool = False) -> MethodSpeed:
     """100 training and 50 test images: decode 15 s, features 20 s, 1,000 steps 500 s, inference 25 s, metrics 5 s."""
-    learning = Compared(
+    learning = WorkCompared(
         unit="steps" if trains else "images",
         images=16 if trains else 1,
         ours=rate(2.0 * factor),

@@ -14,7 +14,7 @@ from made_records import made
 from bench.checks import baselines, output, speed
 from bench.checks.series import series
 from bench.checks.tolerance import DEFAULT, FLOOR, MEAN_FLOOR, Tolerances, parse_tolerances
-from bench.checks.verdicts import Checked, Finding, check
+from bench.checks.verdicts import Checked, Comparison, check
 from bench.errors import StoreError, UsageError
 from bench.protocol import COMMON, SEVEN
 from bench.store import record as records
@@ -45,7 +45,7 @@ def judged(current: list[Record], recorded: list[Record] | None = None, given: T
     return found
 
 
-def only(found: Checked) -> Finding:
+def only(found: Checked) -> Comparison:
     (finding,) = found.findings
     return finding
 
@@ -261,7 +261,7 @@ def test_a_fresh_run_is_recorded_and_checked_with_other_seeds(
 # -------------------------------------------------------------------------------------------------------- output
 def test_hostile_names_break_no_format() -> None:
     nasty = 'a<b>&"|`\n\x00\x1b[31m'
-    found = [Checked(nasty, nasty, (Finding(nasty, "image/ap", "missing", 0.5, reason=nasty),), (nasty,))]
+    found = [Checked(nasty, nasty, (Comparison(nasty, "image/ap", "missing", 0.5, reason=nasty),), (nasty,))]
     assert ElementTree.fromstring(output.junit(found)).get("failures") == "1"
     text = output.markdown(found)
     assert "<b>" not in text

@@ -13,7 +13,7 @@ from bench.metrics import evaluate_class
 from bench.protocol import COMMON
 from bench.stats import delong
 from bench.store import record as records
-from bench.store.evidence import Evidence
+from bench.store.evidence import EvidenceFiles
 from bench.store.record import ClassScores, Record
 
 IMAGES = 80
@@ -45,7 +45,7 @@ def kept(folder: Path, method: str, apart: dict[str, float], seed: int = 0, **mo
 def test_image_auroc_of_one_seed_has_delongs_interval(tmp_path: Path) -> None:
     good = kept(tmp_path, "good", {"bottle": 3.0, "screw": 1.0})
     poor = kept(tmp_path, "poor", {"bottle": 0.5, "screw": 1.0})
-    evidence = Evidence([tmp_path])
+    evidence = EvidenceFiles([tmp_path])
     (pair,) = pairs([good], [poor])
     found = compare(*pair, ["image/auroc"], evidence)
     lines = {line.line: line for line in found.lines if line.metric == "image/auroc"}
@@ -67,7 +67,7 @@ def test_several_seeds_are_bootstrapped_over_the_same_images(tmp_path: Path) -> 
     poor = [kept(tmp_path, "poor", {"bottle": 0.5}, seed) for seed in (0, 1)]
     for other, holds in ((poor, "yes"), (same, "no")):
         (pair,) = pairs(good, other)
-        found = compare(*pair, ["image/ap"], Evidence([tmp_path]))
+        found = compare(*pair, ["image/ap"], EvidenceFiles([tmp_path]))
         (line, mean) = (line for line in found.lines if line.metric == "image/ap")
         assert line.by == "images" and line.interval == mean.interval and line.interval is not None
         low, high = line.interval
@@ -81,25 +81,25 @@ def test_without_files_the_seeds_decide_and_the_reason_is_given() -> None:
         return [made(method, levels={"bottle": level, "screw": level}, seed=seed) for seed, level in enumerate(levels)]
 
     (pair,) = pairs(side("good", (0.95, 0.951, 0.949)), side("poor", (0.80, 0.802, 0.798)))
-    found = compare(*pair, ["image/auroc", "pixel/ap"], Evidence([]))
+    found = compare(*pair, ["image/auroc", "pixel/ap"], EvidenceFiles([]))
     assert {line.by for line in found.lines if line.metric == "pixel/ap"} == {"seeds"}
     assert all(line.holds == "yes" for line in found.lines if line.metric == "pixel/ap")
     assert any("not beside the record" in note for note in found.notes)
     (pair,) = pairs(side("good", (0.95,)), side("poor", (0.80,)))
-    alone = compare(*pair, ["image/auroc"], Evidence([]))
+    alone = compare(*pair, ["image/auroc"], EvidenceFiles([]))
     assert {(line.interval, line.holds) for line in alone.lines} == {(None, "")}
 
 
 def test_other_rules_are_not_compared_and_named() -> None:
     strict = replace(COMMON, version=2)
     (pair,) = pairs([made("a")], [made("b", protocol=strict)])
-    found = compare(*pair, [], Evidence([]))
+    found = compare(*pair, [], EvidenceFiles([]))
     assert not found.lines and "common v1 -> common v2" in found.obstacles[0]
 
 
 def test_two_runs_of_one_method_say_how_they_differ() -> None:
     (pair,) = pairs([made("a")], [made("a", config={"dropout": 0.0})])
-    assert compare(*pair, [], Evidence([])).notes == ("config dropout 0.2 -> 0.0",)
+    assert compare(*pair, [], EvidenceFiles([])).notes == ("config dropout 0.2 -> 0.0",)
 
 
 def test_the_command_compares_methods_and_files(bench: Callable, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from bench.plan.texture_source import Textures
 from bench.protocol import COMMON
 from bench.registry import DATASETS, METHODS
 from bench.run.extractor import Looking
-from bench.run.feature_store import Kept
+from bench.run.feature_store import StoredFeatures
 from bench.run.seeding import BatchOrder, step_generator
 from bench.run.textures import Draw
 from bench.run.training import Step
@@ -323,7 +323,7 @@ def test_a_training_step_waits_for_no_number(
     module = fitted(trained, encoder).train()
     cpu, shown = torch.device("cpu"), images(encoder, 7)
     looking = Looking(trained, encoder, Draw(Textures(), encoder.info.input_size, cpu))
-    store = Kept(dict(seen(trained, encoder, shown)), "memory", cpu) if looking.needs_features else None
+    store = StoredFeatures(dict(seen(trained, encoder, shown)), "memory", cpu) if looking.needs_features else None
     order = BatchOrder(7, 3, 0)
 
     def batch(step: int) -> Batch:

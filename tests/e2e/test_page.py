@@ -15,8 +15,8 @@ from bench.report.figures.drawing import Figure
 from bench.report.figures.illustrate import Illustrations, illustrate
 from bench.report.formats.html import page
 from bench.report.tables import build
-from bench.report.tables.table import Row, Table
-from bench.store.evidence import Evidence
+from bench.report.tables.table import Table, TableRow
+from bench.store.evidence import EvidenceFiles
 
 EVIL = "<img src=x onerror=alert(1)>"
 NASTY = "</script><script>alert(2)</script>\"'&amp;"
@@ -49,7 +49,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         made("vitad", "mvtec", {name: level - 0.1 for name, level in CLASSES.items()}),
         made("vitad", "visa", {"candle": 0.8, NASTY: 0.75}),
     ]
-    extras = illustrate(records, Evidence([]))
+    extras = illustrate(records, EvidenceFiles([]))
     reason = Figure("why", "Absent", absent=f"because of {EVIL}")
     extras = Illustrations((*extras.figures, reason), extras.galleries, extras.tables)
     path = tmp_path_factory.mktemp("page") / "report.html"
@@ -61,7 +61,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def with_interval(table: Table) -> Table:
     """The table with an interval in each cell of ours."""
 
-    def filled(row: Row) -> Row:
+    def filled(row: TableRow) -> TableRow:
         return replace(row, cells=tuple(replace(c, interval=(0.8, 0.912)) if c.records else c for c in row.cells))
 
     blocks = tuple(replace(block, rows=tuple(map(filled, block.rows))) for block in table.blocks)

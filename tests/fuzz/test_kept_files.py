@@ -22,7 +22,7 @@ from bench.loading import hashes
 from bench.loading.pixel_cache import PixelCache
 from bench.protocol import COMMON
 from bench.store import record as records
-from bench.store.evidence import Evidence, Lacking
+from bench.store.evidence import EvidenceFiles, Lacking
 
 
 class One(Dataset):
@@ -138,13 +138,13 @@ def saved(values: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def beside(home: Path) -> tuple[Evidence, Any]:
+def beside(home: Path) -> tuple[EvidenceFiles, Any]:
     record = made(levels={"bottle": 1.0}).model_copy(update={"predictions": "s0.parquet", "maps": "s0.maps"})
     (home / "s0.maps").mkdir(exist_ok=True)
-    return Evidence([home]), record
+    return EvidenceFiles([home]), record
 
 
-def looked_at(evidence: Evidence, record: Any) -> None:
+def looked_at(evidence: EvidenceFiles, record: Any) -> None:
     try:
         images = evidence.images(record)
         assert set(images) <= set(map(str, images))

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from bench.loading import tables
-from bench.loading.tables import Row, TableError, read_table
+from bench.loading.tables import CsvRow, TableError, read_table
 
 
-def read(path: Path, content: bytes | str) -> list[Row]:
+def read(path: Path, content: bytes | str) -> list[CsvRow]:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return list(read_table(path, ("id", "score")))
 
@@ -21,7 +21,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "table.csv"
 
 
-ROWS = [Row(2, {"id": "a", "score": "1"}), Row(3, {"id": "b", "score": "2"})]
+ROWS = [CsvRow(2, {"id": "a", "score": "1"}), CsvRow(3, {"id": "b", "score": "2"})]
 
 
 @pytest.mark.parametrize(

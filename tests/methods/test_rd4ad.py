@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bench.api import EncoderInfo
 from bench.encoders import catalog, frozen
 from bench.errors import UsageError
-from bench.methods.rd4ad import RD4AD, Bottleneck, Config, Student
+from bench.methods.rd4ad import RD4AD, Config, MapBottleneck, RD4ADStudent
 from bench.run.complexity import complexity
 
 CHANNELS = (8, 12, 20)
@@ -30,11 +30,11 @@ def seeded(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def built(**config: Any) -> tuple[RD4AD, Student]:
+def built(**config: Any) -> tuple[RD4AD, RD4ADStudent]:
     torch.manual_seed(0)
     method = RD4AD(Config(**config))
     module = method.build(info()).double()
-    assert isinstance(module, Student)
+    assert isinstance(module, RD4ADStudent)
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
             # statistics that matter: a network that has never seen data would hide a forgotten norm
@@ -163,7 +163,7 @@ def test_the_originals_parameters() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ network
-def slow(module: Student, stages: list[Tensor], training: bool = False) -> list[Tensor]:
+def slow(module: RD4ADStudent, stages: list[Tensor], training: bool = False) -> list[Tensor]:
     """The network written out layer by layer, without its forward methods; `training` takes batch statistics."""
 
     def norm(layer: Any, x: Tensor) -> Tensor:
@@ -368,6 +368,6 @@ def test_training_finds_a_foreign_patch(variant: str, train: Callable[..., Any],
 
 def test_resizing_blocks_keep_what_they_say() -> None:
     x = torch.randn(2, 6, 4, 4)
-    assert Bottleneck(6, 3, 10, resize="down")(x).shape == (2, 10, 2, 2)
-    assert Bottleneck(6, 3, 10, resize="up")(x).shape == (2, 10, 8, 8)
-    assert Bottleneck(6, 3, 6)(x).shape == (2, 6, 4, 4)
+    assert MapBottleneck(6, 3, 10, resize="down")(x).shape == (2, 10, 2, 2)
+    assert MapBottleneck(6, 3, 10, resize="up")(x).shape == (2, 10, 8, 8)
+    assert MapBottleneck(6, 3, 6)(x).shape == (2, 6, 4, 4)

@@ -18,7 +18,7 @@ from bench.encoders import frozen
 from bench.errors import UsageError
 from bench.methods._losses import FeatureLoss, feature_loss
 from bench.methods._vit import Block
-from bench.methods.vitad import Bottleneck, Config, Student, ViTAD
+from bench.methods.vitad import Config, TokenBottleneck, ViTAD, ViTADStudent
 from bench.run.complexity import complexity
 
 DIM, HEADS, PREFIX, GRID = 12, 3, 5, (4, 4)
@@ -32,11 +32,11 @@ def seeded(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def built(**config: Any) -> tuple[ViTAD, Student]:
+def built(**config: Any) -> tuple[ViTAD, ViTADStudent]:
     torch.manual_seed(0)
     method = ViTAD(Config(**{"init_std": 0.3, **config}))
     module = method.build(info()).double()
-    assert isinstance(module, Student)
+    assert isinstance(module, ViTADStudent)
     return method, module
 
 
@@ -200,7 +200,7 @@ def slow_block(block: Any, x: Tensor) -> Tensor:
     return x + hidden @ block.mlp.fc2.weight.T + block.mlp.fc2.bias
 
 
-def slow_pairs(module: Student, features: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+def slow_pairs(module: ViTADStudent, features: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Target and rebuilt tokens [B, h*w, dim]; decoder block 9 faces encoder block 3, 6 faces 6, 3 faces 9."""
     fuser: Any = module.fuser
     assert module.position is not None
@@ -316,7 +316,7 @@ def test_fuser_variants_compute_what_they_say() -> None:
     features = given(ViTAD(Config(fused=(8, 11))))
     first, second = features["block8"], features["block11"]
 
-    def entering(**values: Any) -> tuple[Student, Tensor]:
+    def entering(**values: Any) -> tuple[ViTADStudent, Tensor]:
         _, module = built(position_embedding=False, **values)
         seen: list[Tensor] = []
         module.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -343,7 +343,7 @@ def test_fuser_variants_compute_what_they_say() -> None:
 
 def test_convolution_fuser_keeps_the_grids_order() -> None:
     torch.manual_seed(0)
-    layer = Bottleneck(DIM, GRID).eval()
+    layer = TokenBottleneck(DIM, GRID).eval()
     tokens = torch.randn(2, 16, DIM)
     body: Any = layer.body
     # with the middle kernel at its centre alone, tokens do not mix: each can be followed by hand

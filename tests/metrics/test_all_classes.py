@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from bench.errors import StoreError
 from bench.metrics import all_classes, evaluate_class
 from bench.metrics.accumulate import Accumulator
-from bench.metrics.all_classes import Pool
+from bench.metrics.all_classes import AllClasses
 from bench.protocol import SEVEN
 
 IMAGE = SEVEN[:3]
@@ -30,9 +30,9 @@ def classes(count: int = 3, images: int = 5, side: int = 16) -> list[tuple[Any, 
     return made
 
 
-def filled(given: list[tuple[Any, Any, Any, list[int]]], metrics: Any = SEVEN, **changes: Any) -> Pool:
+def filled(given: list[tuple[Any, Any, Any, list[int]]], metrics: Any = SEVEN, **changes: Any) -> AllClasses:
     sizes = {"classes": len(given), "with_masks": len(given), "images": 5 * len(given), "size": 16, **changes}
-    pool = Pool(metrics, **sizes)
+    pool = AllClasses(metrics, **sizes)
     for one in given:
         pool.add(*one)
     return pool

@@ -28,7 +28,7 @@ DTYPES = ("float16", "float32", "float64", "float64 near 1", "float64 of float32
 def at_once(most: int, block: int = 5, worth: int = 0, step: int = 40) -> Iterator[None]:
     """Rank so many positives at once, in small blocks and pieces."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MOST", "MOST_WIDE"):
+        for name in ("MAX_RANKED", "MAX_RANKED_WIDE"):
             patch.setattr(large, name, most)
         for module in (large, slabs):
             patch.setattr(module, "_STEP", step)
@@ -120,7 +120,7 @@ def test_memory_hardly_grows_with_the_anomalous_pixels(monkeypatch: pytest.Monke
     monkeypatch.setattr(pieces, "PIECE", 1 << 16)
     for module in (large, slabs):
         monkeypatch.setattr(module, "_STEP", 1 << 16)
-    for name in ("MOST", "MOST_WIDE"):
+    for name in ("MAX_RANKED", "MAX_RANKED_WIDE"):
         monkeypatch.setattr(large, name, 1 << 14)
     kept = 9 if dtype == "float64" else 5
     grown = {}

@@ -9,10 +9,11 @@ import pytest
 from made_records import made
 
 from bench import cache, doctor
-from bench.doctor import Finding
+from bench.doctor import Diagnosis
 from bench.encoders import weights
 from bench.errors import UsageError
 from bench.machine import threads
+from bench.registry import METHODS
 from bench.store import record as records
 
 
@@ -34,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def about(found: list[Finding], name: str) -> Finding:
+def about(found: list[Diagnosis], name: str) -> Diagnosis:
     (finding,) = (finding for finding in found if finding.about == name)
     return finding
 
@@ -200,7 +201,8 @@ def test_the_command_begins_with_a_verdict_and_ends_with_what_can_run(
     assert done.returncode == 0 and done.stdout.startswith("nothing stands in the way of a run\n"), done.stdout
     assert "torch" in done.stdout and "cache pixels" in done.stdout and "3 KiB in 1 file\n" in done.stdout
     can, cannot = done.stdout.splitlines()[-2:]
-    assert can == "can run now:  bench run --suite demo; with their own weights: vitad, rd4ad, patchcore; data: demo"
+    ready = ", ".join(one for one in METHODS.names() if one not in ("dinomaly", "dual_student", "knn"))
+    assert can == f"can run now:  bench run --suite demo; with their own weights: {ready}; data: demo"
     assert cannot == f"cannot yet:   dinomaly, dual_student, knn (weights of {name}). Another encoder: --encoder"
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "bad.json").write_text("{")

@@ -10,7 +10,7 @@ import pytest
 from bench.api import Card, Dataset, Sample, Split, by_class
 from bench.errors import UsageError
 from bench.plan.settings import check, choose, tasks
-from bench.plan.task import Source
+from bench.plan.task import IndexedDataset
 
 CLASSES = tuple("abcd")
 HALVES = {"A": ("a", "b"), "B": ("c", "d"), "C": ("a", "c"), "D": ("b", "d")}
@@ -34,7 +34,9 @@ def samples(train: int = 6, test: int = 3, classes: tuple[str, ...] = CLASSES, b
     return made
 
 
-def source(kind: Any = "semantic", classes: tuple[str, ...] = CLASSES, found: list[Sample] | None = None) -> Source:
+def source(
+    kind: Any = "semantic", classes: tuple[str, ...] = CLASSES, found: list[Sample] | None = None
+) -> IndexedDataset:
     class Letters(Dataset):
         card = card(kind)
 
@@ -46,7 +48,7 @@ def source(kind: Any = "semantic", classes: tuple[str, ...] = CLASSES, found: li
             return ()
 
     given = samples(bad=kind == "industrial") if found is None else found
-    return Source("letters", Letters(Path()), classes, len(CLASSES), tuple(given), {Path("all"): "0"})
+    return IndexedDataset("letters", Letters(Path()), classes, len(CLASSES), tuple(given), {Path("all"): "0"})
 
 
 def test_one_model_for_all_classes_of_an_industrial_set() -> None:

@@ -21,7 +21,7 @@ from bench.errors import UsageError
 from bench.metrics.ids import parse
 from bench.protocol import SEVEN
 from bench.published import MEAN, Score, lookup, method_names, papers, proofs, protocols, read, scores
-from bench.published.check import Report, check, known, lines
+from bench.published.check import ProofReport, check, known, lines
 from bench.published.corrections import corrections
 from bench.published.proofs import Tables, addresses, means
 from bench.published.read import FOLDER, HEADER, files
@@ -40,7 +40,7 @@ TEXTS = {
 
 
 @pytest.fixture(scope="module")
-def report() -> Report:
+def report() -> ProofReport:
     return check()
 
 
@@ -66,7 +66,7 @@ def failures(folder: Path) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- the proof
-def test_the_transcription_proves_itself(report: Report) -> None:
+def test_the_transcription_proves_itself(report: ProofReport) -> None:
     assert report.failures == ()
     assert sum(report.numbers.values()) == len(scores()) == 6874
     assert report.held["rows"] == report.held["range"] == 6874
@@ -74,7 +74,7 @@ def test_the_transcription_proves_itself(report: Report) -> None:
     assert report.held["means"] > 250 and report.held["mad"] == 91 and report.held["agreement"] > 900
 
 
-def test_each_exception_has_a_reason_and_is_needed(report: Report) -> None:
+def test_each_exception_has_a_reason_and_is_needed(report: ProofReport) -> None:
     assert len(report.known) == len(set(known())) == len(known())
     assert all(count == entry.count > 0 for entry, count in report.known.items())
     assert all(len(entry.reason) > 20 and entry.reason.endswith(".") for entry in known())
@@ -87,7 +87,7 @@ def test_a_number_that_its_table_contradicts_carries_a_note() -> None:
     assert [str(finding) for finding in found if not any(score.remark for score in finding.about)] == []
 
 
-def test_the_report_names_every_table_and_reason(report: Report) -> None:
+def test_the_report_names_every_table_and_reason(report: ProofReport) -> None:
     text = "\n".join(lines(report))
     assert "vitad: 1718 numbers" in text and "A13: 868" in text and "no failure" in text
     assert all(entry.reason in text for entry in known())

@@ -16,7 +16,7 @@ from bench.report.formats.latex import latex, notes, standalone
 from bench.report.formats.markdown import document, markdown
 from bench.report.formats.write import Report, write
 from bench.report.tables import arrange, build
-from bench.report.tables.table import Row, Table
+from bench.report.tables.table import Table, TableRow
 
 CLASSES = {"bottle": 0.9, "screw": 0.7}
 
@@ -30,7 +30,7 @@ def tables(published: bool = True) -> dict[str, Table]:
     return {table.name: table for table in build.tables(records, classes=tuple(CLASSES), published=published)}
 
 
-def ours(table: Table, method: str) -> Row:
+def ours(table: Table, method: str) -> TableRow:
     return next(row for row in table.rows if row.method == method and row.source == "ours")
 
 

@@ -7,7 +7,7 @@ from made_records import PAPER, made, scores
 
 from bench.protocol import SEVEN
 from bench.report.tables import build, ours
-from bench.report.tables.table import Cell, Row, Table
+from bench.report.tables.table import Table, TableCell, TableRow
 from bench.store.record import ClassScores, ExternalFacts, Record
 
 CLASSES = {"bottle": 0.9, "metal_nut": 0.8}
@@ -20,11 +20,11 @@ def tables(*records: Record, published: bool = False, **options: object) -> dict
     return {table.name: table for table in found}
 
 
-def overview(*records: Record, published: bool = False) -> list[Row]:
+def overview(*records: Record, published: bool = False) -> list[TableRow]:
     return list(tables(*records, published=published)["overview-multi"].rows)
 
 
-def cell(row: Row, table: Table, metric: str) -> Cell:
+def cell(row: TableRow, table: Table, metric: str) -> TableCell:
     return next(cell for cell, column in zip(row.cells, table.columns, strict=True) if column.metric == metric)
 
 
@@ -74,8 +74,8 @@ def test_undefined_in_some_classes_is_counted_and_in_all_is_a_dash_with_its_reas
         ),
     )["overview-multi"]
     (row,) = table.rows
-    assert cell(row, table, "pixel/ap") == Cell(text="2/3", notes=("no masks (b)",))
-    assert cell(row, table, "image/ap") == Cell(text="1/3", notes=("no score; one label (b, c)",))
+    assert cell(row, table, "pixel/ap") == TableCell(text="2/3", notes=("no masks (b)",))
+    assert cell(row, table, "image/ap") == TableCell(text="1/3", notes=("no score; one label (b, c)",))
     assert "mad" not in [column.metric for column in table.columns]
 
 
@@ -244,7 +244,7 @@ def test_half_splits() -> None:
     cost = found["efficiency-multi"]
     whole, part = (row for row in cost.rows)
     assert cell(whole, cost, "cost/train_hours").value == pytest.approx(4.0)
-    assert cell(part, cost, "cost/train_hours") == Cell(text="2/4")
+    assert cell(part, cost, "cost/train_hours") == TableCell(text="2/4")
 
 
 def test_classes_compare_methods_along_the_row() -> None:
@@ -327,7 +327,7 @@ def test_no_records_no_tables() -> None:
 
 
 def test_a_table_of_seeds_ends_after_very_many_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.report.tables.layouts.REPEATED", 1)
+    monkeypatch.setattr("bench.report.tables.layouts.MAX_SEED_BLOCKS", 1)
     found = [made(method, seed=seed) for method in ("vitad", "rd4ad") for seed in (0, 1)]
     table = tables(*found)["seeds-multi"]
     assert len(table.blocks) == 1 and table.notes[0].startswith("The first 1 of 2; ")

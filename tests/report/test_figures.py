@@ -28,7 +28,7 @@ from bench.report.tables import ours
 from bench.stats import Ranking
 from bench.store import evidence as evidence_module
 from bench.store import record as records
-from bench.store.evidence import Evidence, Lacking
+from bench.store.evidence import EvidenceFiles, Lacking
 from bench.store.record import EncoderFacts, Record, TrainingFacts
 
 
@@ -63,8 +63,8 @@ def ran(
     return records.read(path), folder / "out", tree
 
 
-def evidence_of(ran: Any) -> Evidence:
-    return Evidence([ran[1]], [f"folder={ran[2]}"])
+def evidence_of(ran: Any) -> EvidenceFiles:
+    return EvidenceFiles([ran[1]], [f"folder={ran[2]}"])
 
 
 def test_the_evidence_is_that_of_the_record(ran: Any) -> None:
@@ -97,27 +97,27 @@ def test_images_of_a_folder_of_ones_own_are_found_under_the_name_it_had(
 
     monkeypatch.setattr(DATASETS, "targets", dict(DATASETS.targets))
     record = ran[0].model_copy(update={"cell": ran[0].cell.model_copy(update={"dataset": "washers"})})
-    ids = Evidence([ran[1]]).images(record)["dots"].ids
+    ids = EvidenceFiles([ran[1]]).images(record)["dots"].ids
     with pytest.raises(Lacking, match=r"^the images are not at hand; name their folder with --data-root folder=DIR$"):
-        Evidence([ran[1]]).samples(ran[0], ids)
+        EvidenceFiles([ran[1]]).samples(ran[0], ids)
     with pytest.raises(Lacking, match="the images are not at hand; name their folder with --data-root washers=DIR"):
-        Evidence([ran[1]]).samples(record, ids)
-    _, samples = Evidence([ran[1]], [f"{named}{ran[2]}"]).samples(record, ids)
+        EvidenceFiles([ran[1]]).samples(record, ids)
+    _, samples = EvidenceFiles([ran[1]], [f"{named}{ran[2]}"]).samples(record, ids)
     assert [sample.id for sample in samples] == list(ids)
 
 
 def test_what_is_missing_is_said(ran: Any) -> None:
     record = ran[0]
     with pytest.raises(Lacking, match=r"\.parquet"):
-        Evidence([]).images(record)
+        EvidenceFiles([]).images(record)
     with pytest.raises(Lacking, match="not beside the record"):
-        Evidence([]).maps(record, "dots")
+        EvidenceFiles([]).maps(record, "dots")
     with pytest.raises(Lacking, match="--keep-maps"):
         evidence_of(ran).maps(record.model_copy(update={"maps": None}), "dots")
     with pytest.raises(Lacking, match="may score images alone"):
         evidence_of(ran).maps(record, "no such class")
     with pytest.raises(Lacking, match="--data-root"):
-        Evidence([ran[1]], ["folder=/nowhere"]).masks(record, "dots")
+        EvidenceFiles([ran[1]], ["folder=/nowhere"]).masks(record, "dots")
 
 
 def test_masks_are_read_once_and_never_of_very_many_images(ran: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_masks_are_read_once_and_never_of_very_many_images(ran: Any, monkeypatch
     first = evidence.masks(ran[0], "dots")
     assert first.any() and np.array_equal(evidence.masks(ran[0], "dots"), first)
     with monkeypatch.context() as patch:
-        patch.setattr(Evidence, "_read_masks", None)
+        patch.setattr(EvidenceFiles, "_read_masks", None)
         assert np.array_equal(evidence.masks(ran[0], "dots"), first)
     monkeypatch.setattr(evidence_module, "MOST_MASKS", 3)
     with pytest.raises(Lacking, match="more than 3 test images"):
@@ -215,7 +215,7 @@ def test_without_maps_or_data_the_gallery_says_why(ran: Any) -> None:
     (one,) = series(lines(ran[0].model_copy(update={"maps": None})))
     assert "--keep-maps" in gallery(one, "folder", evidence_of(ran)).absent
     (one,) = series(lines(ran[0]))
-    assert "--data-root" in gallery(one, "folder", Evidence([ran[1]], ["folder=/nowhere"])).absent
+    assert "--data-root" in gallery(one, "folder", EvidenceFiles([ran[1]], ["folder=/nowhere"])).absent
 
 
 def test_a_crop_is_undone() -> None:

@@ -21,7 +21,7 @@ from bench.report.formats.latex import latex, standalone
 from bench.report.formats.markdown import document, escaped, markdown
 from bench.report.formats.tex import tex
 from bench.report.tables import build
-from bench.report.tables.table import Block, Cell, Column, Row, Table
+from bench.report.tables.table import Column, RowBlock, Table, TableCell, TableRow
 from bench.store.record import ClassScores, Record
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -133,11 +133,16 @@ def test_published_numbers_of_all_or_of_some() -> None:
 def odd_table() -> Table:
     """Odd names in every place that holds a name."""
     rows = tuple(
-        Row(name, (Cell(0.5, std=0.01, rank=1, notes=(name,)), Cell(None)), method=name, notes=(f"note {name}",))
+        TableRow(
+            name,
+            (TableCell(0.5, std=0.01, rank=1, notes=(name,)), TableCell(None)),
+            method=name,
+            notes=(f"note {name}",),
+        )
         for name in ODD
     )
     columns = (Column(ODD[0], ODD[1], notes=(ODD[2],)), Column(ODD[4], ODD[5]))
-    return Table("odd % & _ \\ name", "".join(ODD), ODD[6], columns, (Block(ODD[7], rows),), ODD[5], notes=ODD)
+    return Table("odd % & _ \\ name", "".join(ODD), ODD[6], columns, (RowBlock(ODD[7], rows),), ODD[5], notes=ODD)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +238,8 @@ def test_a_narrow_table_takes_one_column_and_a_wide_one_both() -> None:
     def of(width: int, rows: int = 1) -> str:
         columns = tuple(Column(f"metric {place}", f"group {place}") for place in range(width))
         blocks = tuple(
-            Block(str(b), tuple(Row("m", tuple(Cell(0.5) for _ in columns)) for _ in range(30))) for b in range(rows)
+            RowBlock(str(b), tuple(TableRow("m", tuple(TableCell(0.5) for _ in columns)) for _ in range(30)))
+            for b in range(rows)
         )
         return latex(Table("t", "T", "method", columns, blocks, "block"))
 

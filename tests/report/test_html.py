@@ -15,11 +15,11 @@ import numpy as np
 from made_records import made
 
 from bench.report.figures.drawing import Figure
-from bench.report.figures.gallery import Gallery, Shot
+from bench.report.figures.gallery import Gallery, GalleryImage
 from bench.report.figures.illustrate import Illustrations, illustrate
 from bench.report.formats.html import page
 from bench.report.tables import build
-from bench.store.evidence import Evidence
+from bench.store.evidence import EvidenceFiles
 
 EVIL = "<img src=x onerror=alert(1)>"
 CLOSING = "</script><script>alert(2)</script>"
@@ -53,7 +53,7 @@ def rendered(**changes: Any) -> str:
         made("vitad", "mvtec", {"bottle": 0.8, EVIL: 0.9, CLOSING: 0.6}),
         made("rd4ad", "mvtec", {"bottle": 0.7, EVIL: 0.85, CLOSING: 0.5}),
     ]
-    return page(f"{EVIL} {CLOSING}", build.tables(records), records, illustrate(records, Evidence([])))
+    return page(f"{EVIL} {CLOSING}", build.tables(records), records, illustrate(records, EvidenceFiles([])))
 
 
 def data_of(text: str) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def test_a_command_can_be_repeated_and_names_no_user() -> None:
 
 def test_every_panel_of_the_gallery_has_a_heading() -> None:
     tile = np.zeros((8, 8, 3), np.uint8)
-    shot = Shot("bottle/1", "bottle", "detected", (tile,) * 4, ("input", "no mask", "map", "overlay"))
+    shot = GalleryImage("bottle/1", "bottle", "detected", (tile,) * 4, ("input", "no mask", "map", "overlay"))
     extras = Illustrations(galleries=(Gallery("g", "G", "", (shot,), dataset="mvtec"),))
     text = page("x", [], [made("dinomaly", "mvtec")], extras)
     heads = [f"<span>{panel}</span>" for panel in shot.panels]

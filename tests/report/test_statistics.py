@@ -13,10 +13,10 @@ from bench.report.figures import statistics
 from bench.report.figures.series import series
 from bench.report.figures.statistics import pairs, rankings, with_intervals
 from bench.report.tables import build, ours
-from bench.report.tables.table import Cell
+from bench.report.tables.table import TableCell
 from bench.stats import delong, rank_methods
 from bench.store import record as records
-from bench.store.evidence import Evidence
+from bench.store.evidence import EvidenceFiles
 from bench.store.record import ClassScores, Record
 
 LABELS = np.arange(40) % 2 == 0
@@ -46,10 +46,10 @@ def with_predictions(folder: Path, method: str, shift: float, seed: int = 0, num
     return record.model_copy(update={"predictions": name})
 
 
-def cells(found: list[Record], folder: Path) -> dict[tuple[str, str, str], Cell]:
+def cells(found: list[Record], folder: Path) -> dict[tuple[str, str, str], TableCell]:
     """Method, class and metric -> cell, of the tables by class and of the overview."""
     shown = {}
-    for table in with_intervals(build.tables(found, published=False), found, Evidence([folder])):
+    for table in with_intervals(build.tables(found, published=False), found, EvidenceFiles([folder])):
         if table.name.startswith(("overview", "classes")):
             for row in table.rows:
                 for cell, column in zip(row.cells, table.columns, strict=True):
@@ -60,7 +60,7 @@ def cells(found: list[Record], folder: Path) -> dict[tuple[str, str, str], Cell]
 def test_a_cell_has_the_interval_of_its_own_number(tmp_path: Path) -> None:
     found = [with_predictions(tmp_path, "vitad", 1.0, number=1), with_predictions(tmp_path, "rd4ad", 0.5, number=2)]
     shown = cells(found, tmp_path)
-    images = Evidence([tmp_path]).images(found[0])["bottle"]
+    images = EvidenceFiles([tmp_path]).images(found[0])["bottle"]
     for metric in SEVEN[:3]:
         cell = shown["vitad", "bottle", metric]
         assert cell.interval and cell.value
@@ -83,23 +83,23 @@ def test_the_interval_of_several_seeds_is_about_their_mean(tmp_path: Path) -> No
 def test_without_scores_beside_the_records_there_is_no_interval(tmp_path: Path) -> None:
     found = [with_predictions(tmp_path, "vitad", 1.0)]
     assert all(cell.interval is None for cell in cells(found, tmp_path / "elsewhere").values())
-    tables = with_intervals(build.tables(found, published=False), found, Evidence([]))
+    tables = with_intervals(build.tables(found, published=False), found, EvidenceFiles([]))
     assert not any("bootstrap" in note for table in tables for note in table.notes)
 
 
 def test_a_report_of_very_many_records_says_that_it_has_no_intervals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statistics, "MOST_INTERVALS", 1)
+    monkeypatch.setattr(statistics, "MAX_INTERVALS", 1)
     found = [with_predictions(tmp_path, "vitad", 1.0)]
     assert all(cell.interval is None for cell in cells(found, tmp_path).values())
-    (table, *_) = with_intervals(build.tables(found, published=False), found, Evidence([tmp_path]))
+    (table, *_) = with_intervals(build.tables(found, published=False), found, EvidenceFiles([tmp_path]))
     assert "No intervals: more than 1" in table.notes[-1]
 
 
 def test_pairs_are_those_of_delong_over_classes(tmp_path: Path) -> None:
     found = [with_predictions(tmp_path, "vitad", 1.5, number=4), with_predictions(tmp_path, "rd4ad", 0.5, number=5)]
-    evidence = Evidence([tmp_path])
+    evidence = EvidenceFiles([tmp_path])
     table = pairs(series(ours.lines(ours.group(found))), "mvtec", evidence)
     assert table is not None
     (row,) = table.rows
@@ -120,7 +120,7 @@ def test_pairs_are_those_of_delong_over_classes(tmp_path: Path) -> None:
 
 def test_one_method_makes_no_pair(tmp_path: Path) -> None:
     found = [with_predictions(tmp_path, "vitad", 1.5), made("rd4ad")]
-    assert pairs(series(ours.lines(ours.group(found))), "mvtec", Evidence([tmp_path])) is None
+    assert pairs(series(ours.lines(ours.group(found))), "mvtec", EvidenceFiles([tmp_path])) is None
 
 
 def ranked(*found: Record) -> list:

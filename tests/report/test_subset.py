@@ -14,7 +14,7 @@ from bench.protocol import SEVEN
 from bench.published import MEAN, lookup
 from bench.report.tables import build, subset
 from bench.report.tables import suite as report
-from bench.report.tables.table import Row, Table
+from bench.report.tables.table import Table, TableRow
 from bench.store.record import Record
 
 TWO = {"bottle": 0.9, "screw": 0.7}
@@ -31,7 +31,7 @@ def tables(*records: Record, published: bool = True, **options: object) -> dict[
     return {table.name: table for table in found}
 
 
-def row(table: Table, method: str, source: str) -> Row:
+def row(table: Table, method: str, source: str) -> TableRow:
     (found,) = (row for row in table.rows if (row.method, row.source) == (method, source))
     return found
 

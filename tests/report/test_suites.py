@@ -19,7 +19,7 @@ from bench.report.formats.latex import latex
 from bench.report.formats.markdown import markdown
 from bench.report.tables import suite as report
 from bench.report.tables import theirs
-from bench.report.tables.table import Row, Table
+from bench.report.tables.table import Table, TableRow
 
 NOISELESS = {"dropout": 0.0}
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -28,7 +28,7 @@ TITLES = {"MVTec-AD": "MVTec AD"}
 """Datasets as the paper spells them -> as their cards do."""
 
 
-def digits(table: Table, row: Row) -> list[str]:
+def digits(table: Table, row: TableRow) -> list[str]:
     return [table.shown(cell, column) for cell, column in zip(row.cells, table.columns, strict=True)]
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bench.report.tables.groups import marked
-from bench.report.tables.table import Block, Cell, Column, Rank, Row, Table, letters, pieces, shown
+from bench.report.tables.table import Column, Rank, RowBlock, Table, TableCell, TableRow, letters, pieces, shown
 
 PERCENT = Column("AUROC", metric="image/auroc")
 HOURS = Column("training (h)", unit="number", decimals=2, higher_is_better=False)
@@ -16,13 +16,13 @@ def ranks(
     column: Column = PERCENT,
     decimals: int = 1,
 ) -> list[Rank]:
-    cells = [Cell(value) for value in values]
+    cells = [TableCell(value) for value in values]
     alike = ["same"] * len(values) if keys is None else keys
     return [cell.rank for cell in marked(cells, alike, groups or [range(len(cells))], column, decimals)]
 
 
-def table(*rows: Row, columns: tuple[Column, ...] = (PERCENT,), blocks: tuple[Block, ...] = ()) -> Table:
-    return Table("t", "T", "method", columns, blocks or (Block("", rows),))
+def table(*rows: TableRow, columns: tuple[Column, ...] = (PERCENT,), blocks: tuple[RowBlock, ...] = ()) -> Table:
+    return Table("t", "T", "method", columns, blocks or (RowBlock("", rows),))
 
 
 @pytest.mark.parametrize(
@@ -71,24 +71,24 @@ def test_more_decimals_tell_more_apart() -> None:
 @pytest.mark.parametrize(
     ("cell", "column", "decimals", "text"),
     [
-        (Cell(0.98765), PERCENT, 1, "98.8"),
-        (Cell(0.98765), PERCENT, 3, "98.765"),
-        (Cell(0.98765), PERCENT, 0, "99"),
-        (Cell(1.0), PERCENT, 1, "100.0"),
-        (Cell(0.0), PERCENT, 1, "0.0"),
-        (Cell(1e-9), PERCENT, 1, "0.0"),
-        (Cell(0.9841, printed="98.41"), PERCENT, 1, "98.4"),
-        (Cell(0.9841, printed="98.41"), PERCENT, 2, "98.41"),
-        (Cell(0.9841, printed="98.41"), PERCENT, 4, "98.41"),
-        (Cell(0.996, printed="99.6"), PERCENT, 2, "99.6"),
-        (Cell(1.0, printed="100"), PERCENT, 1, "100"),
-        (Cell(1234.5, printed="1,234.5"), HOURS, 1, "1234.5"),
-        (Cell(1.005), HOURS, 0, "1.00"),
-        (Cell(), PERCENT, 1, "–"),
-        (Cell(text="14/15"), PERCENT, 1, "14/15"),
+        (TableCell(0.98765), PERCENT, 1, "98.8"),
+        (TableCell(0.98765), PERCENT, 3, "98.765"),
+        (TableCell(0.98765), PERCENT, 0, "99"),
+        (TableCell(1.0), PERCENT, 1, "100.0"),
+        (TableCell(0.0), PERCENT, 1, "0.0"),
+        (TableCell(1e-9), PERCENT, 1, "0.0"),
+        (TableCell(0.9841, printed="98.41"), PERCENT, 1, "98.4"),
+        (TableCell(0.9841, printed="98.41"), PERCENT, 2, "98.41"),
+        (TableCell(0.9841, printed="98.41"), PERCENT, 4, "98.41"),
+        (TableCell(0.996, printed="99.6"), PERCENT, 2, "99.6"),
+        (TableCell(1.0, printed="100"), PERCENT, 1, "100"),
+        (TableCell(1234.5, printed="1,234.5"), HOURS, 1, "1234.5"),
+        (TableCell(1.005), HOURS, 0, "1.00"),
+        (TableCell(), PERCENT, 1, "–"),
+        (TableCell(text="14/15"), PERCENT, 1, "14/15"),
     ],
 )
-def test_numbers_as_text(cell: Cell, column: Column, decimals: int, text: str) -> None:
+def test_numbers_as_text(cell: TableCell, column: Column, decimals: int, text: str) -> None:
     assert shown(cell, column, decimals) == text
 
 
@@ -96,18 +96,18 @@ def test_numbers_as_text(cell: Cell, column: Column, decimals: int, text: str) -
     ("difference", "text"), [(0.012, "+1.2"), (-0.012, "−1.2"), (0.0, "±0.0"), (-0.0001, "±0.0"), (None, "")]
 )
 def test_differences_carry_their_sign(difference: float | None, text: str) -> None:
-    assert table().shown_difference(Cell(0.5, difference=difference), PERCENT) == text
+    assert table().shown_difference(TableCell(0.5, difference=difference), PERCENT) == text
 
 
 def test_standard_deviation_as_text() -> None:
-    assert table().shown_std(Cell(0.5, std=0.0123), PERCENT) == "1.2"
-    assert table().shown_std(Cell(0.5), PERCENT) == ""
+    assert table().shown_std(TableCell(0.5, std=0.0123), PERCENT) == "1.2"
+    assert table().shown_std(TableCell(0.5), PERCENT) == ""
 
 
 def test_footnotes_come_once_and_in_reading_order() -> None:
     rows = (
-        Row("x", (Cell(0.1, notes=("cell",)),), notes=("row", "both")),
-        Row("y", (Cell(0.2, notes=("both",)),), notes=("last",)),
+        TableRow("x", (TableCell(0.1, notes=("cell",)),), notes=("row", "both")),
+        TableRow("y", (TableCell(0.2, notes=("both",)),), notes=("last",)),
     )
     made = table(*rows, columns=(Column("c", notes=("column",)),))
     assert made.footnotes == ("column", "row", "both", "cell", "last")
@@ -122,22 +122,24 @@ def test_marks_do_not_end_with_z() -> None:
 
 def test_a_row_has_one_cell_a_column() -> None:
     with pytest.raises(ValueError, match="row 'x' has 2 cells, not one a column"):
-        table(Row("x", (Cell(), Cell())))
+        table(TableRow("x", (TableCell(), TableCell())))
 
 
 def test_headings_and_stubs() -> None:
     columns = (Column("ViTAD", "I-AUROC"), Column("Dinomaly", "I-AUROC"), Column("Dinomaly", "AUPRO"))
-    made = table(Row("x", (Cell(), Cell(), Cell())), columns=columns)
+    made = table(TableRow("x", (TableCell(), TableCell(), TableCell())), columns=columns)
     assert made.groups == (("I-AUROC", 2), ("AUPRO", 1)) and made.repeats
     assert made.stubs == ("method",)
-    both = table(Row("x", (Cell(),), "published", group="Published"), Row("x", (Cell(),), group="Ours"))
+    both = table(
+        TableRow("x", (TableCell(),), "published", group="Published"), TableRow("x", (TableCell(),), group="Ours")
+    )
     assert both.stubs == ("method",) and not both.repeats
     assert [(heading, len(rows)) for heading, rows in both.blocks[0].groups] == [("Published", 1), ("Ours", 1)]
 
 
 def test_a_wide_table_is_cut_between_groups() -> None:
     columns = tuple(Column(str(place), f"group {place // 2}") for place in range(6))
-    made = table(Row("x", tuple(Cell(place / 10) for place in range(6))), columns=columns)
+    made = table(TableRow("x", tuple(TableCell(place / 10) for place in range(6))), columns=columns)
     parts = pieces(made, lambda part: len(part.columns) <= 4)
     assert [len(part.columns) for part in parts] == [4, 2]
     assert [(part.name, part.title) for part in parts] == [("t-1", "T (1/2)"), ("t-2", "T (2/2)")]

@@ -23,7 +23,7 @@ from bench.run import feature_store
 from bench.run.batches import TrainingBatches
 from bench.run.device_pixels import DevicePixels
 from bench.run.extractor import Extractor
-from bench.run.feature_store import Kept
+from bench.run.feature_store import StoredFeatures
 from bench.run.seeding import BatchOrder, seed_everything
 from bench.run.training import Step, Trainer
 
@@ -125,7 +125,7 @@ def test_losses_and_features_do_not_depend_on_the_place(
 def test_rows_brought_ahead_are_whole_however_busy_the_device_is(gpu: torch.device) -> None:
     # large enough that a copy which nobody waited for would be seen half done, or overwritten by the next
     kept = {"a": torch.randn(64, 1024, 512), "b": torch.arange(64)}
-    store = Kept(kept, "memory", gpu)
+    store = StoredFeatures(kept, "memory", gpu)
     busy = torch.randn(4096, 4096, device=gpu)
     order = BatchOrder(64, 16, 0)
     found = []

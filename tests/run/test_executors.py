@@ -28,7 +28,7 @@ from bench.run import cell as cells
 from bench.run import sweep
 from bench.run.cell import Options
 from bench.run.executors.cell_lock import claim
-from bench.run.executors.choice import Wanted, choose
+from bench.run.executors.choice import ExecutorRequest, choose
 from bench.run.executors.dispatch import RETRIES, Died, Outcome, dispatch
 from bench.run.executors.handover import Parcel
 from bench.run.executors.in_process import Here
@@ -223,7 +223,7 @@ def test_a_parcel_brings_its_plug_in(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- choosing
-def refused(wanted: Wanted, device: str, *words: str) -> None:
+def refused(wanted: ExecutorRequest, device: str, *words: str) -> None:
     with pytest.raises(UsageError) as caught:
         choose(wanted, device)
     for word in words:
@@ -231,31 +231,31 @@ def refused(wanted: Wanted, device: str, *words: str) -> None:
 
 
 def test_one_worker_needs_no_process() -> None:
-    assert isinstance(choose(Wanted(), "cpu"), Here)
-    assert isinstance(choose(Wanted(jobs=1), "cpu"), Here)
-    assert choose(Wanted(jobs=3), "cpu") == Processes(3)
+    assert isinstance(choose(ExecutorRequest(), "cpu"), Here)
+    assert isinstance(choose(ExecutorRequest(jobs=1), "cpu"), Here)
+    assert choose(ExecutorRequest(jobs=3), "cpu") == Processes(3)
 
 
 def test_each_visible_gpu_gets_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert choose(Wanted(), "auto") == Processes(3, ("0", "1", "2"))
-    assert isinstance(choose(Wanted(jobs=1), "cuda"), Here)
-    assert isinstance(choose(Wanted(), "cuda:1"), Here)
-    assert choose(Wanted(jobs=2), "cuda:1") == Processes(2, ("1",))
+    assert choose(ExecutorRequest(), "auto") == Processes(3, ("0", "1", "2"))
+    assert isinstance(choose(ExecutorRequest(jobs=1), "cuda"), Here)
+    assert isinstance(choose(ExecutorRequest(), "cuda:1"), Here)
+    assert choose(ExecutorRequest(jobs=2), "cuda:1") == Processes(2, ("1",))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7a,6")
-    assert choose(Wanted(), "cuda") == Processes(3, ("4", "GPU-7a", "6"))
+    assert choose(ExecutorRequest(), "cuda") == Processes(3, ("4", "GPU-7a", "6"))
     assert devices.visible(torch.device("cuda:1")) == ("GPU-7a",)
 
 
 def test_options_of_another_executor_are_refused() -> None:
-    refused(Wanted(address="auto"), "cpu", "--address", "--executor local", "--executor ray")
-    refused(Wanted(slurm=("partition=gpu",)), "cpu", "--slurm", "--executor slurm")
-    refused(Wanted("ray", slurm=("partition=gpu",)), "cpu", "--slurm", "--executor ray")
-    refused(Wanted(cpus=2), "cpu", "--cpus", "ray or slurm")
-    refused(Wanted("ray"), "cuda:1", "cuda:1", "auto, cpu or cuda")
-    refused(Wanted("slurm", gpus=0.5), "cpu", "0.5", "whole")
+    refused(ExecutorRequest(address="auto"), "cpu", "--address", "--executor local", "--executor ray")
+    refused(ExecutorRequest(slurm=("partition=gpu",)), "cpu", "--slurm", "--executor slurm")
+    refused(ExecutorRequest("ray", slurm=("partition=gpu",)), "cpu", "--slurm", "--executor ray")
+    refused(ExecutorRequest(cpus=2), "cpu", "--cpus", "ray or slurm")
+    refused(ExecutorRequest("ray"), "cuda:1", "cuda:1", "auto, cpu or cuda")
+    refused(ExecutorRequest("slurm", gpus=0.5), "cpu", "0.5", "whole")
 
 
 @pytest.mark.parametrize(("executor", "package"), [("ray", "ray"), ("slurm", "submitit")])

@@ -17,7 +17,7 @@ from bench.plan.task import Task, hashed, index
 from bench.registry import METHODS
 from bench.run import feature_store
 from bench.run.extractor import Extractor
-from bench.run.feature_store import Kept
+from bench.run.feature_store import StoredFeatures
 from bench.run.seeding import BatchOrder
 from bench.speed import generated
 
@@ -64,8 +64,8 @@ def maps(task: Task, tmp_path: Path) -> Extractor:
 @pytest.mark.parametrize("ahead", [False, True])
 def test_a_cnn_s_maps_come_channels_last_from_every_place(maps: Extractor, task: Task, place: str, ahead: bool) -> None:
     store = feature_store.build(maps, task.train, Silent(), place=place, batch_size=3)
-    if ahead and isinstance(store, Kept):
-        store = Kept(store._tensors, place, CPU, ahead=True)
+    if ahead and isinstance(store, StoredFeatures):
+        store = StoredFeatures(store._tensors, place, CPU, ahead=True)
     rows = torch.tensor([2, 0, 2])
     store.expect(rows)
     found, computed = store.get(rows), maps([task.train[row] for row in rows.tolist()])
@@ -88,7 +88,7 @@ def test_pixels_kept_for_recomputing_give_the_same_features(extract: Extractor, 
 @pytest.mark.parametrize("expected", ["the next", "another", "nothing"])
 def test_what_comes_ahead_is_what_would_have_come(expected: str) -> None:
     kept = {"a": torch.randn(9, 3, 2), "b": torch.arange(9)}
-    ahead, plain = Kept(kept, "memory", CPU, ahead=True), Kept(kept, "memory", CPU)
+    ahead, plain = StoredFeatures(kept, "memory", CPU, ahead=True), StoredFeatures(kept, "memory", CPU)
     order = BatchOrder(9, 4, seed=1)
     for step in range(7):
         found, want = ahead.get(order.at(step)), plain.get(order.at(step))
@@ -100,7 +100,7 @@ def test_what_comes_ahead_is_what_would_have_come(expected: str) -> None:
 
 def test_a_batch_stays_what_it_is_while_the_next_ones_come() -> None:
     kept = {"a": torch.arange(12.0).view(6, 2)}
-    store = Kept(kept, "memory", CPU, ahead=True)
+    store = StoredFeatures(kept, "memory", CPU, ahead=True)
     batches = []
     for first in range(5):
         batches.append(store.get(torch.tensor([first, first + 1])))
@@ -110,7 +110,7 @@ def test_a_batch_stays_what_it_is_while_the_next_ones_come() -> None:
 
 
 def test_an_error_while_bringing_ahead_is_raised_by_the_step_that_needs_it() -> None:
-    store = Kept({"a": torch.zeros(3, 1)}, "memory", CPU, ahead=True)
+    store = StoredFeatures({"a": torch.zeros(3, 1)}, "memory", CPU, ahead=True)
     store.expect(torch.tensor([7]))
     assert torch.equal(store.get(torch.tensor([1]))["a"], torch.zeros(1, 1))
     store.expect(torch.tensor([7]))
@@ -136,11 +136,11 @@ def test_losses_do_not_depend_on_bringing_ahead(
         return trainer.train(module, TrainingBatches(extract, store, task.train, 0), task.train).losses
 
     plain = feature_store.build(extract, task.train, Silent(), place="file")
-    assert isinstance(plain, Kept)
+    assert isinstance(plain, StoredFeatures)
     expected: list[list[int]] = []
-    real: Callable[[Kept, torch.Tensor], None] = Kept.expect
-    monkeypatch.setattr(Kept, "expect", lambda self, rows: expected.append(rows.tolist()) or real(self, rows))
-    ahead = Kept(plain._tensors, "file", CPU, ahead=True)
+    real: Callable[[StoredFeatures, torch.Tensor], None] = StoredFeatures.expect
+    monkeypatch.setattr(StoredFeatures, "expect", lambda self, rows: expected.append(rows.tolist()) or real(self, rows))
+    ahead = StoredFeatures(plain._tensors, "file", CPU, ahead=True)
     assert losses(ahead) == losses(plain)
     order = BatchOrder(len(task.train), 4, 0)
     assert expected == [order.at(step).tolist() for step in range(1, 6)] * 2, "every batch but the first is expected"

@@ -107,7 +107,7 @@ def test_the_last_store_is_used_again_for_its_own_key_only() -> None:
     built: list[str] = []
 
     def builder(name: str) -> Callable[[], object]:
-        return lambda: built.append(name) or feature_store.Kept({}, name, CPU)
+        return lambda: built.append(name) or feature_store.StoredFeatures({}, name, CPU)
 
     last = LastStore()
     assert last.get("a", builder("a")) is last.get("a", builder("a again"))

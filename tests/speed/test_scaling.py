@@ -13,7 +13,7 @@ from bench.report.formats.markdown import markdown
 from bench.report.tables.table import DASH
 from bench.speed import layout, profile, scaling, tables
 from bench.speed import record as records
-from bench.speed.scaling import Group, makespan, parts, schedule
+from bench.speed.scaling import CellGroup, makespan, parts, schedule
 
 
 # --------------------------------------------------------------------------------------------------------- model
@@ -35,7 +35,7 @@ def test_makespans_keep_within_the_bound() -> None:
 
 
 def test_seeds_stay_together_until_that_takes_longer() -> None:
-    matrix = [Group("a", "x", shared=10, own=1, seeds=5)]
+    matrix = [CellGroup("a", "x", shared=10, own=1, seeds=5)]
     assert schedule(matrix, 1) == scaling.Schedule(1, 15, 15, True)
     # five workers: each computes the features anew, and all are done sooner
     assert schedule(matrix, 5) == scaling.Schedule(5, 11, 55, False)

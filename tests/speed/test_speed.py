@@ -24,7 +24,7 @@ from bench.run.complexity import complexity, training_cost
 from bench.run.extractor import Extractor
 from bench.speed import arithmetic, generated, prepare, record
 from bench.speed.arithmetic import Size, Stage, rounds
-from bench.speed.interleaved import Block, Interleaved
+from bench.speed.interleaved import Interleaved, TimedBlock
 from bench.speed.ours import Ours, Variant, variants
 from bench.speed.plain import Parts, Plain
 from bench.speed.record import SpeedRecord
@@ -34,8 +34,8 @@ CPU = torch.device("cpu")
 TINY = {"dinomaly": {"input_size": 32, "mlp_ratio": 0.5}, "knn": {"input_size": 32}}
 
 
-def blocks(*seconds: float, units: int = 10) -> list[Block]:
-    return [Block(units, one) for one in seconds]
+def blocks(*seconds: float, units: int = 10) -> list[TimedBlock]:
+    return [TimedBlock(units, one) for one in seconds]
 
 
 # ---------------------------------------------------------------------------------------------------- arithmetic
@@ -76,14 +76,19 @@ def test_blocks_fit_the_time(seconds: float, a_round: float, wanted: int, most: 
 
 
 def test_variants_have_rates_of_their_own_and_energy_counts_the_timed_blocks() -> None:
-    ours = [Block(10, 9.0, 500.0), Block(10, 8.0, 400.0), Block(10, 1.0, 30.0), Block(10, 2.0, 70.0)]
+    ours = [
+        TimedBlock(10, 9.0, 500.0),
+        TimedBlock(10, 8.0, 400.0),
+        TimedBlock(10, 1.0, 30.0),
+        TimedBlock(10, 2.0, 70.0),
+    ]
     ways = {"ours": ours, "plain": blocks(9, 8, 4, 8), "bf16+compile": blocks(9, 8, 0.5, 1)}
     found = arithmetic.compared(ways, "steps", 16, variants=[Variant("bf16", compiled=True), Variant("fp32")])
     (one,) = found.variants
     assert (one.precision, one.compiled, one.kept) == ("bf16", True, True)
     assert one.rate.median == 15.0 and one.over_plain.median == 8.0
     assert found.joules == 5.0
-    some = [*ours[:3], Block(10, 2.0)]
+    some = [*ours[:3], TimedBlock(10, 2.0)]
     assert arithmetic.compared({**ways, "ours": some}, "steps", 16).joules is None
 
 

@@ -15,7 +15,7 @@ from bench.cli import main
 from bench.errors import StoreError
 from bench.protocol import COMMON, SEVEN
 from bench.store import record as records
-from bench.store.evidence import Evidence, Lacking
+from bench.store.evidence import EvidenceFiles, Lacking
 from bench.store.record import Record
 
 
@@ -318,7 +318,7 @@ def test_a_record_without_maps_in_every_class_is_of_a_method_that_gives_none(tmp
     record = Record(**data)
     assert record.is_mapless
     with pytest.raises(Lacking, match="dinomaly gives image scores alone: there are no anomaly maps"):
-        Evidence([tmp_path]).maps(record, "a")
+        EvidenceFiles([tmp_path]).maps(record, "a")
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "a/b", "", ".", "..", "x\0y", "x" * 256])

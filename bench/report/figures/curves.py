@@ -11,16 +11,16 @@ from bench.metrics import Curve, Undefined, find_regions, pr_curve, pro_curve, r
 from bench.report.figures import panels
 from bench.report.figures.drawing import Figure, line_style
 from bench.report.figures.panels import FEW, Panel
-from bench.report.figures.series import Series, best_first
+from bench.report.figures.series import FigureSeries, best_first
 from bench.stats import Images
-from bench.store.evidence import Evidence, Lacking
+from bench.store.evidence import EvidenceFiles, Lacking
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 POINTS = 64
 """Of a curve; its area stays that of the full one."""
-MOST = 6
+MAX_METHODS = 6
 """Methods in one panel; more cannot be told apart."""
 LIMIT = 0.3
 """False-positive rate up to which overlap curves go."""
@@ -29,24 +29,24 @@ Curves = Mapping[str, Mapping[str, Curve]]
 """Label -> class -> curve."""
 
 
-def roc(chosen: Sequence[Series], dataset: str, evidence: Evidence) -> Figure:
+def roc(chosen: Sequence[FigureSeries], dataset: str, evidence: EvidenceFiles) -> Figure:
     """Return ROC curves of the image scores."""
     return _by_image(chosen, dataset, evidence, "roc", "ROC, image level", _image_roc)
 
 
-def precision_recall(chosen: Sequence[Series], dataset: str, evidence: Evidence) -> Figure:
+def precision_recall(chosen: Sequence[FigureSeries], dataset: str, evidence: EvidenceFiles) -> Figure:
     """Return precision-recall curves of the image scores."""
     return _by_image(chosen, dataset, evidence, "pr", "Precision and recall, image level", _image_pr)
 
 
-def overlap(chosen: Sequence[Series], dataset: str, evidence: Evidence) -> Figure:
+def overlap(chosen: Sequence[FigureSeries], dataset: str, evidence: EvidenceFiles) -> Figure:
     """Return curves of the mean region overlap against the pixels' false-positive rate, up to 0.3."""
     name, title = f"pro-{dataset}", "Region overlap (PRO)"
     found: dict[str, dict[str, Curve]] = {}
     reasons: dict[str, None] = {}
     shown = best_first(chosen, dataset, "pixel/aupro@0.3")
     for one in shown:
-        if len(found) == MOST:
+        if len(found) == MAX_METHODS:
             break
         try:
             curves = {cls: _pro(one, dataset, cls, evidence) for cls in one.entry(dataset).classes}
@@ -62,9 +62,9 @@ def overlap(chosen: Sequence[Series], dataset: str, evidence: Evidence) -> Figur
 
 
 def _by_image(
-    chosen: Sequence[Series],
+    chosen: Sequence[FigureSeries],
     dataset: str,
-    evidence: Evidence,
+    evidence: EvidenceFiles,
     kind: str,
     title: str,
     curve: Callable[[Images], Curve | None],
@@ -74,7 +74,7 @@ def _by_image(
     reasons: dict[str, None] = {}
     shown = best_first(chosen, dataset, "image/auroc" if kind == "roc" else "image/ap")
     for one in shown:
-        if len(found) == MOST:
+        if len(found) == MAX_METHODS:
             break
         try:
             curves = {cls: curve(images) for cls, images in one.images(dataset, evidence).items()}
@@ -93,7 +93,7 @@ def _panels(found: Curves) -> int:
     return len({cls for curves in found.values() for cls in curves})
 
 
-def _left_out(shown: Sequence[Series], found: Curves) -> str:
+def _left_out(shown: Sequence[FigureSeries], found: Curves) -> str:
     seeds = max(len(entry.rows) for one in shown for entry in one.line.entries.values())
     several = "The first seed of each. " if seeds > 1 else ""
     if len(found) < len(shown):
@@ -115,7 +115,7 @@ def _image_pr(images: Images) -> Curve | None:
         return None
 
 
-def _pro(one: Series, dataset: str, cls: str, evidence: Evidence) -> Curve | None:
+def _pro(one: FigureSeries, dataset: str, cls: str, evidence: EvidenceFiles) -> Curve | None:
     record = one.record_of(dataset, cls)
     if record.scores[cls].values.get("pixel/auroc") is None:
         return None
@@ -129,7 +129,7 @@ def _pro(one: Series, dataset: str, cls: str, evidence: Evidence) -> Curve | Non
         return None
 
 
-def _drawing(found: Curves, shown: Sequence[Series], kind: str) -> Callable[[], Canvas]:
+def _drawing(found: Curves, shown: Sequence[FigureSeries], kind: str) -> Callable[[], Canvas]:
     axis = {"roc": ("false-positive rate", "true-positive rate"), "pr": ("recall", "precision")}
     names = axis.get(kind, ("false-positive rate", "region overlap"))
     places = {one.label: one.place for one in shown}

@@ -18,9 +18,9 @@ from PIL import Image
 from bench.errors import BenchError
 from bench.metrics import Undefined, find_regions, image_aupro, rank
 from bench.report.figures.drawing import Figure, canvas
-from bench.report.figures.series import Series
+from bench.report.figures.series import FigureSeries
 from bench.stats import Images
-from bench.store.evidence import Evidence, Lacking, protocol_of
+from bench.store.evidence import EvidenceFiles, Lacking, protocol_of
 from bench.store.record import Record
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _STRIDE = 4  # of the pixels that the colour scale is taken from
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class GalleryImage:
     """One image, four times: uint8 [h, w, 3] each, in the order of PANELS."""
 
     id: str
@@ -55,7 +55,7 @@ class Gallery:
     name: str
     title: str
     caption: str = ""
-    shots: tuple[Shot, ...] = ()
+    shots: tuple[GalleryImage, ...] = ()
     absent: str = ""
     dataset: str = ""
 
@@ -72,7 +72,7 @@ class _Candidate:
     why: str
 
 
-def gallery(one: Series, dataset: str, evidence: Evidence) -> Gallery:
+def gallery(one: FigureSeries, dataset: str, evidence: EvidenceFiles) -> Gallery:
     """Return the images that one configuration's first seed is worst on."""
     name = f"gallery-{dataset}-{one.place}"
     title = f"Hardest images, {one.label}"
@@ -111,7 +111,7 @@ def _scale(found: dict[str, Images], maps: dict[str, npt.NDArray[np.float32]]) -
 
 
 def _misses(
-    cls: str, images: Images, maps: npt.NDArray[np.float32], record: Record, evidence: Evidence
+    cls: str, images: Images, maps: npt.NDArray[np.float32], record: Record, evidence: EvidenceFiles
 ) -> list[_Candidate]:
     """Return all anomalous images, by how many normal ones score as high, then by how badly defects are located."""
     normal = images.scores[~images.labels]
@@ -154,10 +154,10 @@ def _shot(
     found: dict[str, Images],
     maps: dict[str, npt.NDArray[np.float32]],
     record: Record,
-    evidence: Evidence,
+    evidence: EvidenceFiles,
     low: float,
     high: float,
-) -> Shot:
+) -> GalleryImage:
     images = found[item.cls]
     dataset, (sample,) = evidence.samples(record, [images.ids[item.index]])
     image = dataset.read_image(sample)
@@ -174,7 +174,7 @@ def _shot(
         mask = np.asarray(native.resize(size, Image.Resampling.BOX)) > 0
     defect = images.defects[item.index] if images.defects else ""
     title = f"{item.cls}, {defect}" if defect else item.cls
-    return Shot(sample.id, title, item.why, _tiles(picture, mask, (heat - low) / (high - low)), panels)
+    return GalleryImage(sample.id, title, item.why, _tiles(picture, mask, (heat - low) / (high - low)), panels)
 
 
 def uncropped(anomaly: npt.NDArray[np.float32], size: tuple[int, int], record: Record) -> npt.NDArray[np.float32]:
@@ -235,7 +235,7 @@ def _outline(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return grown & ~mask
 
 
-def _drawing(shots: Sequence[Shot]) -> Callable[[], Canvas] | None:
+def _drawing(shots: Sequence[GalleryImage]) -> Callable[[], Canvas] | None:
     if not shots:
         return None
 

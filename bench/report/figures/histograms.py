@@ -9,9 +9,9 @@ import numpy as np
 from bench.report.figures import panels
 from bench.report.figures.drawing import COLOURS, Figure
 from bench.report.figures.panels import FEW, Numbers, Panel
-from bench.report.figures.series import Series
+from bench.report.figures.series import FigureSeries
 from bench.stats import Images
-from bench.store.evidence import Evidence, Lacking
+from bench.store.evidence import EvidenceFiles, Lacking
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -20,7 +20,7 @@ BINS = 24
 SHOWN = ("normal", "anomalous")
 
 
-def histograms(one: Series, dataset: str, evidence: Evidence) -> Figure:
+def histograms(one: FigureSeries, dataset: str, evidence: EvidenceFiles) -> Figure:
     """Return how far one method keeps the scores of normal and anomalous images apart."""
     name = f"scores-{dataset}-{one.place}"
     title = f"Image scores, {one.label}"

@@ -13,13 +13,13 @@ from bench.report.figures.curves import overlap, precision_recall, roc
 from bench.report.figures.drawing import Figure
 from bench.report.figures.gallery import Gallery, gallery
 from bench.report.figures.histograms import histograms
-from bench.report.figures.series import Series, best_first, series
+from bench.report.figures.series import FigureSeries, best_first, series
 from bench.report.figures.statistics import METRIC, pairs, rankings
 from bench.report.figures.tradeoffs import scaling, throughput
 from bench.report.figures.training import training
 from bench.report.tables import ours
 from bench.report.tables.table import Table
-from bench.store.evidence import Evidence
+from bench.store.evidence import EvidenceFiles
 from bench.store.record import Record
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Illustrations:
     """What more there would be, in a sentence; empty where all is shown."""
 
 
-def illustrate(records: Iterable[Record], evidence: Evidence) -> Illustrations:
+def illustrate(records: Iterable[Record], evidence: EvidenceFiles) -> Illustrations:
     """Return the figures and statistics of some records; each is drawn when it is asked for its SVG or PDF."""
     every = series(ours.lines(ours.group(records)))
     tables: list[Table] = []
@@ -77,7 +77,7 @@ def illustrate(records: Iterable[Record], evidence: Evidence) -> Illustrations:
 
 def pdf(report: Report, out: Path) -> list[Path]:
     """Write every figure for papers, figures/<name>.pdf."""
-    found = illustrate(report.records, Evidence(report.folders, report.data_roots))
+    found = illustrate(report.records, EvidenceFiles(report.folders, report.data_roots))
     files = []
     lacking = ""
     for figure in (*found.figures, *(one.figure() for one in found.galleries)):
@@ -89,7 +89,7 @@ def pdf(report: Report, out: Path) -> list[Path]:
     return files
 
 
-def _first_drawn(chosen: Sequence[Series], make: Callable[[Series], Item]) -> list[Item]:
+def _first_drawn(chosen: Sequence[FigureSeries], make: Callable[[FigureSeries], Item]) -> list[Item]:
     """Return the first items that can be drawn, at most GALLERIES, or one that says why none can."""
     found: list[Item] = []
     absent: list[Item] = []
@@ -101,7 +101,7 @@ def _first_drawn(chosen: Sequence[Series], make: Callable[[Series], Item]) -> li
     return found or absent[:1]
 
 
-def _of(chosen: Sequence[Series], dataset: str, evidence: Evidence) -> list[Figure]:
+def _of(chosen: Sequence[FigureSeries], dataset: str, evidence: EvidenceFiles) -> list[Figure]:
     by_image = [roc(chosen, dataset, evidence), precision_recall(chosen, dataset, evidence)]
     spread = _first_drawn(chosen, partial(histograms, dataset=dataset, evidence=evidence))
     return [

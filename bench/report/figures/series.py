@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from bench.names import harmless
 from bench.report.tables.ours import OurLine
-from bench.report.tables.seeds_of import Entry
+from bench.report.tables.seeds_of import Seeds
 from bench.stats import Images
-from bench.store.evidence import Evidence
+from bench.store.evidence import EvidenceFiles
 from bench.store.record import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class FigureSeries:
     """A method under one configuration, as every figure calls and colours it."""
 
     line: OurLine
@@ -22,11 +22,11 @@ class Series:
     place: int
     """Gives its colour and line style."""
 
-    def entry(self, dataset: str) -> Entry:
+    def entry(self, dataset: str) -> Seeds:
         """Return all seeds on a dataset."""
         return self.line.entries[dataset]
 
-    def images(self, dataset: str, evidence: Evidence) -> dict[str, Images]:
+    def images(self, dataset: str, evidence: EvidenceFiles) -> dict[str, Images]:
         """Return the first seed's per-image scores by class or part. Raises Lacking."""
         found: dict[str, Images] = {}
         for record in self.entry(dataset).rows[0].records:
@@ -38,15 +38,15 @@ class Series:
         return next(record for record in self.entry(dataset).rows[0].records if cls in record.scores)
 
 
-def series(lines: Sequence[OurLine]) -> list[Series]:
+def series(lines: Sequence[OurLine]) -> list[FigureSeries]:
     """Return lines with a place each; their titles tell them apart."""
-    return [Series(line, harmless(line.title), place) for place, line in enumerate(lines)]
+    return [FigureSeries(line, harmless(line.title), place) for place, line in enumerate(lines)]
 
 
-def best_first(chosen: Iterable[Series], dataset: str, metric: str) -> list[Series]:
+def best_first(chosen: Iterable[FigureSeries], dataset: str, metric: str) -> list[FigureSeries]:
     """Return series by their mean of a metric on a dataset, highest first, those without a value last."""
 
-    def key(one: Series) -> tuple[bool, float]:
+    def key(one: FigureSeries) -> tuple[bool, float]:
         value = one.line.cell(dataset, "", metric).value
         return value is None, -(value or 0.0)
 

@@ -9,9 +9,9 @@ from itertools import combinations
 from bench.errors import UsageError
 from bench.report.figures.critical import critical
 from bench.report.figures.drawing import Figure
-from bench.report.figures.series import Series, best_first
+from bench.report.figures.series import FigureSeries, best_first
 from bench.report.tables.names import dataset_title, heading, level
-from bench.report.tables.table import Block, Cell, Column, Row, Table
+from bench.report.tables.table import Column, RowBlock, Table, TableCell, TableRow
 from bench.stats import (
     Difference,
     Images,
@@ -24,28 +24,28 @@ from bench.stats import (
     wilcoxon_holm,
 )
 from bench.stats.intervals import mean_of
-from bench.store.evidence import Evidence, Lacking
+from bench.store.evidence import EvidenceFiles, Lacking
 from bench.store.record import Record
 from bench.words import counted
 
 METRIC = "image/auroc"
 DECIMALS = 4
 """Of a fraction; scores that agree to a hundredth of a percent share a rank."""
-MOST = 10
+MAX_METHODS = 10
 """Methods in one ranking or one list of pairs."""
-MOST_INTERVALS = 2000
+MAX_INTERVALS = 2000
 """Classes of all records that are resampled, some hundredths of a second each; a report of more has no intervals."""
 INTERVALS_NOTE = "Intervals: 95 %, percentile bootstrap over the test images of each class; training is not repeated."
 
 
-def with_intervals(tables: Sequence[Table], records: Iterable[Record], evidence: Evidence) -> list[Table]:
+def with_intervals(tables: Sequence[Table], records: Iterable[Record], evidence: EvidenceFiles) -> list[Table]:
     """Return tables whose cells of image metrics have an interval, wherever per-image scores lie beside the records.
 
     Reports of very many records have none, and say so.
     """
     known = {record.cell.fingerprint: record for record in records}
-    if sum(len(record.scores) for record in known.values()) > MOST_INTERVALS:
-        note = f"No intervals: more than {MOST_INTERVALS} classes to resample. --methods and --datasets choose fewer."
+    if sum(len(record.scores) for record in known.values()) > MAX_INTERVALS:
+        note = f"No intervals: more than {MAX_INTERVALS} classes to resample. --methods and --datasets choose fewer."
         return [replace(table, notes=(*table.notes, note)) for table in tables]
     intervals = _Intervals(known, evidence)
     return [_filled(table, intervals) for table in tables]
@@ -54,12 +54,12 @@ def with_intervals(tables: Sequence[Table], records: Iterable[Record], evidence:
 class _Intervals:
     """Intervals of cells; a record is resampled once, whatever the number of cells that show it."""
 
-    def __init__(self, records: dict[str, Record], evidence: Evidence) -> None:
+    def __init__(self, records: dict[str, Record], evidence: EvidenceFiles) -> None:
         self._records = records
         self._evidence = evidence
         self._known: dict[str, dict[str, dict[str, Resampled]]] = {}
 
-    def of(self, cell: Cell, cls: str, metric: str) -> tuple[float, float] | None:
+    def of(self, cell: TableCell, cls: str, metric: str) -> tuple[float, float] | None:
         """Return the interval of a cell's value; None for other metrics than image ones, and where scores lack."""
         if level(metric) != "image" or cell.value is None or not cell.records:
             return None
@@ -109,16 +109,16 @@ def _filled(table: Table, intervals: _Intervals) -> Table:
     return filled
 
 
-def rankings(chosen: Sequence[Series], metric: str = METRIC) -> list[tuple[Table, Figure]]:
+def rankings(chosen: Sequence[FigureSeries], metric: str = METRIC) -> list[tuple[Table, Figure]]:
     """Return a table and a diagram for each group of at least three configurations that compare, over their classes."""
-    groups: dict[Hashable, list[Series]] = {}
+    groups: dict[Hashable, list[FigureSeries]] = {}
     for one in chosen:
         head = one.line.heads[0]
         key = (head.cell.setting, head.cell.shots, head.protocol.hash, head.metric_version)
         groups.setdefault(key, []).append(one)
     found = []
     for place, group in enumerate(groups.values()):
-        shown = sorted(group, key=lambda one: -len(one.line.datasets))[:MOST]
+        shown = sorted(group, key=lambda one: -len(one.line.datasets))[:MAX_METHODS]
         scores = {one.label: _by_class(one, metric) for one in shown}
         try:
             ranking, pairs = rank_methods(scores, decimals=DECIMALS), wilcoxon_holm(scores)
@@ -131,7 +131,7 @@ def rankings(chosen: Sequence[Series], metric: str = METRIC) -> list[tuple[Table
     return found
 
 
-def _by_class(one: Series, metric: str) -> dict[str, float | None]:
+def _by_class(one: FigureSeries, metric: str) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for dataset in one.line.datasets:
         # other images are another block, even where the class has the same name
@@ -149,7 +149,7 @@ def _ranking(
     for method, rank in zip(ranking.methods, ranking.ranks, strict=True):
         p = pairs.get((best, method), pairs.get((method, best)))
         apart = "yes" if rank - ranking.ranks[0] > ranking.distance else "no"
-        rows.append(Row(method, (Cell(rank), Cell(text="" if method == best else apart), _p(p))))
+        rows.append(TableRow(method, (TableCell(rank), TableCell(text="" if method == best else apart), _p(p))))
     columns = (
         Column("mean rank", unit="number", decimals=2, higher_is_better=False),
         Column("differs from best (Nemenyi)", unit="number"),
@@ -166,7 +166,7 @@ def _ranking(
         ),
         *left,
     ]
-    table = Table(name, title, "method", columns, (Block("", tuple(rows)),), notes=tuple(caption))
+    table = Table(name, title, "method", columns, (RowBlock("", tuple(rows)),), notes=tuple(caption))
     return table, critical(ranking, f"critical-{name}", f"{title}: critical difference", " ".join(caption))
 
 
@@ -175,13 +175,13 @@ def _chi(ranking: Ranking) -> str:
     return f"chi-square {ranking.statistic:.1f}, {p}"
 
 
-def _p(value: float | None) -> Cell:
+def _p(value: float | None) -> TableCell:
     if value is None:
-        return Cell()
-    return Cell(text="< 0.001") if value < 0.001 else Cell(value)
+        return TableCell()
+    return TableCell(text="< 0.001") if value < 0.001 else TableCell(value)
 
 
-def pairs(chosen: Sequence[Series], dataset: str, evidence: Evidence) -> Table | None:
+def pairs(chosen: Sequence[FigureSeries], dataset: str, evidence: EvidenceFiles) -> Table | None:
     """Return DeLong's paired differences in image AUROC on a dataset; None where fewer than two have stored scores."""
     usable = []
     for one in best_first(chosen, dataset, METRIC):
@@ -192,7 +192,7 @@ def pairs(chosen: Sequence[Series], dataset: str, evidence: Evidence) -> Table |
         except Lacking:
             continue
     rows = []
-    for (first, ours), (second, theirs) in combinations(usable[:MOST], 2):
+    for (first, ours), (second, theirs) in combinations(usable[:MAX_METHODS], 2):
         if first.line.comparable(dataset, METRIC) != second.line.comparable(dataset, METRIC):
             continue
         try:
@@ -200,8 +200,15 @@ def pairs(chosen: Sequence[Series], dataset: str, evidence: Evidence) -> Table |
         except (KeyError, UsageError):
             continue
         low, high = found.interval() or (None, None)
-        cells = (Cell(found.first), Cell(found.second), Cell(found.value), Cell(low), Cell(high), _p(found.p))
-        rows.append(Row(f"{first.label} − {second.label}", cells, dataset=dataset))
+        cells = (
+            TableCell(found.first),
+            TableCell(found.second),
+            TableCell(found.value),
+            TableCell(low),
+            TableCell(high),
+            _p(found.p),
+        )
+        rows.append(TableRow(f"{first.label} − {second.label}", cells, dataset=dataset))
     if not rows:
         return None
     titles = ("first", "second", "difference", "95 % from", "to")
@@ -211,7 +218,7 @@ def pairs(chosen: Sequence[Series], dataset: str, evidence: Evidence) -> Table |
         "p-values are not adjusted for their number, and seeds may differ by more than images do.",
     )
     title = f"{dataset_title(dataset)}: paired differences, {heading(METRIC)}"
-    blocks = (Block("", tuple(rows), dataset),)
+    blocks = (RowBlock("", tuple(rows), dataset),)
     return Table(f"pairs-{dataset}", title, "pair", columns, blocks, notes=notes, decimals=2)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.names import harmless
 from bench.report.figures.drawing import COLOURS, FAINT, Figure, canvas, fitted, legend, line_style, plain_ticks
-from bench.report.figures.series import Series
+from bench.report.figures.series import FigureSeries
 from bench.report.tables.names import COLUMNS, MAD, heading
 
 if TYPE_CHECKING:
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 RATE = "cost/images_per_second"
 
 
-def throughput(chosen: Sequence[Series], dataset: str) -> Figure:
+def throughput(chosen: Sequence[FigureSeries], dataset: str) -> Figure:
     """Return a point a configuration: images a second at inference against the mean score."""
     name, title = f"throughput-{dataset}", "Accuracy against throughput"
     metric = _metric(chosen, dataset)
-    groups: dict[Hashable, list[tuple[Series, float, float]]] = {}
+    groups: dict[Hashable, list[tuple[FigureSeries, float, float]]] = {}
     for one in chosen:
         rate, score = one.line.cell(dataset, "", RATE).value, one.line.cell(dataset, "", metric).value
         if rate and score is not None:
@@ -60,7 +60,7 @@ def throughput(chosen: Sequence[Series], dataset: str) -> Figure:
     return Figure(name, title, f"{caption} Dotted: no other is both faster and better.", draw, "", dataset)
 
 
-def scaling(chosen: Sequence[Series], dataset: str) -> Figure:
+def scaling(chosen: Sequence[FigureSeries], dataset: str) -> Figure:
     """Return the mean score by input size, a line a method and encoder."""
     name, title = f"scaling-{dataset}", "Input size and encoder"
     metric = _metric(chosen, dataset)
@@ -118,7 +118,7 @@ def _room(values: Sequence[float]) -> tuple[float, float]:
     return low / margin, high * margin
 
 
-def _metric(chosen: Sequence[Series], dataset: str) -> str:
+def _metric(chosen: Sequence[FigureSeries], dataset: str) -> str:
     """Return mAD where a line has it, else the first of the seven that one has."""
     for metric in (MAD, *COLUMNS):
         if any(one.line.cell(dataset, "", metric).value is not None for one in chosen):

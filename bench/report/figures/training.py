@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.report.figures.drawing import Figure, canvas, fitted, legend, line_style, plain_ticks
-from bench.report.figures.series import Series
+from bench.report.figures.series import FigureSeries
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 
-MOST = 8
+MAX_CONFIGURATIONS = 8
 """Configurations in one figure; more cannot be told apart."""
 
 
-def training(chosen: Sequence[Series], dataset: str) -> Figure:
+def training(chosen: Sequence[FigureSeries], dataset: str) -> Figure:
     """Return the mean loss since the previous point, from the records; a thin line a seed and part."""
     name, title = f"training-{dataset}", "Training loss"
-    curves: list[tuple[Series, list[tuple[tuple[int, float], ...]]]] = []
+    curves: list[tuple[FigureSeries, list[tuple[tuple[int, float], ...]]]] = []
     for one in chosen:
-        if len(curves) == MOST:
+        if len(curves) == MAX_CONFIGURATIONS:
             break
         trained = [record.training for record in one.entry(dataset).records if record.training is not None]
         if found := [training.loss_curve for training in trained if len(training.loss_curve) > 1]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from bench.names import harmless
-from bench.report.tables.table import Cell, Column, Row, Table
+from bench.report.tables.table import Column, Table, TableCell, TableRow
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -66,15 +66,15 @@ def _extras(table: Table, place: int) -> list[str]:
     return found + (["difference"] if any(cell.difference is not None for cell in cells) else [])
 
 
-def _extra(table: Table, cell: Cell, column: Column, extra: str) -> str:
+def _extra(table: Table, cell: TableCell, column: Column, extra: str) -> str:
     text = table.shown_std(cell, column) if extra == "std" else table.shown_difference(cell, column)
     # a program reads this: no typographic minus
     return text.replace("−", "-").lstrip("+±")
 
 
-def _text(table: Table, cell: Cell, column: Column) -> str:
+def _text(table: Table, cell: TableCell, column: Column) -> str:
     return cell.text if cell.value is None else table.shown(cell, column)
 
 
-def _notes(row: Row) -> str:
+def _notes(row: TableRow) -> str:
     return "; ".join(dict.fromkeys([*row.notes, *(note for cell in row.cells for note in cell.notes)]))

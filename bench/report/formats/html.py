@@ -26,7 +26,7 @@ from bench.report.formats.csv import delimited
 from bench.report.formats.latex import latex
 from bench.report.formats.markdown import markdown
 from bench.report.tables.names import dataset_title, heading
-from bench.report.tables.table import MINUS, Block, Cell, Column, Row, Table, letters
+from bench.report.tables.table import MINUS, Column, RowBlock, Table, TableCell, TableRow, letters
 from bench.store.record import Record
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ RANKS = ("", " best", " second")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HtmlCell:
     """A cell as the template writes it."""
 
     text: str
@@ -64,23 +64,23 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class HtmlRow:
     """A row as the template writes it."""
 
-    row: Row
+    row: TableRow
     marks: str
-    places: tuple[Place, ...]
+    places: tuple[HtmlCell, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
     """A group of rows as the template writes it; rows are sorted within it."""
 
-    block: Block
+    block: RowBlock
     title: str
     """The block's, where this is its first group."""
     group: str
-    lines: tuple[Line, ...]
+    lines: tuple[HtmlRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +170,9 @@ def html(report: Report, out: Path) -> list[Path]:
     from bench.files import atomic
     from bench.report.figures.illustrate import illustrate
     from bench.report.figures.statistics import with_intervals
-    from bench.store.evidence import Evidence
+    from bench.store.evidence import EvidenceFiles
 
-    evidence = Evidence(report.folders, report.data_roots)
+    evidence = EvidenceFiles(report.folders, report.data_roots)
     tables = with_intervals(report.tables, report.records, evidence)
     extras = illustrate(report.records, evidence)
     for gallery in extras.galleries:
@@ -207,12 +207,12 @@ def _sheet(table: Table, places: dict[str, int]) -> Sheet:
         spans.append((title, count, published, shared.pop() if len(shared) == 1 else ""))
         start += count
 
-    def line(row: Row) -> Line:
+    def line(row: TableRow) -> HtmlRow:
         filled = (
             _place(table, cell, column, css, marks(cell.notes), places)
             for cell, (column, css, _) in zip(row.cells, columns, strict=True)
         )
-        return Line(row, marks(row.notes), tuple(filled))
+        return HtmlRow(row, marks(row.notes), tuple(filled))
 
     bodies = tuple(
         Body(block, "" if number else block.title, title, tuple(map(line, rows)))
@@ -227,13 +227,13 @@ def _sheet(table: Table, places: dict[str, int]) -> Sheet:
     return Sheet(table, columns, besides, tuple(spans), bodies, marked, _about(table))
 
 
-def _place(table: Table, cell: Cell, column: Column, css: str, marks: str, places: dict[str, int]) -> Place:
+def _place(table: Table, cell: TableCell, column: Column, css: str, marks: str, places: dict[str, int]) -> HtmlCell:
     interval = ""
     if cell.interval:
         scale = 100 if column.unit == "percent" else 1
         interval = " to ".join(f"{scale * end:.{table.places(column) + 1}f}" for end in cell.interval)
     text = table.shown(cell, column)
-    return Place(
+    return HtmlCell(
         text=MINUS + text[1:] if cell.value is not None and text.startswith("-") else text,
         parts=tuple((table.shown(part, column), RANKS[part.rank].strip()) for part in cell.parts),
         spread=table.shown_std(cell, column),

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from bench.report.formats.tex import tex
 from bench.report.tables.arrange import Style
-from bench.report.tables.table import Block, Cell, Column, Table, pieces
+from bench.report.tables.table import Column, RowBlock, Table, TableCell, pieces
 
 PACKAGES = ("booktabs", "graphicx", "textcomp")
 COLUMN, PAGE = 237.0, 496.0
@@ -82,7 +82,7 @@ def _fits(table: Table) -> bool:
 
 def _pages(table: Table) -> list[Table]:
     """Cut between blocks, so that each part fits a page as far as a block does."""
-    parts: list[list[Block]] = []
+    parts: list[list[RowBlock]] = []
     for block in table.blocks:
         if parts and sum(len(one.rows) for one in [*parts[-1], block]) <= LONGEST:
             parts[-1].append(block)
@@ -162,7 +162,7 @@ def _spanning(groups: Sequence[tuple[str, int]]) -> list[str]:
     return [_line(cells), " ".join(rules)]
 
 
-def _block(table: Table, block: Block, style: Style) -> list[str]:
+def _block(table: Table, block: RowBlock, style: Style) -> list[str]:
     def across(text: str) -> str:
         return _line([rf"\multicolumn{{{len(table.columns) + 1}}}{{@{{}}l@{{}}}}{{{text}}}"])
 
@@ -187,7 +187,7 @@ def _line(cells: Sequence[str]) -> str:
     return f"{' & '.join(cells)} \\\\"
 
 
-def _cell(table: Table, cell: Cell, column: Column) -> str:
+def _cell(table: Table, cell: TableCell, column: Column) -> str:
     if cell.parts:
         return "/".join(_cell(table, part, column) for part in cell.parts) + _marks(table, cell.notes)
     text = tex(table.shown(cell, column))
@@ -234,6 +234,6 @@ def _width(table: Table) -> float:
     return total
 
 
-def _cell_width(table: Table, cell: Cell, column: Column) -> float:
+def _cell_width(table: Table, cell: TableCell, column: Column) -> float:
     small = len(table.shown_std(cell, column)) + len(table.shown_difference(cell, column)) + 2 * len(cell.notes)
     return len(table.shown(cell, column)) * DIGIT + (small + 1) * SMALL * bool(small)

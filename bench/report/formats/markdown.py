@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bench.names import harmless
-from bench.report.tables.table import Block, Cell, Column, Table, pieces
+from bench.report.tables.table import Column, RowBlock, Table, TableCell, pieces
 
 WIDEST = 12
 """Columns of numbers beside each other; wider tables are cut between groups."""
@@ -44,7 +44,7 @@ def _grid(part: Table, table: Table) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *body))
 
 
-def _block(part: Table, block: Block, table: Table) -> list[list[str]]:
+def _block(part: Table, block: RowBlock, table: Table) -> list[list[str]]:
     lines = []
     for heading, rows in block.groups:
         if heading:
@@ -63,7 +63,7 @@ def _heading(table: Table, column: Column) -> str:
     return f"{before}{escaped(column.title)}{_raised(table, column.notes)}"
 
 
-def _cell(table: Table, cell: Cell, column: Column) -> str:
+def _cell(table: Table, cell: TableCell, column: Column) -> str:
     if cell.parts:
         return f"{'/'.join(_cell(table, part, column) for part in cell.parts)}{_raised(table, cell.notes)}"
     text = table.shown(cell, column)

@@ -16,7 +16,7 @@ from bench.published.references import Reference, references
 from bench.registry import METHODS, did_you_mean
 from bench.report.tables.body import DIFFERENCES
 from bench.report.tables.names import COLUMNS, heading
-from bench.report.tables.table import Cell, Column, Row, Table, chosen
+from bench.report.tables.table import Column, Table, TableCell, TableRow, chosen
 from bench.store.record import Record
 
 Notes = Literal["each", "once", "none"]
@@ -179,12 +179,12 @@ def _joined_column(first: Column, metrics: Sequence[str]) -> Column:
     return replace(first, group=f"{title}, {source}" if source else title)
 
 
-def _joined_row(row: Row, places: Iterable[Sequence[int | None]]) -> Row:
-    cells = ([Cell() if place is None else row.cells[place] for place in own] for own in places)
+def _joined_row(row: TableRow, places: Iterable[Sequence[int | None]]) -> TableRow:
+    cells = ([TableCell() if place is None else row.cells[place] for place in own] for own in places)
     return replace(row, cells=tuple(map(_joined_cell, cells)))
 
 
-def _joined_cell(cells: Sequence[Cell]) -> Cell:
+def _joined_cell(cells: Sequence[TableCell]) -> TableCell:
     if len(cells) == 1:
         return replace(cells[0], std=None, difference=None)
     parts = tuple(replace(cell, std=None, difference=None, notes=()) for cell in cells)
@@ -192,8 +192,8 @@ def _joined_cell(cells: Sequence[Cell]) -> Cell:
     records = tuple(dict.fromkeys(name for cell in cells for name in cell.records))
     places = ", ".join(dict.fromkeys(cell.where for cell in cells if cell.where))
     if all(part.value is None and part.text == parts[0].text for part in parts):
-        return Cell(text=parts[0].text, notes=notes)
-    return Cell(value=parts[0].value, parts=parts, notes=notes, records=records, where=places)
+        return TableCell(text=parts[0].text, notes=notes)
+    return TableCell(value=parts[0].value, parts=parts, notes=notes, records=records, where=places)
 
 
 def without_notes(table: Table) -> Table:
@@ -206,7 +206,7 @@ def without_notes(table: Table) -> Table:
     return replace(table, columns=columns, blocks=blocks, notes=())
 
 
-def _bare(cell: Cell) -> Cell:
+def _bare(cell: TableCell) -> TableCell:
     return replace(cell, notes=())
 
 

@@ -11,10 +11,10 @@ from bench.metrics.ids import column
 from bench.protocol import COMMON
 from bench.report.tables.costs import COSTS, COUNTS
 from bench.report.tables.groups import grouped, marked
-from bench.report.tables.line import Line, Usual
+from bench.report.tables.line import Line, Unmarked
 from bench.report.tables.names import MAD
 from bench.report.tables.seeds_of import protocol_title, variants
-from bench.report.tables.table import Cell, Column, Row, Table, chosen
+from bench.report.tables.table import Column, Table, TableCell, TableRow, chosen
 
 _COMPARED = "where three or more compare: published numbers of one paper, ours of one protocol and data."
 BY_COLUMN = f"Best in bold, second best underlined, within a column and group of rows, {_COMPARED}"
@@ -49,7 +49,7 @@ def metric_column(metric: str, units: Mapping[str, str] = MappingProxyType({})) 
     )
 
 
-def cells(lines: Sequence[Line], columns: Sequence[Column], dataset: str, cls: str = "") -> list[Cell]:
+def cells(lines: Sequence[Line], columns: Sequence[Column], dataset: str, cls: str = "") -> list[TableCell]:
     """Return a cell a pair of line and column, ours with its difference to the published one before it.
 
     Args:
@@ -58,7 +58,7 @@ def cells(lines: Sequence[Line], columns: Sequence[Column], dataset: str, cls: s
         dataset: of the block.
         cls: of the row; empty for means.
     """
-    found: list[Cell] = []
+    found: list[TableCell] = []
     printed: dict[tuple[str, str], float | None] = {}
     for line, where in zip(lines, columns, strict=True):
         cell = line.cell(where.dataset or dataset, where.cls or cls, where.metric)
@@ -76,7 +76,7 @@ def cells(lines: Sequence[Line], columns: Sequence[Column], dataset: str, cls: s
 
 def rows(
     lines: Sequence[Line], columns: Sequence[Column], decimals: int, notes: Sequence[tuple[str, ...]], dataset: str = ""
-) -> tuple[Row, ...]:
+) -> tuple[TableRow, ...]:
     """Return the rows of one block, a row a line, group by group, ranked column by column within each.
 
     Args:
@@ -99,15 +99,15 @@ def rows(
     )
 
 
-def _row(line: Line, across: Sequence[Cell], notes: tuple[str, ...], dataset: str) -> Row:
+def _row(line: Line, across: Sequence[TableCell], notes: tuple[str, ...], dataset: str) -> TableRow:
     # a note on every number of a row is one on the row
     known = [set(cell.notes) for cell in across if cell.value is not None]
     shared = set.intersection(*known) if len(known) > 1 else set()
     alone = [replace(cell, notes=tuple(note for note in cell.notes if note not in shared)) for cell in across]
-    return Row(line.title, tuple(alone), line.source, line.method, dataset, notes=(*notes, *sorted(shared)))
+    return TableRow(line.title, tuple(alone), line.source, line.method, dataset, notes=(*notes, *sorted(shared)))
 
 
-def finished(table: Table, lines: Iterable[Line], rules: Usual | None, ranks: str = BY_COLUMN) -> Table:
+def finished(table: Table, lines: Iterable[Line], rules: Unmarked | None, ranks: str = BY_COLUMN) -> Table:
     """Return the table without columns in which nothing is known, and with what holds for all of it.
 
     Args:
@@ -142,14 +142,14 @@ def finished(table: Table, lines: Iterable[Line], rules: Usual | None, ranks: st
     return replace(table, notes=(*table.notes, *general))
 
 
-def usual(lines: Iterable[Line], datasets: Collection[str]) -> Usual:
+def unmarked(lines: Iterable[Line], datasets: Collection[str]) -> Unmarked:
     """Return what goes without a mark: protocol common where it occurs, the newest metrics, the commonest images."""
     heads = [record for line in lines for record in line.heads if record.cell.dataset in datasets]
     hashes = [record.protocol.hash for record in heads]
     data: dict[str, Counter[str]] = {}
     for record in heads:
         data.setdefault(record.cell.dataset, Counter())[record.dataset.fingerprint] += 1
-    return Usual(
+    return Unmarked(
         COMMON.hash() if COMMON.hash() in hashes or not hashes else hashes[0],
         max((record.metric_version for record in heads), default=0),
         {dataset: counts.most_common(1)[0][0] for dataset, counts in data.items()},

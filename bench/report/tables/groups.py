@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 
 from bench.report.tables.line import Line, Origin
-from bench.report.tables.table import Cell, Column, ranked
+from bench.report.tables.table import Column, TableCell, ranked
 
 FEWEST = 3
 """Numbers of a group, of which the best is marked."""
@@ -56,12 +56,12 @@ def _joined(origins: Sequence[Origin]) -> list[Origin]:
 
 
 def marked(
-    cells: Sequence[Cell],
+    cells: Sequence[TableCell],
     comparable: Sequence[Hashable],
     groups: Iterable[Sequence[int]],
     column: Column,
     decimals: int,
-) -> list[Cell]:
+) -> list[TableCell]:
     """Return cells with the best and the second best of each group marked, where its numbers compare and are enough.
 
     Args:

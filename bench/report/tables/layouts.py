@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from bench.report.tables.body import BY_MACHINE, BY_ROW, cells, finished, metric_column, rows, usual
+from bench.report.tables.body import BY_MACHINE, BY_ROW, cells, finished, metric_column, rows, unmarked
 from bench.report.tables.costs import COSTS
 from bench.report.tables.groups import marked
 from bench.report.tables.line import Line
 from bench.report.tables.names import dataset_title, explained, heading, in_order
 from bench.report.tables.ours import OurLine
-from bench.report.tables.seeds_of import Entry
-from bench.report.tables.table import Block, Cell, Column, Row, Table
+from bench.report.tables.seeds_of import Seeds
+from bench.report.tables.table import Column, RowBlock, Table, TableCell, TableRow
 
 COSTS_NOTE = (
     "Training is feature extraction, fitting and training. MACs are of convolutions and linear layers for one image. "
@@ -20,11 +20,11 @@ COSTS_NOTE = (
     "own machines and training sets."
 )
 POOLED_NOTE = "Pooled: all classes in one ranking, as one threshold for all of them sees them."
-MOST = 16
+MAX_CONFIGURATIONS = 16
 """Configurations of ours in a table of classes, a column a metric each; more are neither read nor quickly drawn."""
-REPEATED = 100
+MAX_SEED_BLOCKS = 100
 """Blocks in a table of seeds."""
-BY = "image/auroc"
+RANK_METRIC = "image/auroc"
 """Metric whose mean says which are the best."""
 
 
@@ -39,12 +39,12 @@ def overview(
     """Return datasets as blocks, methods as rows, metrics as columns: those given, else all that there are."""
     datasets = tuple(datasets)
     columns = _columns(lines, datasets, metrics)
-    rules = usual(lines, datasets)
+    rules = unmarked(lines, datasets)
     blocks = []
     for dataset in datasets:
         own = [line for line in lines if dataset in line.datasets]
         notes = [line.notes(dataset, rules) for line in own]
-        blocks.append(Block(dataset_title(dataset), rows(own, columns, decimals, notes, dataset), dataset))
+        blocks.append(RowBlock(dataset_title(dataset), rows(own, columns, decimals, notes, dataset), dataset))
     table = Table(name, title, "method", columns, tuple(blocks), "dataset", decimals=decimals)
     return _explained(finished(table, lines, rules))
 
@@ -94,11 +94,13 @@ def by_dataset(
 
 def _matrix(name: str, title: str, lines: Sequence[Line], columns: Sequence[Column], decimals: int) -> Table:
     datasets = list(dict.fromkeys(column.dataset for column in columns))
-    rules = usual(lines, datasets)
+    rules = unmarked(lines, datasets)
     title = f"{title}, {heading(columns[0].metric)}" if columns else title
     notes = [tuple(dict.fromkeys(note for one in datasets for note in line.notes(one, rules))) for line in lines]
     body = rows(lines, columns, decimals, notes)
-    return finished(Table(name, title, "method", tuple(columns), (Block("", body),), decimals=decimals), lines, rules)
+    return finished(
+        Table(name, title, "method", tuple(columns), (RowBlock("", body),), decimals=decimals), lines, rules
+    )
 
 
 def classes(
@@ -113,7 +115,7 @@ def classes(
 
     Below the mean stands what all classes ranked together score, where records have it.
     """
-    rules = usual(lines, [dataset])
+    rules = unmarked(lines, [dataset])
     known = [line for line in lines if line.classes(dataset)]
     own = _best(known, dataset)
     own.sort(key=lambda line: line.source != "published")
@@ -131,14 +133,14 @@ def classes(
             group = f"{of_metric.title}, {line.source}" if len(sides) > 1 else of_metric.title
             columns.append(named if alone else replace(named, title=line.title, group=group))
 
-    def line_of(label: str, numbers: Sequence[Cell], cls: str = "") -> Row:
-        across: list[Cell] = []
+    def line_of(label: str, numbers: Sequence[TableCell], cls: str = "") -> TableRow:
+        across: list[TableCell] = []
         # methods are compared along the row, metric by metric
         for place, metric in enumerate(metrics):
             first = place * len(own)
             keys = [line.comparable(dataset, metric) for line in own]
             across += marked(numbers[first : first + len(own)], keys, sides, columns[first], decimals)
-        return Row(label, tuple(across), dataset=dataset, cls=cls, summary=not cls)
+        return TableRow(label, tuple(across), dataset=dataset, cls=cls, summary=not cls)
 
     body = [
         line_of(cls or f"mean of {len(found)}", cells(own * len(metrics), columns, dataset, cls), cls)
@@ -151,46 +153,49 @@ def classes(
         general.append(POOLED_NOTE)
     if len(own) < len(known):
         general.append(
-            f"Of ours {MOST} of {MOST + len(known) - len(own)} configurations, the best by {heading(BY)}; "
-            "--methods chooses others."
+            f"Of ours {MAX_CONFIGURATIONS} of {MAX_CONFIGURATIONS + len(known) - len(own)} configurations, "
+            f"the best by {heading(RANK_METRIC)}; --methods chooses others."
         )
     if alone:
         # what is true of every column is no footnote
         general = [*(f"{note[0].upper()}{note[1:]}." for note in own[0].notes(dataset, rules)), *general]
     title = f"{title}, {own[0].title}" if alone else title
     stub = "split" if found and set(found) <= set("ABCD") else "class"
-    table = Table(name, title, stub, tuple(columns), (Block("", tuple(body), dataset),), decimals=decimals)
+    table = Table(name, title, stub, tuple(columns), (RowBlock("", tuple(body), dataset),), decimals=decimals)
     return _explained(finished(replace(table, notes=tuple(general)), own, rules, BY_ROW))
 
 
 def _best(lines: Sequence[Line], dataset: str) -> list[Line]:
     """Return all lines, or of very many the published ones and the best of ours, in the same order."""
     ours = [line for line in lines if line.source == "ours"]
-    if len(ours) <= MOST:
+    if len(ours) <= MAX_CONFIGURATIONS:
         return list(lines)
-    kept = sorted(ours, key=lambda line: line.cell(dataset, "", BY).value or 0.0, reverse=True)[:MOST]
+    kept = sorted(ours, key=lambda line: line.cell(dataset, "", RANK_METRIC).value or 0.0, reverse=True)[
+        :MAX_CONFIGURATIONS
+    ]
     return [line for line in lines if line in kept or line.source == "published"]
 
 
 def seeds(name: str, title: str, lines: Sequence[OurLine], decimals: int = 2, metrics: Sequence[str] = ()) -> Table:
     """Return each seed's means, and their mean and sample standard deviation, a block an entry of several seeds."""
     columns = _columns(lines, {dataset: None for line in lines for dataset in line.datasets}, metrics)
-    rules = usual(lines, {dataset for line in lines for dataset in line.datasets})
+    rules = unmarked(lines, {dataset for line in lines for dataset in line.datasets})
     several = [
         (line, dataset, entry) for line in lines for dataset, entry in line.entries.items() if len(entry.rows) > 1
     ]
     blocks = []
-    for line, dataset, entry in several[:REPEATED]:
-        each = [(f"seed {row.head.cell.seed}", Entry((row,))) for row in entry.rows]
+    for line, dataset, entry in several[:MAX_SEED_BLOCKS]:
+        each = [(f"seed {row.head.cell.seed}", Seeds((row,))) for row in entry.rows]
         body = [
-            Row(label, tuple(one.cell("", column.metric) for column in columns), "ours", line.method, dataset)
+            TableRow(label, tuple(one.cell("", column.metric) for column in columns), "ours", line.method, dataset)
             for label, one in (*each, ("mean ± std", entry))
         ]
         body[-1] = replace(body[-1], summary=True, notes=entry.notes(rules))
-        blocks.append(Block(f"{dataset_title(dataset)}, {line.title}", tuple(body), dataset))
+        blocks.append(RowBlock(f"{dataset_title(dataset)}, {line.title}", tuple(body), dataset))
     table = Table(name, title, "seed", columns, tuple(blocks), "dataset, method", decimals=decimals)
-    if len(several) > REPEATED:
-        left = f"The first {REPEATED} of {len(several)}; --methods and --datasets choose others, numbers.csv has all."
+    if len(several) > MAX_SEED_BLOCKS:
+        first = f"The first {MAX_SEED_BLOCKS} of {len(several)}"
+        left = f"{first}; --methods and --datasets choose others, numbers.csv has all."
         table = replace(table, notes=(left,))
     return _explained(finished(table, lines, rules))
 
@@ -206,7 +211,7 @@ def efficiency(name: str, title: str, lines: Sequence[Line], datasets: Iterable[
             if dataset in line.datasets and any(line.cell(dataset, "", cost.metric).value is not None for cost in COSTS)
         ]
         notes = [line.machine(dataset) for line in own]
-        blocks.append(Block(dataset_title(dataset), rows(own, columns, 0, notes, dataset), dataset))
+        blocks.append(RowBlock(dataset_title(dataset), rows(own, columns, 0, notes, dataset), dataset))
     table = Table(name, title, "method", columns, tuple(blocks), "dataset", notes=(COSTS_NOTE,))
     return finished(table, lines, None, BY_MACHINE)
 

@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
-from bench.report.tables.table import Cell, Source
+from bench.report.tables.table import Source, TableCell
 from bench.store.record import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Usual:
+class Unmarked:
     """What the rows of a table have that carry no mark."""
 
     protocol: str
@@ -41,16 +41,16 @@ class Line(ABC):
     source: Source
 
     @abstractmethod
-    def cell(self, dataset: str, cls: str, metric: str) -> Cell:
+    def cell(self, dataset: str, cls: str, metric: str) -> TableCell:
         """Return a number; an empty cell where it is not known."""
 
     @abstractmethod
-    def notes(self, dataset: str, usual: Usual) -> tuple[str, ...]:
+    def notes(self, dataset: str, unmarked: Unmarked) -> tuple[str, ...]:
         """Return what a reader has to know of the line's numbers.
 
         Args:
             dataset: of which dataset.
-            usual: what is not noted.
+            unmarked: what is not noted.
         """
 
     @abstractmethod
@@ -78,9 +78,9 @@ class Line(ABC):
         """Return the unit of each metric that is no share."""
         return {}
 
-    def pooled(self, dataset: str, metric: str) -> Cell:
+    def pooled(self, dataset: str, metric: str) -> TableCell:
         """Return the score of all classes ranked together; papers do not print it."""
-        return Cell()
+        return TableCell()
 
     def machine(self, dataset: str) -> tuple[str, ...]:
         """Return what a reader has to know of the costs."""

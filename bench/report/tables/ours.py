@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.report.tables.line import Line, Origin, Usual
+from bench.report.tables.line import Line, Origin, Unmarked
 from bench.report.tables.names import method_title
-from bench.report.tables.seeds_of import Entry, protocol_title, spelt
-from bench.report.tables.table import Cell, Source
+from bench.report.tables.seeds_of import Seeds, protocol_title, spelt
+from bench.report.tables.table import Source, TableCell
 from bench.store.apart import apart
 from bench.store.record import AUTHORS, Record
 from bench.store.rows import Row, configuration, rows
@@ -26,7 +26,7 @@ class OurLine(Line):
     method: str
     title: str
     """With what tells it from other configurations of its name: `Dinomaly (dropout 0.4)`."""
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, Seeds] = field(default_factory=dict)
     expected: frozenset[str] = frozenset()
     """Settings whose change the title tells."""
     source: Source = field(default="ours", init=False)
@@ -36,21 +36,21 @@ class OurLine(Line):
     def __post_init__(self) -> None:
         self.name = self.title
 
-    def cell(self, dataset: str, cls: str, metric: str) -> Cell:
+    def cell(self, dataset: str, cls: str, metric: str) -> TableCell:
         """Return a number, see Entry.cell."""
-        return self.entries[dataset].cell(cls, metric) if dataset in self.entries else Cell()
+        return self.entries[dataset].cell(cls, metric) if dataset in self.entries else TableCell()
 
-    def notes(self, dataset: str, usual: Usual) -> tuple[str, ...]:
+    def notes(self, dataset: str, unmarked: Unmarked) -> tuple[str, ...]:
         """Return what a reader has to know, see Entry.notes."""
-        return self.entries[dataset].notes(usual, self.expected) if dataset in self.entries else ()
+        return self.entries[dataset].notes(unmarked, self.expected) if dataset in self.entries else ()
 
     def comparable(self, dataset: str, metric: str) -> Hashable:
         """Return the key of numbers that compare, see Entry.comparable."""
         return self.entries[dataset].comparable(metric) if dataset in self.entries else None
 
-    def pooled(self, dataset: str, metric: str) -> Cell:
+    def pooled(self, dataset: str, metric: str) -> TableCell:
         """Return the score of all classes ranked together, see Entry.pooled."""
-        return self.entries[dataset].pooled(metric) if dataset in self.entries else Cell()
+        return self.entries[dataset].pooled(metric) if dataset in self.entries else TableCell()
 
     def machine(self, dataset: str) -> tuple[str, ...]:
         """Return what was changed and where the costs were measured, see Entry.machine."""
@@ -89,16 +89,16 @@ class OurLine(Line):
         return tuple(entry.head for entry in self.entries.values())
 
 
-def group(records: Iterable[Record]) -> list[Entry]:
+def group(records: Iterable[Record]) -> list[Seeds]:
     """Group records into entries, in the order in which each first appears; seeds ascend."""
     found: dict[Hashable, list[Row]] = {}
     for row in rows(records):
         found.setdefault((configuration(row.head), _images(row.head)), []).append(row)
-    return [Entry(tuple(sorted(seeds, key=lambda row: row.head.cell.seed))) for seeds in found.values()]
+    return [Seeds(tuple(sorted(seeds, key=lambda row: row.head.cell.seed))) for seeds in found.values()]
 
 
 def lines(
-    entries: Iterable[Entry], say: Callable[[str], None] = lambda text: None, name: str = "", told: Collection[str] = ()
+    entries: Iterable[Seeds], say: Callable[[str], None] = lambda text: None, name: str = "", told: Collection[str] = ()
 ) -> list[OurLine]:
     """Join the entries of one configuration into lines whose titles tell them apart.
 

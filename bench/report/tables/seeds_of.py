@@ -9,16 +9,16 @@ from functools import cached_property
 from statistics import fmean
 
 from bench.report.tables.costs import COUNTS, cost
-from bench.report.tables.line import Usual
+from bench.report.tables.line import Unmarked
 from bench.report.tables.names import COLUMNS, base, heading, parts
-from bench.report.tables.table import Cell
+from bench.report.tables.table import TableCell
 from bench.stats import spread
 from bench.store.record import UNCHECKED, Record
 from bench.store.rows import Row, value
 
 
 @dataclass(frozen=True)
-class Entry:
+class Seeds:
     """All seeds of one configuration on one dataset: a row each, at least one."""
 
     rows: tuple[Row, ...]
@@ -72,7 +72,7 @@ class Entry:
         stand_ins = {base(name): name for name in reversed(self.head.protocol.metrics) if base(name) not in names}
         return stand_ins | {name: name for name in names}
 
-    def cell(self, cls: str, metric: str) -> Cell:
+    def cell(self, cls: str, metric: str) -> TableCell:
         """Return a number as a cell: the mean over seeds, with their standard deviation where there are several.
 
         Args:
@@ -85,20 +85,20 @@ class Entry:
             return self._lacking(cls, metric)
         seeds = spread(numbers)
         std = None if metric.startswith("cost/") else seeds.std
-        return Cell(seeds.mean, std=std, records=self._fingerprints)
+        return TableCell(seeds.mean, std=std, records=self._fingerprints)
 
     @cached_property
     def _fingerprints(self) -> tuple[str, ...]:
         return tuple(record.cell.fingerprint for record in self.records)
 
-    def _lacking(self, cls: str, metric: str) -> Cell:
+    def _lacking(self, cls: str, metric: str) -> TableCell:
         """Return what stands in place of a number: how many classes have one, or why none has."""
         of = () if self.metric(metric) else parts(metric)
         if metric.startswith("cost/") or of:
             partly = metric == "cost/train_hours" or (bool(of) and all(map(self._any, of)))
-            return Cell(text=self.missing.partition(" ")[0] if partly and not cls else "")
+            return TableCell(text=self.missing.partition(" ")[0] if partly and not cls else "")
         if not cls and self.missing and self._any(metric):
-            return Cell(text=self.missing.partition(" ")[0])
+            return TableCell(text=self.missing.partition(" ")[0])
         exact = self.metric(metric)
         for row in self.rows:
             lines = {name: scores for name, scores in row.lines.items() if not cls or name == cls}
@@ -107,8 +107,8 @@ class Entry:
                 reasons = dict.fromkeys(lines[name].undefined.get(exact, "no value") for name in absent)
                 where = "" if cls or len(absent) == len(lines) else f" ({', '.join(absent)})"
                 text = f"{len(lines) - len(absent)}/{len(lines)}" if 0 < len(absent) < len(lines) else ""
-                return Cell(text=text, notes=(f"{'; '.join(reasons)}{where}",))
-        return Cell()
+                return TableCell(text=text, notes=(f"{'; '.join(reasons)}{where}",))
+        return TableCell()
 
     def _any(self, metric: str) -> bool:
         """Return whether any class has a value of a metric."""
@@ -127,7 +127,7 @@ class Entry:
         head = self.head
         return "" if head.cell.part or head.cell.shots else head.dataset.fingerprint
 
-    def pooled(self, metric: str) -> Cell:
+    def pooled(self, metric: str) -> TableCell:
         """Return the score of all classes ranked together as a cell: the mean over seeds; empty where one has none."""
         exact = self.metric(metric)
         pools = [record.pooled for record in self.records if record.pooled is not None]
@@ -135,8 +135,8 @@ class Entry:
         numbers = [number for number in found if number is not None]
         if numbers and len(numbers) == len(self.records):
             seeds = spread(numbers)
-            return Cell(seeds.mean, std=seeds.std, records=self._fingerprints)
-        return Cell(notes=tuple(dict.fromkeys(pool.undefined[exact] for pool in pools if exact in pool.undefined)))
+            return TableCell(seeds.mean, std=seeds.std, records=self._fingerprints)
+        return TableCell(notes=tuple(dict.fromkeys(pool.undefined[exact] for pool in pools if exact in pool.undefined)))
 
     @property
     def machine(self) -> tuple[str, ...]:
@@ -149,11 +149,11 @@ class Entry:
             found.append("training was interrupted and taken up again; all attempts count")
         return tuple(dict.fromkeys([*([f"not the paper's settings: {changed}"] if changed else []), *found]))
 
-    def notes(self, usual: Usual, expected: Collection[str] = ()) -> tuple[str, ...]:
+    def notes(self, unmarked: Unmarked, expected: Collection[str] = ()) -> tuple[str, ...]:
         """Return what a reader has to know of this entry.
 
         Args:
-            usual: what is not noted.
+            unmarked: what is not noted.
             expected: settings whose change the row's title tells.
         """
         head = self.head
@@ -162,14 +162,14 @@ class Entry:
             found.append(f"not the paper's settings: {changed}")
         if head.reduced_note is not None:
             found.append(head.reduced_note)
-        if head.protocol.hash != usual.protocol:
+        if head.protocol.hash != unmarked.protocol:
             found.append(f"protocol {protocol_title(head)}")
             found += variants(head.protocol.metrics)
-        if head.metric_version != usual.metric_version:
+        if head.metric_version != unmarked.metric_version:
             found.append(f"version {head.metric_version} of the metric code")
         if (relabelled := self.rows[0].relabelled_note) is not None:
             found.append(relabelled)
-        if self.images not in ("", usual.data.get(head.cell.dataset)) and not self.missing:
+        if self.images not in ("", unmarked.data.get(head.cell.dataset)) and not self.missing:
             found.append(f"other images than the rows without this mark (data {self.images})")
         if len(self.rows) > 1:
             seeds = ", ".join(str(row.head.cell.seed) for row in self.rows)
@@ -219,7 +219,7 @@ def spelt(setting: object) -> str:
     return setting if isinstance(setting, str) else json.dumps(setting)
 
 
-def _number(entry: Entry, row: Row, cls: str, metric: str) -> float | None:
+def _number(entry: Seeds, row: Row, cls: str, metric: str) -> float | None:
     if metric.startswith("cost/"):
         # a sum over some of the models is no price of all
         return cost(row.records, metric) if metric != "cost/train_hours" or not row.missing else None

@@ -14,7 +14,7 @@ from bench.errors import UsageError
 from bench.published import MEAN, Score, papers, scores
 from bench.registry import DATASETS, did_you_mean
 from bench.report.tables.names import dataset_title
-from bench.report.tables.seeds_of import Entry
+from bench.report.tables.seeds_of import Seeds
 from bench.report.tables.table import Table
 from bench.store.record import Record
 from bench.store.rows import Row
@@ -27,7 +27,7 @@ NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Recomputed(Score):
+class RecomputedMean(Score):
     """A mean that no paper prints, of numbers that one prints."""
 
     @property
@@ -62,9 +62,9 @@ def asked(classes: Sequence[str], records: Iterable[Record], datasets: Iterable[
     return {dataset: scope for dataset, scope in scopes.items() if scope}
 
 
-def common(entries: Iterable[Entry]) -> Scopes:
+def common(entries: Iterable[Seeds]) -> Scopes:
     """Return the classes that all of ours have of the datasets of which none of ours has all."""
-    by_dataset: dict[str, list[Entry]] = {}
+    by_dataset: dict[str, list[Seeds]] = {}
     for entry in entries:
         by_dataset.setdefault(entry.head.cell.dataset, []).append(entry)
     scopes = {}
@@ -75,14 +75,14 @@ def common(entries: Iterable[Entry]) -> Scopes:
     return scopes
 
 
-def restricted(entry: Entry, scopes: Scopes) -> Entry | None:
+def restricted(entry: Seeds, scopes: Scopes) -> Seeds | None:
     """Return an entry with the classes in scope, as if there were no others; None where it has none of them."""
     scope = scopes.get(entry.head.cell.dataset)
     if scope is None:
         return entry
     rows = (Row(tuple(found for record in row.records if (found := _within(record, scope)))) for row in entry.rows)
     kept = tuple(row for row in rows if row.records)
-    return Entry(kept) if kept else None
+    return Seeds(kept) if kept else None
 
 
 def _within(record: Record, scope: Collection[str]) -> Record | None:
@@ -113,7 +113,7 @@ def printed(dataset: str, scope: Sequence[str]) -> list[Score]:
             value = (sum(used, Decimal(0)) / len(used)).quantize(Decimal(1).scaleb(digits))
             note = f"recomputed over {named(scope)}, by class in {papers()[one.paper].name}"
             found.append(
-                Recomputed(
+                RecomputedMean(
                     *(one.method, dataset, MEAN, one.setting, one.variant, one.label, one.metric, str(value), ""),
                     *(one.paper, one.table, one.protocol, note),
                 )

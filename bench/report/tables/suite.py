@@ -11,10 +11,10 @@ from bench.config import Suite, Variant
 from bench.published import papers
 from bench.report.tables import layouts, ours, subset, theirs
 from bench.report.tables.build import tables as all_tables
-from bench.report.tables.line import Line, Origin, Usual
+from bench.report.tables.line import Line, Origin, Unmarked
 from bench.report.tables.names import COLUMNS, dataset_title, method_title
-from bench.report.tables.seeds_of import Entry
-from bench.report.tables.table import Cell, Source, Table
+from bench.report.tables.seeds_of import Seeds
+from bench.report.tables.table import Source, Table, TableCell
 from bench.store.record import Record
 
 
@@ -30,11 +30,11 @@ class Absent(Line):
     """The printed line that it belongs to."""
     source: Source = "ours"
 
-    def cell(self, dataset: str, cls: str, metric: str) -> Cell:
+    def cell(self, dataset: str, cls: str, metric: str) -> TableCell:
         """Return an empty cell."""
-        return Cell()
+        return TableCell()
 
-    def notes(self, dataset: str, usual: Usual) -> tuple[str, ...]:
+    def notes(self, dataset: str, unmarked: Unmarked) -> tuple[str, ...]:
         """Return nothing: a dash says it."""
         return ()
 
@@ -135,7 +135,7 @@ def belongs(record: Record, suite: Suite) -> bool:
 
 
 def _together(
-    suite: Suite, printed: Sequence[theirs.PrintedLine], entries: Sequence[Entry], say: Callable[[str], None]
+    suite: Suite, printed: Sequence[theirs.PrintedLine], entries: Sequence[Seeds], say: Callable[[str], None]
 ) -> list[Line]:
     """Return each printed line followed by ours of the same configuration, and then ours that no paper prints."""
     lines: list[Line] = []
@@ -158,7 +158,7 @@ def _ours(
     variant: Variant,
     switches: Iterable[str],
     beside: Line | None,
-    entries: Sequence[Entry],
+    entries: Sequence[Seeds],
     say: Callable[[str], None],
 ) -> list[Line]:
     """Return our lines of one configuration, and one without numbers for the datasets that none of them has."""

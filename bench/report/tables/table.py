@@ -24,7 +24,7 @@ MINUS = "−"
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """One place of a table. Empty by default: nothing was measured or printed, shown as a dash."""
 
     value: float | None = None
@@ -46,7 +46,7 @@ class Cell:
     """Where a published value stands: `vitad table 5`."""
     interval: tuple[float, float] | None = None
     """Confidence interval, in the value's unit."""
-    parts: tuple[Cell, ...] = ()
+    parts: tuple[TableCell, ...] = ()
     """Several numbers in one place, as `99.6/99.8/99.0`; the value is then the first one's."""
 
 
@@ -75,11 +75,11 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """A line of cells, one a column."""
 
     title: str
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     source: Source = "ours"
     method: str = ""
     dataset: str = ""
@@ -93,15 +93,15 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class RowBlock:
     """Rows that belong together, such as those of one dataset. Marks of best and second best hold within its groups."""
 
     title: str
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     dataset: str = ""
 
     @property
-    def groups(self) -> tuple[tuple[str, tuple[Row, ...]], ...]:
+    def groups(self) -> tuple[tuple[str, tuple[TableRow, ...]], ...]:
         """Return the rows under their headings; one group with an empty heading where they have none."""
         return tuple((heading, tuple(own)) for heading, own in groupby(self.rows, key=lambda row: row.group))
 
@@ -116,7 +116,7 @@ class Table:
     stub: str
     """Heading of the rows' titles: `method` or `class`."""
     columns: tuple[Column, ...]
-    blocks: tuple[Block, ...]
+    blocks: tuple[RowBlock, ...]
     block_stub: str = ""
     """Heading of the blocks' titles: `dataset`; empty where blocks are not named."""
     notes: tuple[str, ...] = ()
@@ -133,7 +133,7 @@ class Table:
                 raise ValueError(f"table {self.name}: row '{row.title}' has {len(row.cells)} cells, not one a column")
 
     @property
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[TableRow]:
         """Yield the rows of all blocks."""
         for block in self.blocks:
             yield from block.rows
@@ -183,15 +183,15 @@ class Table:
     def _places(self) -> dict[str, int]:
         return {note: place for place, note in enumerate(self.footnotes)}
 
-    def shown(self, cell: Cell, column: Column) -> str:
+    def shown(self, cell: TableCell, column: Column) -> str:
         """Return a cell's value as text: percent or number with the column's decimals, its text, or a dash."""
         return shown(cell, column, self.decimals)
 
-    def shown_std(self, cell: Cell, column: Column) -> str:
+    def shown_std(self, cell: TableCell, column: Column) -> str:
         """Return the standard deviation as text, with as many decimals as the value; empty without one."""
         return "" if cell.std is None else _fixed(Decimal(repr(cell.std)) * _scale(column), self.places(column))
 
-    def shown_difference(self, cell: Cell, column: Column) -> str:
+    def shown_difference(self, cell: TableCell, column: Column) -> str:
         """Return ours minus published with its sign, `+0.1` or `−0.1`; empty without one."""
         if cell.difference is None:
             return ""
@@ -205,7 +205,7 @@ class Table:
         return self.decimals if column.decimals is None else column.decimals
 
 
-def shown(cell: Cell, column: Column, decimals: int) -> str:
+def shown(cell: TableCell, column: Column, decimals: int) -> str:
     """Return a cell's value with the column's or else so many decimals (or as few as printed), its text, or a dash."""
     if cell.parts:
         return "/".join(shown(part, column, decimals) for part in cell.parts)
@@ -264,7 +264,7 @@ def letters(place: int) -> str:
     return text
 
 
-def ranked(cells: Sequence[Cell], column: Column, decimals: int) -> list[Cell]:
+def ranked(cells: Sequence[TableCell], column: Column, decimals: int) -> list[TableCell]:
     """Return cells with the best and the second best marked.
 
     Numbers that look equal share a mark, and the next one is second. Where all look equal there is no best.

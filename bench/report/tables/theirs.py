@@ -10,10 +10,10 @@ from statistics import fmean
 from bench.errors import UsageError
 from bench.published import MEAN, Score, papers, protocols, scores
 from bench.registry import did_you_mean
-from bench.report.tables.line import Line, Origin, Usual
+from bench.report.tables.line import Line, Origin, Unmarked
 from bench.report.tables.names import base, heading, method_title, parts
 from bench.report.tables.subset import ALL, Scopes, printed
-from bench.report.tables.table import Cell, Source
+from bench.report.tables.table import Source, TableCell
 
 Place = tuple[str, str, str]
 """Dataset, class (empty for a printed mean) and metric."""
@@ -31,7 +31,7 @@ class PrintedLine(Line):
     scores: dict[Place, Score] = field(default_factory=dict)
     source: Source = field(default="published", init=False)
 
-    def cell(self, dataset: str, cls: str, metric: str) -> Cell:
+    def cell(self, dataset: str, cls: str, metric: str) -> TableCell:
         """Return a printed number; a mean over metrics is computed where it is not printed and all of them are."""
         found = self.scores.get((dataset, cls, metric)) or self.scores.get(("", "", metric))
         if found is None and base(metric) != metric:
@@ -41,18 +41,18 @@ class PrintedLine(Line):
         if found is not None:
             notes = (found.remark,) if found.remark else ()
             if found.amount is None:
-                return Cell(text=found.value, notes=notes, where=found.where)
+                return TableCell(text=found.value, notes=notes, where=found.where)
             spread = float(found.std) / (1 if found.is_cost else 100) if found.std else None
-            return Cell(found.amount, std=spread, printed=found.used, notes=notes, where=found.where)
+            return TableCell(found.amount, std=spread, printed=found.used, notes=notes, where=found.where)
         of = parts(metric)
         known = [score for score in (self.scores.get((dataset, cls, one)) for one in of) if score is not None]
         amounts = [score.amount for score in known if score.amount is not None]
         if not of or len(amounts) < len(of):
-            return Cell()
+            return TableCell()
         remarks = tuple(dict.fromkeys(score.remark for score in known if score.remark))
-        return Cell(fmean(amounts), notes=remarks, where=", ".join(dict.fromkeys(score.where for score in known)))
+        return TableCell(fmean(amounts), notes=remarks, where=", ".join(dict.fromkeys(score.where for score in known)))
 
-    def notes(self, dataset: str, usual: Usual) -> tuple[str, ...]:
+    def notes(self, dataset: str, unmarked: Unmarked) -> tuple[str, ...]:
         """Return how the numbers were computed, protocol by protocol."""
         chosen = [score for (name, _, _), score in self.scores.items() if name == dataset]
         tags = dict.fromkeys(score.protocol for score in chosen if not score.is_cost)

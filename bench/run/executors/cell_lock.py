@@ -17,7 +17,7 @@ from bench.store.record import Record
 
 
 @dataclass(frozen=True)
-class Claim:
+class Ownership:
     """Whether a cell is ours to run."""
 
     mine: bool
@@ -31,7 +31,7 @@ class Claim:
 
 
 @contextmanager
-def claim(item: Planned, results: Path) -> Iterator[Claim]:
+def claim(item: Planned, results: Path) -> Iterator[Ownership]:
     """Hold a cell for as long as the block runs, unless another process has it or has ended it since it was planned.
 
     Raises:
@@ -39,10 +39,10 @@ def claim(item: Planned, results: Path) -> Iterator[Claim]:
     """
     with try_lock(item.cell.path(results).with_suffix(".lock")) as mine:
         if not mine:
-            yield Claim(mine=False)
+            yield Ownership(mine=False)
             return
         done = ended_since(item, results)
-        yield Claim(mine=done is None, done=done)
+        yield Ownership(mine=done is None, done=done)
 
 
 def work(item: Planned, options: Options, progress: Progress) -> Record:

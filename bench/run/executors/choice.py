@@ -15,7 +15,7 @@ NEEDED = {"ray": "ray", "slurm": "submitit"}
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExecutorRequest:
     """Where the user wants cells to be run."""
 
     executor: str = "local"
@@ -32,7 +32,7 @@ class Wanted:
     """submitit's parameters as KEY=VALUE."""
 
 
-def check(wanted: Wanted, device: str) -> None:
+def check(wanted: ExecutorRequest, device: str) -> None:
     """Refuse what need not be tried; loads neither torch nor Ray nor submitit.
 
     Args:
@@ -63,7 +63,7 @@ def check(wanted: Wanted, device: str) -> None:
         )
 
 
-def choose(wanted: Wanted, device: str) -> Executor:
+def choose(wanted: ExecutorRequest, device: str) -> Executor:
     """Return the executor.
 
     Args:

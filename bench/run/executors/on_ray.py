@@ -32,7 +32,7 @@ from bench.run.executors import Executor, ray_node
 from bench.run.executors.cell_lock import claim
 from bench.run.executors.dispatch import Died, Outcome, dispatch
 from bench.run.executors.handover import Parcel
-from bench.run.executors.ray_node import Made
+from bench.run.executors.ray_node import NodeResult
 from bench.run.executors.source_bundle import assemble
 from bench.store.provenance import commit
 from bench.store.record import Record
@@ -136,7 +136,7 @@ class _Tasks:
 
     def _outcome(self, one: Any, item: Planned) -> Outcome:
         try:
-            made: Made = ray.get(one)
+            made: NodeResult = ray.get(one)
         except RayTaskError as error:
             # whatever breaks a cell is in its record: it is the node that lacks something, and another may have it
             return Died(f"failed ({type(error.cause).__name__}: {str(error.cause).strip()})")
@@ -155,7 +155,7 @@ class _Tasks:
             held.close()
 
 
-def _keep(made: Made, path: Path, say: Callable[[str], None]) -> Record:
+def _keep(made: NodeResult, path: Path, say: Callable[[str], None]) -> Record:
     """Write what a node made, the record last, and return the record."""
     for name, content in made.files.items():
         with atomic(path.parent / name) as file:

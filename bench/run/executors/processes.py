@@ -24,7 +24,7 @@ from bench.run.cell import Options
 from bench.run.executors import Executor, worker
 from bench.run.executors.dispatch import Died, Outcome, dispatch
 from bench.run.executors.handover import Parcel
-from bench.run.executors.worker import Place, Told
+from bench.run.executors.worker import Told, WorkerShare
 from bench.store.record import Record
 
 STOP_SECONDS = 30.0
@@ -57,12 +57,12 @@ class Processes(Executor):
             options = replace(options, device=torch.device("cuda"))
         yield from dispatch(_Crew(self._places(min(self.jobs, len(todo))), options, progress), todo, options, progress)
 
-    def _places(self, count: int) -> list[Place]:
+    def _places(self, count: int) -> list[WorkerShare]:
         each = _threads(max(1, count))
         if not self.devices:
-            return [Place(each, machine=count)] * count
+            return [WorkerShare(each, machine=count)] * count
         devices = [self.devices[number % len(self.devices)] for number in range(count)]
-        return [Place(each, count, device, devices.count(device)) for device in devices]
+        return [WorkerShare(each, count, device, devices.count(device)) for device in devices]
 
 
 def _threads(workers: int) -> int:
@@ -75,7 +75,7 @@ def _threads(workers: int) -> int:
 class _Crew:
     """The worker processes; see bench.run.executors.dispatch.Pool."""
 
-    def __init__(self, places: Sequence[Place], options: Options, progress: Progress) -> None:
+    def __init__(self, places: Sequence[WorkerShare], options: Options, progress: Progress) -> None:
         self._options = options
         self._progress = progress
         self._workers = [_Worker(place) for place in places]
@@ -139,7 +139,7 @@ class _Crew:
 class _Worker:
     """A worker process, and what it is busy with."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: WorkerShare) -> None:
         context = multiprocessing.get_context("spawn")
         self.place = place
         self.item: Planned | None = None

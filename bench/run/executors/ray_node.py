@@ -28,7 +28,7 @@ WAIT_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class NodeFacts:
     """What a node says of itself."""
 
     host: str
@@ -37,7 +37,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class NodeResult:
     """What came of a cell."""
 
     record: str
@@ -48,12 +48,12 @@ class Made:
     """What was said on the way."""
 
 
-def look(paths: Sequence[str]) -> Found:
+def look(paths: Sequence[str]) -> NodeFacts:
     """Return which of the paths are not there."""
-    return Found(socket.gethostname(), tuple(path for path in paths if not Path(path).exists()))
+    return NodeFacts(socket.gethostname(), tuple(path for path in paths if not Path(path).exists()))
 
 
-def work(parcel: Parcel, device: str, threads: int) -> Made:
+def work(parcel: Parcel, device: str, threads: int) -> NodeResult:
     """Run a cell in a folder of this node and return its files; its checkpoint stays here until it is done.
 
     Args:
@@ -85,7 +85,7 @@ def work(parcel: Parcel, device: str, threads: int) -> Made:
                 # a plug-in may print, into a log of Ray's on a full disk
                 with streams.protected():
                     record = cells.run(cell, options, listener)
-                made = Made(record.model_dump_json(), _beside(path), tuple(listener.said))
+                made = NodeResult(record.model_dump_json(), _beside(path), tuple(listener.said))
                 _remove(path)
                 return made
         if time.monotonic() > deadline:

@@ -35,7 +35,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerShare:
     """What of the machine a worker has."""
 
     threads: int
@@ -47,7 +47,7 @@ class Place:
     """Workers that share the CUDA device."""
 
 
-def main(pipe: Connection, place: Place) -> None:
+def main(pipe: Connection, place: WorkerShare) -> None:
     """Run cells until the pipe closes.
 
     Args:
