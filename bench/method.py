@@ -140,6 +140,8 @@ class Method(ABC, Generic[ConfigT, ModuleT]):
     """The published recipe: what `--protocol paper` means for this method."""
     semantic_paper: ClassVar[Protocol | None] = None
     """The same on semantic sets, where the paper treats them otherwise."""
+    variant_papers: ClassVar[Mapping[str, Protocol]] = {}
+    """The same by value of a setting `variant`, for those of another recipe than `paper`."""
     overrides: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Config values that the paper sets for a dataset (`realiad`), a setting on every dataset (`single`) or both
     (`realiad/single`): that name -> key -> value; a later kind in this row wins."""

@@ -30,7 +30,7 @@ SEVEN = (
 )
 """The field's seven metrics; their unweighted mean is mAD."""
 
-MaskRule = Literal["area", "dinomaly", "ader", "nearest"]
+MaskRule = Literal["area", "dinomaly", "ader", "nearest", "full"]
 LabelRule = Literal["dataset", "mask"]
 
 
@@ -47,8 +47,8 @@ class Protocol:
     mask_rule: MaskRule = "area"
     """`area`: any non-zero native value is anomalous, and an evaluation pixel counts as anomalous when at least half
     of its area is. `dinomaly`: bilinear resize of the 0/255 mask, crop, nearest to the evaluation size, then > 0.
-    `ader`: bilinear resize of the 0/255 mask to the evaluation size, then > 0.5. `nearest`: the native pixel below an
-    evaluation pixel's centre, any non-zero value."""
+    `ader`: bilinear resize of the 0/255 mask to the evaluation size, then > 0.5. `full`: likewise, then only where all
+    of it is 255. `nearest`: the native pixel below an evaluation pixel's centre, any non-zero value."""
     label_rule: LabelRule = "dataset"
     """Image labels. `dataset`: the dataset's own statement. `mask`: as that, but an anomalous image whose mask has no
     pixel left at the evaluation size is normal, as in ADer's code; an image without a mask keeps its label."""
@@ -110,9 +110,17 @@ def check(name: str) -> None:
         )
 
 
-def resolve(name: str, method: type[Method], kind: Literal["industrial", "semantic", "auxiliary"]) -> Protocol:
-    """Return the protocol called `name` for a method on such a dataset. Raises UsageError for an unknown name."""
+def resolve(
+    name: str, method: type[Method], kind: Literal["industrial", "semantic", "auxiliary"], variant: str = ""
+) -> Protocol:
+    """Return the protocol called `name` for a method on such a dataset, and under such a value of its `variant`.
+
+    Raises:
+        UsageError: there is no such protocol.
+    """
     check(name)
     if name == "common":
         return COMMON
+    if variant in method.variant_papers:
+        return method.variant_papers[variant]
     return method.semantic_paper or method.paper if kind == "semantic" else method.paper

@@ -191,6 +191,7 @@ METHODS: Registry[Method] = Registry(
         "rd4ad": "bench.methods.rd4ad:RD4AD",
         "rdpp": "bench.methods.rdpp:RDPP",
         "invad": "bench.methods.invad:InvAD",
+        "uniad": "bench.methods.uniad:UniAD",
         "knn": "bench.methods.knn:KNN",
         "patchcore": "bench.methods.patchcore:PatchCore",
         "anomalydino": "bench.methods.anomalydino:AnomalyDINO",

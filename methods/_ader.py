@@ -55,7 +55,6 @@ def protocol(method: str) -> Protocol:
 class Recipe(MethodConfig):
     """Settings that ADer's recipes have in common; each method's file gives their values and sources."""
 
-    loss: FeatureLoss
     epochs: int
     lr: float
     """Unless given, in proportion to the batch."""
@@ -86,22 +85,52 @@ class Recipe(MethodConfig):
         return {"lr": fields["lr"].default * batch / fields["batch_size"].default}
 
 
+class StageRecipe(Recipe):
+    """Settings of those that give back stages of a frozen encoder."""
+
+    loss: FeatureLoss
+
+
 RecipeT = TypeVar("RecipeT", bound=Recipe, covariant=True)
+StageRecipeT = TypeVar("StageRecipeT", bound=StageRecipe, covariant=True)
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-class StageReconstruction(Trained[RecipeT, ModuleT]):
-    """A student gives back stages of a frozen encoder; each stage counts alike in the loss and in the map."""
+class EpochTraining(Trained[RecipeT, ModuleT]):
+    """A training of so many epochs, with one drop of the learning rate."""
 
     def __init__(self, config: RecipeT) -> None:
         super().__init__(config)
         self.clip_norm = self.config.clip_norm
 
+    @property
+    def drops_last(self) -> bool:
+        """Return whether an epoch ends with its last whole batch; else its incomplete one counts as one more."""
+        return True
+
     def steps(self, images: int) -> int:
-        """Return the iterations of the recipe's epochs, each without its last incomplete batch, or those given."""
+        """Return the iterations of the recipe's epochs, or those given."""
         config = self.config
+        if config.steps is not None:
+            return config.steps
+        whole, rest = divmod(images, config.batch_size)
         # fewer images than a batch are one batch here; ADer's loader would have none
-        return config.epochs * max(images // config.batch_size, 1) if config.steps is None else config.steps
+        return config.epochs * max(whole + (rest > 0 and not self.drops_last), 1)
+
+    def learning_rate(self, step: int) -> float:
+        """Return the rate: constant until its drop."""
+        config = self.config
+        return config.lr * (config.decay if step >= round(self.total * config.decay_at) else 1.0)
+
+    @property
+    def total(self) -> int:
+        """Return the iterations in all, which are known of a settled method only."""
+        assert self.config.steps is not None, "a schedule is asked of Method.settled"
+        return self.config.steps
+
+
+class StageReconstruction(EpochTraining[StageRecipeT, ModuleT]):
+    """A student gives back stages of a frozen encoder; each stage counts alike in the loss and in the map."""
 
     @abstractmethod
     def pairs(self, module: ModuleT, features: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -114,14 +143,3 @@ class StageReconstruction(Trained[RecipeT, ModuleT]):
     def distances(self, module: ModuleT, features: Mapping[str, Tensor], size: int) -> Tensor:
         """Return float32 [B, size, size]: the sum over stages of the cosine distance at each place."""
         return upsampled_sum((cosine_distance(*pair) for pair in self.pairs(module, features)), size).float()
-
-    def learning_rate(self, step: int) -> float:
-        """Return the rate: constant until its drop."""
-        config = self.config
-        return config.lr * (config.decay if step >= round(self.total * config.decay_at) else 1.0)
-
-    @property
-    def total(self) -> int:
-        """Return the iterations in all, which are known of a settled method only."""
-        assert self.config.steps is not None, "a schedule is asked of Method.settled"
-        return self.config.steps

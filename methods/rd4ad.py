@@ -57,7 +57,7 @@ ORIGINAL = {
 """Values of the authors' own code where they differ from ADer's."""
 
 
-class Config(_ader.Recipe):
+class Config(_ader.StageRecipe):
     """RD4AD's settings; defaults are ADer's multi-class recipe, under `variant` original those of the authors' code."""
 
     variant: Literal["ader", "original"] = sourced(
@@ -216,12 +216,10 @@ class RD4AD(_ader.StageReconstruction[Config, RD4ADStudent]):
     encoders = ("cnn",)
     paper = _ader.protocol("rd4ad")
 
-    def steps(self, images: int) -> int:
-        """Return the iterations of the epochs, or those given; the original counts an epoch's incomplete batch."""
-        config = self.config
-        if config.steps is None and config.variant == "original":
-            return config.epochs * -(-images // config.batch_size)
-        return super().steps(images)
+    @property
+    def drops_last(self) -> bool:
+        """Return whether an epoch ends with its last whole batch: in ADer."""
+        return self.config.variant == "ader"
 
     def encoder(self) -> EncoderRequest:
         """Return the request: three stages, each of half the side of the one before; the fused map halves once more."""

@@ -52,7 +52,7 @@ COSINE_END = 0.01
 """Share of the learning rate that the cosine schedule ends at; code: lr_min."""
 
 
-class Config(_ader.Recipe):
+class Config(_ader.StageRecipe):
     """ViTAD's settings; defaults are the paper's for MVTec-AD."""
 
     encoder: str = sourced("vit_small_patch16_224.dino", "section 3.3.2, table I", "frozen ViT, by timm name")

@@ -15,6 +15,7 @@ from bench.cli.derived import kept
 from bench.cli.show_metric import facts_of, is_metric, print_metric
 from bench.errors import UsageError
 from bench.home import expanded
+from bench.protocol import resolve
 from bench.registry import DATASETS, METHODS, METRICS, did_you_mean
 from bench.words import counted
 
@@ -149,7 +150,7 @@ def _method(name: str, pairs: tuple[str, ...]) -> dict[str, Any]:
         "settings": settings,
         "dataset_overrides": {dataset: dict(values) for dataset, values in kind.overrides.items()},
         "steps": _lengths(kind, given),
-        "paper_protocol": asdict(kind.paper),
+        "paper_protocol": asdict(resolve("paper", kind, "industrial", getattr(config, "variant", ""))),
         "semantic_paper_protocol": asdict(kind.semantic_paper) if kind.semantic_paper else None,
         "cost": asdict(complexity(method)),
     }

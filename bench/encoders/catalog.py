@@ -124,7 +124,8 @@ def describe(name: str, input_size: int | None = None, blocks: tuple[int, ...] =
         std=std,
     )
     info = _describe_vit(module, info) if info.family == "vit" else _describe_cnn(module, info, blocks)
-    if info.input_size <= 0 or info.input_size % info.patch:
+    # a CNN may be trained at a size that its strides do not divide
+    if input_size is not None and (input_size <= 0 or input_size % info.patch):
         lower = max(info.input_size // info.patch, 1) * info.patch
         raise UsageError(
             f"input size {info.input_size} does not fit encoder '{name}': it must be a multiple of {info.patch}, "

@@ -192,8 +192,8 @@ def to_evaluation(mask: Mask, protocol: Protocol, input_size: int) -> Mask:
         return np.zeros((protocol.eval_size, protocol.eval_size), dtype=np.bool_)
     if protocol.mask_rule == "area":
         return _by_area(mask, protocol, input_size)
-    if protocol.mask_rule == "ader":
-        return _by_ader(mask, protocol)
+    if protocol.mask_rule in ("ader", "full"):
+        return _by_ader(mask, protocol, 127 if protocol.mask_rule == "ader" else 254)
     if protocol.mask_rule == "nearest":
         return _by_nearest(mask, protocol, input_size)
     return _by_dinomaly(mask, protocol, input_size)
@@ -240,23 +240,24 @@ def _by_dinomaly(mask: Mask, protocol: Protocol, input_size: int) -> Mask:
     Masks are 0 and 255 here, whatever greys the file holds; the official code resizes the greys. No pixel differs where
     a file holds 0 and 255 alone.
     """
-    resized = protocol.resize_for(input_size)
-    image = Image.fromarray(mask.astype(np.uint8) * 255, "L").resize((resized, resized), Image.Resampling.BILINEAR)
-    offset = _crop_offset(resized, input_size)
-    cropped = np.asarray(image)[offset : offset + input_size, offset : offset + input_size]
+    cropped = _resized(mask, protocol, input_size)
     index = nearest_index(input_size, protocol.eval_size)
     nonzero: Mask = cropped[np.ix_(index, index)] > 0
     return nonzero
 
 
-def _by_ader(mask: Mask, protocol: Protocol) -> Mask:
+def _by_ader(mask: Mask, protocol: Protocol, above: int) -> Mask:
     """ADer's official chain, which resizes images and masks to the evaluation size alike; greys as in Dinomaly's."""
-    kept = protocol.eval_size
+    marked: Mask = _resized(mask, protocol, protocol.eval_size) > above
+    return marked
+
+
+def _resized(mask: Mask, protocol: Protocol, kept: int) -> npt.NDArray[np.uint8]:
+    """Return the mask as 0 to 255, resized bilinearly and cropped to `kept` pixels a side."""
     resized = protocol.resize_for(kept)
     image = Image.fromarray(mask.astype(np.uint8) * 255, "L").resize((resized, resized), Image.Resampling.BILINEAR)
     offset = _crop_offset(resized, kept)
-    half: Mask = np.asarray(image)[offset : offset + kept, offset : offset + kept] > 127
-    return half
+    return np.asarray(image)[offset : offset + kept, offset : offset + kept]
 
 
 def _by_nearest(mask: Mask, protocol: Protocol, input_size: int) -> Mask:

@@ -149,11 +149,6 @@ def expand(
     if sources is None:
         sources = requests.sources(request)
     kinds = {name: METHODS.load(name) for name in request.methods}
-    protocols = {
-        (dataset, name): resolve(request.protocol, kind, card.kind)
-        for dataset, card in cards.items()
-        for name, kind in kinds.items()
-    }
     methods = {
         (dataset, setting, arm): _configured(kinds[name], dataset, setting, given, request.encoder)
         for dataset in request.datasets
@@ -189,6 +184,8 @@ def expand(
                 for arm, (name, _) in enumerate(request.arms):
                     method, changed = methods[dataset, setting, arm]
                     encoder = encoders[dataset, setting, arm]
+                    variant = getattr(method.config, "variant", "")
+                    protocol = resolve(request.protocol, kinds[name], cards[dataset].kind, variant)
                     path, sha256 = files[encoder.name] if encoder is not None else (None, "")
                     # seeds innermost: they share the features
                     for seed, task in tasks.items():
@@ -197,7 +194,7 @@ def expand(
                                 method=method,
                                 task=task,
                                 seed=seed,
-                                protocol=protocols[dataset, name],
+                                protocol=protocol,
                                 encoder=encoder,
                                 weights=path,
                                 weights_sha256=sha256,

@@ -113,7 +113,8 @@ def training_cost(method: Method) -> TrainingCost:
     device = torch.device("cpu" if "images" in method.needs else "meta")
     textures = Draw(Textures(), info.input_size, device)
     looking = Looking(method, encoder.to_empty(device=device), textures)
-    random = partial(step_generator, 0, 0, device)
+    # there is no generator on the meta device, where the values that another one draws do not matter
+    random = partial(step_generator, 0, 0, torch.device("cpu"))
     with device, counted_macs(encoder) as looked:
         module = needs.build(method, encoder).train()
         images = torch.full((count, 3, info.input_size, info.input_size), 0.5)

@@ -38,6 +38,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "vitad": {"lr": 1e-4},
     "rdpp": {"encoder": CNN, "input_size": 64, "lr": 5e-3},
     "invad": {"encoder": CNN, "input_size": 64, "lr": 4e-3},
+    "uniad": {"encoder": CNN, "input_size": 64, "neighbour_mask": 3},
     "destseg_lite": {"encoder": CNN, "input_size": 64},
     "draem_lite": {"lr": 1e-2},
 }

@@ -35,6 +35,7 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("rd4ad", [f"encoder={VIT}"], ["needs a CNN", "is a ViT", "Try wide_resnet50_2.racm_in1k", "vitad and dinomaly"]),
     ("anomalydino", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", "Try vit_small_patch14_dinov2.lvd142m"]),
     ("subspacead", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", GIVES_DINOV2]),
+    ("uniad", [f"encoder={VIT}"], ["needs a CNN", "is a ViT", "Try tf_efficientnet_b4.aa_in1k", "vitad and dinomaly"]),
     ("knn", [f"encoder={CNN}"], ["class token", "is a CNN", GIVES_DINOV2]),
     # no class token
     ("dual_student", [f"encoder={REGISTERS_ONLY}"], ["class tokens", "has none", GIVES_DINOV2, "students=decoder"]),
@@ -47,6 +48,7 @@ CASES: list[tuple[str, list[str], list[str]]] = [
         for method in ("dinomaly", "dual_student", "vitad", "patchcore", "knn", "subspacead", "anomalydino")
     ),
     ("rd4ad", [f"encoder={CNN}", "input_size=80"], ["input size 80 does not fit", "for example 64 or 96"]),
+    ("uniad", [f"encoder={CNN}", "input_size=72"], ["input size 72 does not fit", "for example 64 or 80"]),
     # layers that are not there
     ("dinomaly", ["layers=[5,6,7,8,9,10,11,13]"], ["blocks [5, 6, 7, 8, 9, 10, 11, 13] do not fit", "0 to 11"]),
     ("dinomaly", ["layers=[9,8,7,6,5,4,3,2]"], ["ascending", "0 to 11"]),
@@ -74,6 +76,13 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("rdpp", ["decay=0.5"], ["rdpp.decay = 0.5 has no effect", "decay_at 1"]),
     ("invad", [f"encoder={CNN}", "input_size=16", "batch_size=1"], ["single images of 16 pixels", "batch_size of 2"]),
     ("invad", [f"encoder={CNN}", "steps=3", "epochs=2"], ["steps 3 and epochs 2 are both given"]),
+    (
+        "uniad",
+        [f"encoder={CNN}", "input_size=64"],
+        ["neighbour_mask 7 hides the whole map of 4x4", "Expected 3 or less"],
+    ),
+    ("uniad", [f"encoder={CNN}", "strides=[4,64]"], ["uniad.strides 4, 64", "are 2, 4, 8"]),
+    ("uniad", ["neighbour_mask=0", 'masked=["encoder"]'], ["uniad.masked", "no effect", "neighbour_mask 0"]),
     ("patchcore", ["neighbourhood=4"], ["neighbourhood is 4", "odd"]),
     ("subspacead", ["smoothing_window=4"], ["smoothing_window is 4", "odd"]),
     ("anomalydino", ["mask_threshold=5"], ["mask_threshold = 5", "no effect", "masking and masked_memory off"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from bench.api import Batch, EncoderInfo, Method
 from bench.encoders import catalog
 from bench.errors import UsageError
 from bench.registry import METHODS
+from bench.run.seeding import step_generator
 
 Change = tuple[dict[str, Any], Any]
 """Settings under which a setting acts, and a value for it that is not its default."""
@@ -22,6 +24,8 @@ Change = tuple[dict[str, Any], Any]
 MEAN = (0.0, 0.0, 0.0)
 VIT = EncoderInfo("fake", "vit", 12, 12, 3, 14, 2, (4, 4), 56, MEAN, MEAN)
 CNN = EncoderInfo("resnet18", "cnn", 20, 5, 0, 16, 0, (4, 4), 64, MEAN, MEAN, (8, 12, 20))
+WIDTHS = (*CNN.channels, 24, 32)
+"""Widths of the stages that a method asks for, the shallowest first."""
 SIDES = (32, 16, 8, 4, 2)
 """Sides of a CNN's stages in a picture of 64 pixels."""
 STEP = 700
@@ -60,6 +64,8 @@ DINOMALY: dict[str, Change] = {
     "smoothing_sigma": ({}, 1.0),
     "score_share": ({}, 0.1),
 }
+SMALL = {"input_size": 64, "neighbour_mask": 3, "width": 32, "heads": 2, "hidden": 16, "encoder_depth": 1}
+"""UniAD small enough to be built often."""
 CHANGES: dict[str, dict[str, Change]] = {
     "dinomaly": DINOMALY,
     "dual_student": {
@@ -160,6 +166,36 @@ CHANGES: dict[str, dict[str, Change]] = {
         "clip_norm": ({}, 1.0),
         "smoothing_sigma": ({}, 1.0),
     },
+    "uniad": {
+        "variant": (SMALL, "ader"),
+        "encoder": (SMALL, "mobilenetv2_100"),
+        "input_size": (SMALL, 96),
+        "strides": (SMALL, (4, 8, 16)),
+        "grid_stride": (SMALL, 8),
+        "width": (SMALL, 64),
+        "heads": (SMALL, 4),
+        "hidden": (SMALL, 32),
+        "encoder_depth": (SMALL, 2),
+        "decoder_depth": (SMALL, 3),
+        "dropout": (SMALL, 0.3),
+        "neighbour_mask": (SMALL, 0),
+        "masked": (SMALL, ("encoder",)),
+        "queries": (SMALL, "first"),
+        "jitter": (SMALL, 10.0),
+        "loss": (SMALL, "l1"),
+        "epochs": (SMALL, 10),
+        "steps": (SMALL, 1000),
+        "lr": (SMALL, 1e-3),
+        "decay_at": (SMALL | {"epochs": 100}, 0.5),
+        "decay": (SMALL | {"epochs": 100}, 0.5),
+        "weight_decay": (SMALL, 0.01),
+        "decay_vectors": (SMALL, False),
+        "betas": (SMALL, (0.8, 0.999)),
+        "eps": (SMALL, 1e-6),
+        "clip_norm": (SMALL, 1.0),
+        "image_score": (SMALL, "std"),
+        "score_pool": (SMALL, 4),
+    },
     "patchcore": {
         "encoder": ({}, "mobilenetv2_100"),
         "input_size": ({}, 112),
@@ -230,9 +266,9 @@ def seen(method: Method) -> dict[str, Any]:
     """All that the harness gets from a method: what it asks for, builds, trains with, remembers and predicts."""
     request = method.encoder()
     info = CNN if catalog.describe(request.name).family == "cnn" else VIT
-    widths = dict(zip(request.blocks, CNN.channels, strict=False))
+    widths = dict(zip(request.blocks, WIDTHS, strict=False))
     if info is CNN:
-        info = replace(CNN, grid=(SIDES[request.blocks[-1]],) * 2)
+        info = replace(CNN, grid=(SIDES[request.blocks[-1]],) * 2, channels=tuple(widths.values()))
 
     def looked_at(shift: int) -> Batch:
         shapes = {
@@ -240,7 +276,8 @@ def seen(method: Method) -> dict[str, Any]:
         }
         blocks = {index: seeded(3, *shape, seed=index + shift) for index, shape in shapes.items()}
         shown = seeded(3, 3, info.input_size, info.input_size, seed=9)
-        return Batch(method.features(blocks, info), shown, encode=encoded(method, info))
+        random = partial(step_generator, 0, STEP, torch.device("cpu"))
+        return Batch(method.features(blocks, info), shown, encode=encoded(method, info), random=random)
 
     features = looked_at(2)
     torch.manual_seed(0)
@@ -314,6 +351,8 @@ def test_no_setting_is_left_out(name: str) -> None:
         ("vitad", {"fuse": "add"}),
         ("vitad", {"schedule": "cosine", "decay": 0.5}),
         ("vitad", {"schedule": "cosine", "decay_at": 0.5}),
+        ("uniad", {"neighbour_mask": 0, "masked": ("encoder",)}),
+        ("uniad", {"image_score": "mean", "score_pool": 8}),
     ],
 )
 def test_a_setting_without_effect_is_refused(name: str, values: dict[str, Any]) -> None:
