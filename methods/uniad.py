@@ -289,6 +289,8 @@ class UniAD(_ader.EpochTraining[Config, Reconstructor]):
     """A transformer gives back a frozen CNN's joined stages without seeing each place's neighbourhood."""
 
     name = "uniad"
+    family = "reconstruction"
+    encoders = ("cnn",)
     paper = Protocol("paper:uniad", eval_size=224, mask_rule="nearest", label_rule="mask")
     variant_papers: ClassVar[Mapping[str, Protocol]] = {"ader": _ader.protocol("uniad")}
     overrides: ClassVar[Mapping[str, Mapping[str, Any]]] = dict.fromkeys(

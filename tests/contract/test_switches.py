@@ -323,7 +323,8 @@ def test_a_setting_changes_what_is_seen(name: str, key: str) -> None:
 def test_what_is_seen_is_a_function_of_the_settings(name: str) -> None:
     """Else the test above could not fail."""
     kind = METHODS.load(name)
-    before, after = (seen(kind(kind.Config())) for _ in range(2))
+    under, _ = next(iter(CHANGES[name].values()))
+    before, after = (seen(kind(kind.Config(**under))) for _ in range(2))
     assert before.keys() == after.keys() and all(alike(before[part], after[part]) for part in before)
 
 

@@ -322,6 +322,18 @@ def test_ader_rule_equals_its_chain_in_torchvision(height: int, width: int, seed
     assert np.array_equal(to_evaluation(mask, ADER, 320), wanted), "the input size plays no part"
 
 
+@pytest.mark.parametrize(("height", "width", "seed"), [(900, 700, 1), (333, 509, 2)])
+def test_full_rule_counts_what_is_white_after_the_resize(height: int, width: int, seed: int) -> None:
+    """SimpleNet's chain, at the sizes of its command: what a cast to integers leaves of a mask in [0, 1]."""
+    mask = np.kron(blob(height // 20 + 1, width // 20 + 1, seed), np.ones((20, 20), bool))[:height, :width]
+    image = Image.fromarray(mask.astype(np.uint8) * 255)
+    chain = transforms.Compose([transforms.Resize((329, 329)), transforms.CenterCrop(288), transforms.ToTensor()])
+    wanted = chain(image)[0].numpy().astype(int).astype(bool)
+    full = replace(COMMON, mask_rule="full", crop=288 / 329, eval_size=288)
+    assert np.array_equal(to_evaluation(mask, full, 288), wanted) and wanted.any()
+    assert to_evaluation(mask, replace(full, mask_rule="ader"), 288).sum() > wanted.sum()
+
+
 @pytest.mark.parametrize(("height", "width", "seed"), [(40, 40, 0), (900, 700, 1), (333, 509, 2), (7, 5, 3)])
 @pytest.mark.parametrize("size", [16, 256, 448])
 def test_nearest_rule_is_pillows(height: int, width: int, seed: int, size: int) -> None:
@@ -333,7 +345,9 @@ def test_nearest_rule_is_pillows(height: int, width: int, seed: int, size: int) 
     assert np.array_equal(to_evaluation(mask, replace(whole, crop=448 / 512, eval_size=448), 448), cropped)
 
 
-@pytest.mark.parametrize("protocol", [COMMON, DINOMALY, ADER, replace(COMMON, mask_rule="nearest")])
+@pytest.mark.parametrize(
+    "protocol", [COMMON, DINOMALY, ADER, *(replace(COMMON, mask_rule=rule) for rule in ("nearest", "full"))]
+)
 def test_empty_mask_stays_empty_and_full_stays_full(protocol: object) -> None:
     assert not to_evaluation(np.zeros((30, 40), np.bool_), protocol, 392).any()
     assert to_evaluation(np.ones((30, 40), np.bool_), protocol, 392).all()
