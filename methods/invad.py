@@ -44,7 +44,7 @@ FUSED_EPS = 1e-6
 LITE = {"encoder": "resnet34.bt_in1k", "blocks": 4}
 
 
-class Config(_ader.Recipe):
+class Config(_ader.StageRecipe):
     """InvAD's settings; defaults are ADer's."""
 
     variant: Literal["base", "lite"] = sourced(

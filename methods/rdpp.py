@@ -45,7 +45,7 @@ CONTRAST = 0.1 / 1.11
 """Share of `con` among the projections' losses, whose weights 1, 0.01 and 0.1 are divided by their sum."""
 
 
-class Config(_ader.Recipe):
+class Config(_ader.StageRecipe):
     """RD++'s settings; defaults are ADer's."""
 
     encoder: str = sourced(
