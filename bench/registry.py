@@ -186,6 +186,7 @@ METHODS: Registry[Method] = Registry(
     base="bench.api:Method",
     builtin={
         "dinomaly": "bench.methods.dinomaly:Dinomaly",
+        "dinomaly2": "bench.methods.dinomaly2:Dinomaly2",
         "dual_student": "bench.methods.dual_student:DualStudent",
         "vitad": "bench.methods.vitad:ViTAD",
         "rd4ad": "bench.methods.rd4ad:RD4AD",

@@ -75,6 +75,14 @@ def top_mean(maps: Tensor, share: float) -> Tensor:
     return values.topk(max(1, int(share * values.shape[1])), dim=1).values.mean(dim=1)
 
 
+def gaussian_5x5(maps: Tensor, sigma: float) -> Tensor:
+    """Convolve [B, 1, S, S] with a normalised 5x5 Gaussian; zeros beyond the border dim the outermost pixels."""
+    offsets = torch.arange(-2, 3, device=maps.device, dtype=maps.dtype)
+    profile = torch.exp(-(offsets**2) / (2.0 * sigma**2))
+    kernel = torch.outer(profile, profile)
+    return F.conv2d(maps, (kernel / kernel.sum())[None, None], padding=2)
+
+
 def _mirrored(length: int, radius: int, device: torch.device) -> Tensor:
     """Return int64 [length + 2 * radius]: the pixel that each place of the mirrored row takes; any radius works."""
     place = torch.arange(-radius, length + radius, device=device) % (2 * length)

@@ -1,4 +1,4 @@
-"""Dinomaly's trainable part, bottleneck and decoder, with the variants of its ablation tables."""
+"""The trainable part of Dinomaly and its heirs, bottleneck and decoder, with the variants of the ablation tables."""
 
 from __future__ import annotations
 
@@ -41,19 +41,27 @@ class Reconstructor(nn.Module):
         config: widths, depth, attention and noise.
         info: the encoder's shape.
         groups: places among the decoder's blocks, last block first, averaged to rebuild each target.
+        bottleneck: from tokens [B, prefix + h*w, dim] to the same shape; by default Dinomaly's, an MLP with dropout.
 
     Attributes:
         prefix: class and register tokens that come before the patches.
         grid: patch rows and columns.
     """
 
-    def __init__(self, config: Config, info: EncoderInfo, groups: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        info: EncoderInfo,
+        groups: Sequence[Sequence[int]],
+        bottleneck: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.prefix = info.prefix
         self.grid = info.grid
         self.groups = groups
         self.jitter = FeatureJitter(config.jitter)
-        self.bottleneck = Mlp(info.dim, int(info.dim * config.mlp_ratio), config.dropout)
+        hidden = int(info.dim * config.mlp_ratio)
+        self.bottleneck = Mlp(info.dim, hidden, config.dropout) if bottleneck is None else bottleneck
         self.decoder = nn.ModuleList(
             Block(info.dim, _attention(config, info), mlp_ratio=config.mlp_ratio, norm_eps=config.norm_eps)
             for _ in range(config.decoder_depth)

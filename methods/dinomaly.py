@@ -28,48 +28,37 @@ D-iGPT, iBOT, MoCoV3).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, cast
 
 import torch
-import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
-from bench.api import Batch, EncoderInfo, EncoderRequest, MethodConfig, Prediction, Protocol, Released, Trained, sourced
+from bench.api import Batch, EncoderInfo, EncoderRequest, Prediction, Protocol, Released, sourced
 from bench.encoders import catalog
 from bench.errors import UsageError
 from bench.protocol import SEVEN
 
+from ._groups import LAYERS, Beta, GroupConfig, GroupReconstruction, Groups, Pair, Position, by_dinos_rule
 from ._reconstruction import Reconstructor
-from ._stable_adamw import StableAdamW
 from ._switches import refuse_idle
 from ._vit import cosine_distance, to_grid
 
-Groups = tuple[tuple[int, ...], ...]
-Pair = tuple[Tensor, Tensor]
-"""Float [B, C, h, w] twice: a map of the encoder's, without gradient, and the decoder's reconstruction of it."""
-
-LAYERS = {12: tuple(range(2, 10)), 24: tuple(range(4, 20, 2))}
-"""Encoder blocks (0-based) by encoder depth; code; the paper only says eight middle-level layers."""
 EVERY = {"layer-to-layer": 1, "layer-to-layer-2": 2, "layer-to-layer-4": 4}
 """Of how many layers one is a target, in the preprint's table 5."""
-PATCHES = 28
-"""Feature map side for every backbone; preprint A.3, pre-trained foundations."""
-
-Beta = Annotated[float, Field(ge=0, lt=1)]
+ADVISED_EPS = 1e-6
+"""Of linear attention, where a dataset gives NaN; the official README."""
 
 
-class Config(MethodConfig):
+class Config(GroupConfig):
     """Dinomaly's settings; defaults are the official multi-class recipe for MVTec-AD and VisA."""
 
     encoder: str = sourced("vit_base_patch14_reg4_dinov2.lvd142m", "section 4.1", "frozen ViT, by timm name")
     input_size: int | None = sourced(
         None, "section 4.1: 392 for /14; preprint A.3: 448 for /16", "input side in pixels; null = 28 patches", gt=0
     )
-    position: Literal["auto", "dinov2", "timm"] = sourced(
+    position: Position = sourced(
         "auto",
         "code",
         "how position embeddings are resized; auto = by DINO's own rule where the code has the encoder (DINOv2, DINO, "
@@ -131,97 +120,50 @@ class Config(MethodConfig):
         0.01, "preprint A.2", "share of the highest map pixels averaged to the image score", gt=0, le=1
     )
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Say of what a later method takes over that its source is Dinomaly's: section 4.1 is another paper's there."""
+        super().__pydantic_init_subclass__(**kwargs)
+        for name in cls.model_fields.keys() - vars(cls)["__annotations__"].keys():
+            field = cls.model_fields[name]
+            source = cast("dict[str, str]", field.json_schema_extra)["source"]
+            field.json_schema_extra = {"source": f"Dinomaly: {source.removeprefix('Dinomaly: ')}"}
+
 
 ConfigT = TypeVar("ConfigT", bound=Config, covariant=True)
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-class Reconstruction(Trained[ConfigT, ModuleT]):
-    """What Dinomaly and its descendants share: groups of blocks as targets, distances, maps, optimizer and schedule."""
-
-    def __init__(self, config: ConfigT) -> None:
-        super().__init__(config)
-        self.clip_norm = self.config.clip_norm
-        self.groups, self.decoder_groups = _targets(self.config)
-        self._check()
+class Reconstruction(GroupReconstruction[ConfigT, ModuleT]):
+    """What Dinomaly, dual student and Dinomaly2 share: constraints, spatial mixers, hard mining."""
 
     def encoder(self) -> EncoderRequest:
-        """Return the request: 28 patches a side and the paper's blocks unless the configuration says otherwise."""
-        config = self.config
+        """Return the request; see `GroupReconstruction.encoder`."""
+        wanted, config = super().encoder(), self.config
         native = catalog.describe(config.encoder)
-        if native.family != "vit":
+        side = wanted.input_size // native.patch
+        if not native.prefix and config.neighbour_mask // 2 >= side / 2:
             raise UsageError(
-                f"{self.name} needs a ViT, encoder '{config.encoder}' is a CNN. "
-                f"Try vit_base_patch14_reg4_dinov2.lvd142m"
+                f"{self.name}.neighbour_mask {config.neighbour_mask} hides all {side}x{side} patches from the middle "
+                f"one, and encoder '{config.encoder}' has no other tokens. Take a smaller odd number, or 0 for no mask"
             )
-        layers = self._layers(native.depth)
-        members = sorted(index for group in self.groups for index in group)
-        if config.constraint == "groups" and members != list(range(len(layers))):
-            raise UsageError(
-                f"{self.name}.groups {config.groups} must name each of the {len(layers)} places in layers "
-                f"{layers} exactly once"
-            )
-        position = config.position
-        if position == "auto":
-            position = "dinov2" if _in_code(config.encoder) else "timm"
-        size = config.input_size or PATCHES * native.patch
-        if not native.prefix and config.neighbour_mask // 2 >= size // native.patch / 2:
-            raise UsageError(
-                f"{self.name}.neighbour_mask {config.neighbour_mask} hides all {size // native.patch}x"
-                f"{size // native.patch} patches from the middle one, and encoder '{config.encoder}' has no other "
-                f"tokens. Take a smaller odd number, or 0 for no mask"
-            )
-        return EncoderRequest(name=config.encoder, blocks=layers, input_size=size, position=position)
-
-    def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
-        """Return each group's mean block output, all tokens kept: group0, group1, ... float [B, prefix + h*w, dim].
-
-        Where the groups leave layers out, `fused` is the mean of all layers; else it follows from the groups.
-        """
-        ordered = [blocks[index] for index in self._layers(info.depth)]
-        found = {
-            f"group{number}": torch.stack([ordered[place] for place in group]).mean(dim=0)
-            for number, group in enumerate(self.groups)
-        }
-        if sum(map(len, self.groups)) < len(ordered):
-            found["fused"] = torch.stack(ordered).mean(dim=0)
-        return found
+        return wanted
 
     @property
     def revision(self) -> str:
         """What is computed otherwise than the same settings once did, see `Method.revision`."""
         config, found = self.config, []
-        if config.position == "auto" and _in_code(config.encoder) and "dinov2" not in config.encoder:
+        if config.position == "auto" and by_dinos_rule(config.encoder) and "dinov2" not in config.encoder:
             found.append("positions by DINO's rule")
         if config.attention == "softmax" and config.neighbour_mask:
             found.append("mask after the softmax")
         return ", ".join(found)
 
-    def optimizer(self, module: ModuleT) -> torch.optim.Optimizer:
-        """Return StableAdamW over all trainable tensors, decay included on every one."""
-        config = self.config
-        return StableAdamW(
-            module.parameters(),
-            lr=config.lr,
-            betas=config.betas,
-            eps=config.eps,
-            weight_decay=config.weight_decay,
-            amsgrad=config.amsgrad,
-        )
-
-    def learning_rate(self, step: int) -> float:
-        """Return the rate: linear from 0 to the peak at the last warm-up step, then cosine to the final rate."""
-        config = self.config
-        if step < config.warmup:
-            return config.lr * step / max(config.warmup - 1, 1)
-        progress = (step - config.warmup) / max(config.steps - config.warmup, 1)
-        return config.final_lr + 0.5 * (config.lr - config.final_lr) * (1.0 + math.cos(math.pi * progress))
-
     def remedy(self) -> str:
         """Return the official README's advice, where it was not taken yet."""
         config = self.config
-        untried = config.attention == "linear" and not config.attention_eps
-        return f"--set {self.name}.attention_eps=1e-6" if untried else ""
+        untried = config.attention == "linear" and config.attention_eps < ADVISED_EPS
+        return f"--set {self.name}.attention_eps={ADVISED_EPS:g}" if untried else ""
 
     def _pairs(self, module: Reconstructor, features: Mapping[str, Tensor], step: int | None = None) -> list[Pair]:
         """Return by group the encoder's map and the decoder's; hard mining acts on the latter from here on.
@@ -234,70 +176,31 @@ class Reconstruction(Trained[ConfigT, ModuleT]):
         config, rebuilt = self.config, module(self._fused(features))
         reached = 0.0 if step is None else config.hard_mining * step / config.hard_mining_steps
         pairs = []
-        for target, output in zip(self._targets(features), rebuilt, strict=True):
-            expected = to_grid(target, module.prefix, module.grid).detach()
+        for mean, output in zip(self._means(features), rebuilt, strict=True):
+            expected = to_grid(self._target(mean, module.prefix), 0, module.grid).detach()
             _shrink_easy(expected, output, min(reached, config.hard_mining), config.hard_mining_factor)
             pairs.append((expected, output))
         return pairs
 
-    def _discrepancy(self, pairs: Sequence[Pair]) -> Tensor:
-        """Return [B] in [0, 2], the mean over groups of 1 - cosine between an image's whole maps."""
-        terms = [1.0 - torch.cosine_similarity(target.flatten(1), output.flatten(1), dim=1) for target, output in pairs]
-        return torch.stack(terms).mean(dim=0)
+    def _target(self, mean: Tensor, prefix: int) -> Tensor:
+        """Return what is rebuilt of a group's mean tokens [B, prefix + h*w, dim]: [B, h*w, dim]."""
+        return mean[:, prefix:]
 
-    def _read_off(self, pairs: Sequence[Pair], info: EncoderInfo, size: int) -> Prediction:
-        """Return maps at `size` pixels a side and the scores read off them."""
-        distances = [
-            F.interpolate(
-                cosine_distance(target, output).unsqueeze(1),
-                size=(info.input_size, info.input_size),
-                mode="bilinear",
-                align_corners=True,
-            )
-            for target, output in pairs
-        ]
-        mean = torch.stack(distances).mean(dim=0)
-        mean = F.interpolate(mean, size=(size, size), mode="bilinear", align_corners=False)
-        maps = _smooth(mean, self.config.smoothing_sigma).squeeze(1)
-        count = max(1, int(size * size * self.config.score_share))
-        scores = maps.flatten(1).topk(count, dim=1).values.mean(dim=1)
-        return Prediction(scores=scores.float(), maps=maps.float())
-
-    def _layers(self, depth: int) -> tuple[int, ...]:
-        layers = self.config.layers or LAYERS.get(depth)
-        if layers is None:
-            raise UsageError(
-                f"{self.name} has no published layers for the {depth} blocks of encoder '{self.config.encoder}' "
-                f"(only for {' and '.join(map(str, LAYERS))}). Set them: --set {self.name}.layers=[...]"
-            )
-        return layers
-
-    def _targets(self, features: Mapping[str, Tensor]) -> list[Tensor]:
-        return [features[f"group{number}"] for number in range(len(self.groups))]
-
-    def _fused(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Return the mean of all stored blocks; where it is not kept, from the means of groups that differ in size."""
-        if "fused" in features:
-            return features["fused"]
-        sizes = [len(group) for group in self.groups]
-        means = zip(self._targets(features), sizes, strict=True)
-        return torch.stack([mean * (size / sum(sizes)) for mean, size in means]).sum(dim=0)
+    def _paired(self) -> tuple[Groups, Groups]:
+        config = self.config
+        if config.constraint == "groups":
+            return config.groups, config.decoder_groups
+        refuse_idle(self, ("groups", "decoder_groups"), f"constraint {config.constraint}")
+        # every published list of layers is as long as any other
+        count = len(config.layers or LAYERS[12])
+        if config.constraint == "1-group":
+            return (tuple(range(count)),), (tuple(range(config.decoder_depth)),)
+        # from the shallowest layer on: the last decoder block faces it, and would otherwise not be trained
+        single = tuple((place,) for place in range(0, count, EVERY[config.constraint]))
+        return single, single
 
     def _check(self) -> None:
-        if self.config.constraint != "groups":
-            refuse_idle(self, ("groups", "decoder_groups"), f"constraint {self.config.constraint}")
-        groups, decoder_groups, depth = self.groups, self.decoder_groups, self.config.decoder_depth
-        if len(groups) != len(decoder_groups) or not all((*groups, *decoder_groups)):
-            raise UsageError(
-                f"{self.name}.groups and {self.name}.decoder_groups must hold equally many groups, none of them empty; "
-                f"found {groups} and {decoder_groups}"
-            )
-        outside = [place for group in decoder_groups for place in group if not 0 <= place < depth]
-        if outside:
-            raise UsageError(
-                f"{self.name}.decoder_groups names blocks {outside}; the decoder's {depth} blocks "
-                f"count from 0 to {depth - 1}, last block first"
-            )
+        super()._check()
         mask = self.config.neighbour_mask
         if mask and mask % 2 == 0:
             raise UsageError(
@@ -351,26 +254,6 @@ class Dinomaly(Reconstruction[Config, Reconstructor]):
         return self._read_off(self._pairs(module, batch), info, size)
 
 
-def _in_code(encoder: str) -> bool:
-    """Return whether the official code has this encoder: its two ViT files resize positions by one rule, DINO's."""
-    architecture, _, tag = encoder.partition(".")
-    deit = architecture.startswith("deit_") and "distilled" not in architecture
-    return "dinov2" in architecture or tag in ("dino", "mae") or deit
-
-
-def _targets(config: Config) -> tuple[Groups, Groups]:
-    """Return the encoder's groups (places in layers) and the decoder's (places among its blocks, last one first)."""
-    if config.constraint == "groups":
-        return config.groups, config.decoder_groups
-    # every published list of layers is as long as any other
-    count = len(config.layers or LAYERS[12])
-    if config.constraint == "1-group":
-        return (tuple(range(count)),), (tuple(range(config.decoder_depth)),)
-    # from the shallowest layer on: the last decoder block faces it, and would otherwise not be trained
-    single = tuple((place,) for place in range(0, count, EVERY[config.constraint]))
-    return single, single
-
-
 def _shrink_easy(target: Tensor, output: Tensor, share: float, factor: float) -> None:
     """Hook `output` so that its easiest points pass only `factor` of their gradient on.
 
@@ -389,11 +272,3 @@ def _shrink_easy(target: Tensor, output: Tensor, share: float, factor: float) ->
         threshold = distance.flatten().topk(count).values[-1]
         weight = torch.ones_like(distance).masked_fill(distance < threshold, factor).unsqueeze(1).to(output.dtype)
     output.register_hook(lambda gradient: gradient * weight)  # type: ignore[no-untyped-call]
-
-
-def _smooth(maps: Tensor, sigma: float) -> Tensor:
-    """Convolve [B, 1, S, S] with a normalised 5x5 Gaussian; zeros beyond the border dim the outermost pixels."""
-    offsets = torch.arange(-2, 3, device=maps.device, dtype=maps.dtype)
-    profile = torch.exp(-(offsets**2) / (2.0 * sigma**2))
-    kernel = torch.outer(profile, profile)
-    return F.conv2d(maps, (kernel / kernel.sum())[None, None], padding=2)

@@ -45,7 +45,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,7 @@ from bench.encoders import catalog
 from bench.errors import TrainingError, UsageError
 
 from . import dinomaly
+from ._groups import Beta
 from ._reconstruction import Reconstructor
 from ._switches import refuse_idle
 from ._vit import Block, SoftmaxAttention, init_truncated
@@ -100,15 +101,9 @@ class Config(dinomaly.Config):
     batch_size: int = sourced(8, "appendix D", "images a step", gt=0)
     lr: float = sourced(2e-3, "appendix D (industrial)", "peak learning rate", gt=0)
     weight_decay: float = sourced(1e-4, "appendix D", "decoupled, on every trainable tensor", ge=0)
-    betas: tuple[dinomaly.Beta, dinomaly.Beta] = sourced((0.9, 0.999), "appendix D", "decay of StableAdamW's moments")
+    betas: tuple[Beta, Beta] = sourced((0.9, 0.999), "appendix D", "decay of StableAdamW's moments")
     eps: float = sourced(1e-10, "appendix D", "StableAdamW's epsilon", gt=0)
     amsgrad: bool = sourced(True, "appendix D", "use the running maximum of the second moment")
-
-
-for _name in dinomaly.Config.model_fields.keys() - Config.__annotations__.keys():
-    _field = Config.model_fields[_name]
-    # what a source calls section 4.1 is another paper's here
-    _field.json_schema_extra = {"source": f"Dinomaly: {cast('Any', _field.json_schema_extra)['source']}"}
 
 
 class EncoderStudent(nn.Module):

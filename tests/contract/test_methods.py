@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pyarrow.parquet as parquet
 import pytest
@@ -20,15 +21,17 @@ from bench.encoders import catalog, frozen
 from bench.encoders.weights import locate
 from bench.errors import UsageError
 from bench.families import FAMILIES
+from bench.machine.progress import Silent
 from bench.plan import needs
 from bench.plan.texture_source import Textures
 from bench.protocol import COMMON
 from bench.registry import DATASETS, METHODS
+from bench.run.batches import TrainingBatches
 from bench.run.extractor import Looking
 from bench.run.feature_store import StoredFeatures
 from bench.run.seeding import BatchOrder, step_generator
 from bench.run.textures import Draw
-from bench.run.training import Step
+from bench.run.training import Step, Trainer, TrainingLog
 from bench.setting import SETTINGS
 
 VIT = "vit_tiny_patch8_128.bench"
@@ -302,6 +305,48 @@ def test_cached_and_uncached_features_give_the_same_losses_and_scores(
     assert torch.equal(scores["memory"], scores["file"]) and torch.equal(losses["memory"], losses["file"])
     torch.testing.assert_close(losses["memory"], losses["none"], rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(scores["memory"], scores["none"], rtol=1e-4, atol=1e-6)
+
+
+class Killed(Exception):
+    pass
+
+
+class Shown:
+    """Batches as the training loop asks for them, of seven images; raises at a step."""
+
+    def __init__(self, looking: Looking, shown: torch.Tensor, breaks_at: int = -1) -> None:
+        self.looking, self.shown, self.breaks_at = looking, shown, breaks_at
+
+    def at(self, rows: torch.Tensor, step: int) -> Batch:
+        if step == self.breaks_at:
+            raise Killed
+        return self.looking.batch(
+            self.shown[rows], ["dots"] * len(rows), random=lambda: step_generator(0, step, torch.device("cpu"))
+        )
+
+    def expect(self, rows: torch.Tensor) -> None:
+        pass
+
+
+def test_a_killed_training_goes_on_to_the_same_bits(trained: Method, encode: Callable, tmp_path: Path) -> None:
+    encoder, cpu = encode(trained), torch.device("cpu")
+    looking, shown = Looking(trained, encoder, Draw(Textures(), encoder.info.input_size, cpu)), images(encoder, 7)
+    samples: Any = [SimpleNamespace(id=str(place)) for place in range(7)]
+
+    def train(name: str, breaks_at: int = -1) -> tuple[TrainingLog, torch.nn.Module]:
+        module = fitted(trained, encoder)
+        trainer = Trainer(trained, 0, cpu, "fp32", tmp_path / name, 0.0, Silent())
+        torch.manual_seed(5)
+        return trainer.train(module, cast("TrainingBatches", Shown(looking, shown, breaks_at)), samples), module
+
+    whole, module = train("whole")
+    with pytest.raises(Killed):
+        train("killed", breaks_at=3)
+    resumed, other = train("killed")
+    assert resumed.resumed_at == [3]
+    assert len(whole.losses) == 4 and resumed.losses == whole.losses
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
 
 
 class Waiting(TorchDispatchMode):

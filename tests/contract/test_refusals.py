@@ -30,6 +30,7 @@ STEPS = {"multi": 10_000, "single": 5_000, "few-shot": 10_000, "few-shot-single"
 CASES: list[tuple[str, list[str], list[str]]] = [
     # an encoder of another kind
     ("dinomaly", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", GIVES_DINOV2]),
+    ("dinomaly2", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", GIVES_DINOV2]),
     ("dual_student", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", GIVES_DINOV2]),
     ("vitad", [f"encoder={CNN}"], ["needs a plain ViT", "is a CNN", "Try vit_small_patch16_224.dino", "rd4ad"]),
     ("rd4ad", [f"encoder={VIT}"], ["needs a CNN", "is a ViT", "Try wide_resnet50_2.racm_in1k", "vitad and dinomaly"]),
@@ -38,6 +39,8 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("uniad", [f"encoder={VIT}"], ["needs a CNN", "is a ViT", "Try tf_efficientnet_b4.aa_in1k", "vitad and dinomaly"]),
     ("knn", [f"encoder={CNN}"], ["class token", "is a CNN", GIVES_DINOV2]),
     # no class token
+    ("dinomaly2", [f"encoder={REGISTERS_ONLY}"], ["recentres", "has none", GIVES_DINOV2, "recentre=false"]),
+    ("dinomaly2", [f"encoder={BARE}"], ["recentres", "has none", GIVES_DINOV2]),
     ("dual_student", [f"encoder={REGISTERS_ONLY}"], ["class tokens", "has none", GIVES_DINOV2, "students=decoder"]),
     ("dual_student", [f"encoder={BARE}"], ["class tokens", "has none", GIVES_DINOV2]),
     ("knn", [f"encoder={REGISTERS_ONLY}"], ["class token", "ViT without one", GIVES_DINOV2]),
@@ -45,7 +48,16 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     # an input size that does not divide
     *(
         (method, [f"encoder={VIT}", "input_size=36"], ["input size 36 does not fit", "for example 32 or 40"])
-        for method in ("dinomaly", "dual_student", "vitad", "patchcore", "knn", "subspacead", "anomalydino")
+        for method in (
+            "dinomaly",
+            "dinomaly2",
+            "dual_student",
+            "vitad",
+            "patchcore",
+            "knn",
+            "subspacead",
+            "anomalydino",
+        )
     ),
     ("rd4ad", [f"encoder={CNN}", "input_size=80"], ["input size 80 does not fit", "for example 64 or 96"]),
     ("uniad", [f"encoder={CNN}", "input_size=72"], ["input size 72 does not fit", "for example 64 or 80"]),

@@ -68,6 +68,14 @@ SMALL = {"input_size": 64, "neighbour_mask": 3, "width": 32, "heads": 2, "hidden
 """UniAD small enough to be built often."""
 CHANGES: dict[str, dict[str, Change]] = {
     "dinomaly": DINOMALY,
+    "dinomaly2": {
+        **DINOMALY,
+        "recentre": ({}, False),
+        "bottleneck_width": ({}, 8),
+        "bottleneck_lr_scale": ({}, 1.0),
+        "steps": ({"final_lr": 2e-4}, 5000),
+        "amsgrad": ({}, True),
+    },
     "dual_student": {
         **DINOMALY,
         "students": ({}, "encoder"),
@@ -341,6 +349,7 @@ def test_no_setting_is_left_out(name: str) -> None:
         ("anomalydino", {"mask_threshold": 5.0}),
         ("dinomaly", {"constraint": "1-group", "groups": ((0,), (1, 2, 3, 4, 5, 6, 7))}),
         ("dinomaly", {"constraint": "layer-to-layer", "decoder_groups": ((0,), (1,))}),
+        ("dinomaly2", {"constraint": "1-group", "groups": ((0,), (1, 2, 3, 4, 5, 6, 7))}),
         ("dual_student", {"students": "encoder", "ensemble": "sum"}),
         ("dual_student", {"students": "decoder", "objective": "sum"}),
         ("dual_student", {"students": "decoder", "score_tokens": "all"}),

@@ -17,6 +17,7 @@ from bench.config import configure
 from bench.encoders import frozen
 from bench.errors import UsageError
 from bench.methods import dinomaly
+from bench.methods._maps import gaussian_5x5
 from bench.methods._vit import LinearAttention, Mlp
 from bench.methods.dinomaly import Config, Dinomaly, Reconstructor
 
@@ -485,7 +486,7 @@ def test_score_takes_655_of_the_published_pixels() -> None:
 
 
 def test_border_is_dimmed_by_zero_padding() -> None:
-    smooth = dinomaly._smooth(torch.ones(1, 1, 9, 9), 4.0)[0, 0]
+    smooth = gaussian_5x5(torch.ones(1, 1, 9, 9), 4.0)[0, 0]
     torch.testing.assert_close(smooth[4, 4], torch.tensor(1.0))
     assert smooth[0, 0] < 0.45 < smooth[0, 4] < 0.7
 
