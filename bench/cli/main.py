@@ -30,6 +30,8 @@ COMMANDS = {
     "import": ("bench.cli.importing:importing", "Score a checkpoint that a method's authors released."),
     "compare": ("bench.cli.compare:compare", "Put two methods or runs side by side, with paired intervals."),
     "report": ("bench.cli.report:report", "Make tables of the scores, published ones beside them."),
+    "pack": ("bench.cli.pack:pack", "Pack records so that anybody can recompute their numbers."),
+    "reproduce": ("bench.cli.pack:reproduce", "Recompute every number of a pack."),
     "speed": ("bench.cli.speed:speed", "Time every method beside the plain way, and record it."),
     "ls": ("bench.cli.ls:ls", "List methods, datasets, protocols, suites, encoders or runs."),
     "show": ("bench.cli.show:show", "Show a method, a dataset, an encoder or a record."),
@@ -45,7 +47,7 @@ _CELLS = "Finished cells are kept; the same command goes on from the last checkp
 KEPT = {"run": _CELLS, "import": _CELLS, "check": _CELLS, "speed": "Methods that were measured are recorded"}
 """What an interrupted command leaves; the others have nothing worth a word."""
 
-PRINTS = frozenset({"ls", "show", "claims", "compare", "doctor", "completion"})
+PRINTS = frozenset({"ls", "show", "claims", "compare", "reproduce", "doctor", "completion"})
 """Commands that are called for what they print; what the others are for lies in files, or is their exit code."""
 
 EPILOG = """\b

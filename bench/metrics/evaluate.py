@@ -141,6 +141,11 @@ def collect(wanted: Sequence[Metric], evidence: Mapping[str, Evidence]) -> Score
     return Scores({name: values[name] for name in asked}, {name: reasons[name] for name in asked if name in reasons})
 
 
+def pixel_evidence(maps: npt.ArrayLike, masks: npt.ArrayLike) -> Evidence:
+    """Return the pixel evidence of a class, arrays as `evaluate_class` takes them. Raises UsageError as it does."""
+    return _Pixels(check(maps, masks, None, None), None)
+
+
 class ImageEvidence:
     """The image side of a class, or its objects, ranked when the first metric asks."""
 

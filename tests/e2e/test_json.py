@@ -3,38 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conftest import REPO
-
-DOCUMENT = (REPO / "docs" / "json.md").read_text(encoding="utf-8")
-DOCUMENTED = {
-    name: json.loads(block)
-    for name, block in re.findall(r"^## bench ([a-z ]+)\n(?:(?!^## ).)*?```json\n(.*?)```", DOCUMENT, re.M | re.S)
-}
-BY_NAME = {"mean", "not_ready"}
-"""Keys below which metrics and methods stand as keys."""
-
-
-def keys(value: Any, place: str = "") -> Iterator[str]:
-    """Every key with the way to it; of a list that of its first entry."""
-    if isinstance(value, list) and value:
-        yield from keys(value[0], f"{place}[]")
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            here = f"{place}.{'CLASS' if place == '.classes' else key}"
-            yield here
-            if key not in BY_NAME:
-                yield from keys(inner, here)
-
-
-def same(name: str, printed: str) -> Any:
-    found = json.loads(printed)
-    assert set(keys(found)) == set(keys(DOCUMENTED[name])), name
-    return found
+from builders.documented_json import DOCUMENTED, same
 
 
 def test_a_run_and_what_is_made_of_it(bench: Callable[..., Any], tree: Path, small: Callable[..., list[str]]) -> None:
@@ -100,4 +73,14 @@ def test_a_table_of_results(bench: Callable[..., Any], tmp_path: Path) -> None:
 
 
 def test_every_command_of_the_page_is_put_to_the_test() -> None:
-    assert set(DOCUMENTED) == {"ls", "run", "predict", "check", "claims", "compare", "doctor", "data verify"}
+    assert set(DOCUMENTED) == {
+        "ls",
+        "run",
+        "predict",
+        "check",
+        "claims",
+        "compare",
+        "doctor",
+        "data verify",
+        "reproduce",
+    }

@@ -1,0 +1,1 @@
+"""Reproduction packs: records with what their metrics follow from, and no image."""
