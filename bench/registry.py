@@ -196,6 +196,7 @@ METHODS: Registry[Method] = Registry(
         "knn": "bench.methods.knn:KNN",
         "patchcore": "bench.methods.patchcore:PatchCore",
         "anomalydino": "bench.methods.anomalydino:AnomalyDINO",
+        "rad": "bench.methods.rad:RAD",
         "subspacead": "bench.methods.subspacead:SubspaceAD",
     },
     group="bench.methods",

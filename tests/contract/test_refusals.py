@@ -35,6 +35,8 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("vitad", [f"encoder={CNN}"], ["needs a plain ViT", "is a CNN", "Try vit_small_patch16_224.dino", "rd4ad"]),
     ("rd4ad", [f"encoder={VIT}"], ["needs a CNN", "is a ViT", "Try wide_resnet50_2.racm_in1k", "vitad and dinomaly"]),
     ("anomalydino", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", "Try vit_small_patch14_dinov2.lvd142m"]),
+    ("rad", [f"encoder={CNN}"], ["class token", "is a CNN", "Try vit_base_patch16_dinov3.lvd1689m"]),
+    ("rad", [f"encoder={BARE}"], ["class token", "ViT without one"]),
     ("subspacead", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", GIVES_DINOV2]),
     ("uniad", [f"encoder={VIT}"], ["needs a CNN", "is a ViT", "Try tf_efficientnet_b4.aa_in1k", "vitad and dinomaly"]),
     ("knn", [f"encoder={CNN}"], ["class token", "is a CNN", GIVES_DINOV2]),
@@ -57,6 +59,7 @@ CASES: list[tuple[str, list[str], list[str]]] = [
             "knn",
             "subspacead",
             "anomalydino",
+            "rad",
         )
     ),
     ("rd4ad", [f"encoder={CNN}", "input_size=80"], ["input size 80 does not fit", "for example 64 or 96"]),
@@ -97,6 +100,11 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("uniad", ["neighbour_mask=0", 'masked=["encoder"]'], ["uniad.masked", "no effect", "neighbour_mask 0"]),
     ("patchcore", ["neighbourhood=4"], ["neighbourhood is 4", "odd"]),
     ("subspacead", ["smoothing_window=4"], ["smoothing_window is 4", "odd"]),
+    ("rad", ["layers=[]"], ["rad.layers is empty"]),
+    ("rad", ["layers=[3,15]"], ["do not fit", "0 to 11"]),
+    ("rad", ["layer_weights=[1,2]"], ["rad.layer_weights is [1.0, 2.0]", "each of the 4 layers"]),
+    ("rad", ["layer_weights=[0,0,0,0]"], ["not all 0"]),
+    ("rad", ["radius=-1"], ["rad: radius = -1", "bench show rad"]),
     ("anomalydino", ["mask_threshold=5"], ["mask_threshold = 5", "no effect", "masking and masked_memory off"]),
     ("subspacead", ["variance=1"], ["subspacead: variance = 1", "less than 1", "bench show subspacead"]),
     # values out of range, settings that are not there

@@ -227,6 +227,17 @@ CHANGES: dict[str, dict[str, Change]] = {
         "smoothing_sigma": ({}, 1.0),
         "score_share": ({}, 0.5),
     },
+    "rad": {
+        "encoder": ({}, "vit_base_patch14_reg4_dinov2.lvd142m"),
+        "input_size": ({}, 224),
+        "layers": ({}, (3, 6)),
+        "layer_weights": ({}, (1.0, 1.0, 1.0, 0.0)),
+        "images": ({}, 1),
+        "radius": ({}, 0),
+        "precision": ({}, "fp16"),
+        "smoothing_sigma": ({}, 4.0),
+        "score_share": ({}, 0.1),
+    },
     "subspacead": {
         "encoder": ({}, "vit_small_patch14_dinov2.lvd142m"),
         "input_size": ({}, 392),
