@@ -43,7 +43,7 @@ class Planned:
         if self.again:
             return "done, again"
         if self.by_model:
-            return f"done, {' and '.join(self.lacking)} to come"
+            return f"done, {' and '.join((*self.lacking, *self.unmeasured))} to come"
         unkept = (f"{what} not kept" for what in self.lacking)
         return ", ".join(["done", *unkept, *(f"{metric} not measured" for metric in self.unmeasured)])
 
@@ -85,7 +85,8 @@ def look_up(
                 note(f"{cell.name}: {cell.method.name} gives image scores alone: there are no maps to keep")
                 lacking = tuple(what for what in lacking if what != "maps")
             unmeasured = tuple(one for one in cell.metrics if one not in record.protocol.metrics)
-            by_model = not again and lacking == ("maps",) and _is_kept("model", record, path)
+            wanted = bool(lacking or unmeasured) and "model" not in lacking
+            by_model = not again and wanted and _is_kept("model", record, path)
             planned.append(Planned(cell, "done", record, lacking, unmeasured, again, by_model))
         elif record is not None:
             planned.append(Planned(cell, "failed", record))

@@ -11,7 +11,7 @@ from bench.files import try_lock
 from bench.machine.progress import Progress
 from bench.plan.planned import Planned, ended_since
 from bench.run import cell as cells
-from bench.run import late_maps
+from bench.run import late_results
 from bench.run.cell import Options
 from bench.store.record import Record
 
@@ -47,7 +47,7 @@ def claim(item: Planned, results: Path) -> Iterator[Ownership]:
 
 def work(item: Planned, options: Options, progress: Progress) -> Record:
     """Do what there is to do for a cell that is ours. Raises StoreError as `bench.run.cell.run`."""
-    return late_maps.run(item, options, progress) if item.by_model else cells.run(item.cell, options, progress)
+    return late_results.run(item, options, progress) if item.by_model else cells.run(item.cell, options, progress)
 
 
 def run(item: Planned, options: Options, progress: Progress) -> Record | None:
