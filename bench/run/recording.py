@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from bench.api import EncoderRequest, Finding, Sample
+from bench.api import Dataset, EncoderRequest, Finding, Sample
 from bench.encoders import catalog
-from bench.errors import BenchError, StoreError
+from bench.errors import BenchError, DatasetError, StoreError
 from bench.loading.surprises import Surprises, notes
 from bench.machine import timing
 from bench.metrics import METRIC_VERSION, parse
@@ -135,6 +135,7 @@ def dataset(
         classes_known=task.classes_known,
         parts_known=task.parts_known,
         normal=task.normal,
+        root=_root(task.dataset),
         chosen=tuple(sample.id for sample in task.train) if task.shots else (),
         train=_count(task.train, task.classes),
         test_good=_count([sample for sample in task.test if sample.label == 0], task.classes),
@@ -145,6 +146,18 @@ def dataset(
         + ((held_back.note(task.calibration, task.train),) if task.calibration else ())
         + notes([*_remarks(task), *(surprises.findings() if surprises is not None else ())]),
     )
+
+
+def _root(dataset: Dataset) -> str | None:
+    """Return where a dataset lies, relative where that is below the working directory; None where it is found anyway.
+
+    A report of the same place needs no second `--data-root` then.
+    """
+    with suppress(DatasetError):
+        if dataset.locate(None) == dataset.root:
+            return None
+    here = Path.cwd()
+    return str(dataset.root.relative_to(here) if dataset.root.is_relative_to(here) else dataset.root)
 
 
 def _remarks(task: Task) -> Iterator[Finding]:

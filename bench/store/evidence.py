@@ -27,6 +27,8 @@ AGREES = 1e-9
 
 _COLUMNS = {"id": "string", "class": "string", "defect": "string", "label": "int64", "score": "float64"}
 """Of the per-image scores, as Parquet calls them."""
+KINDS = ("*.parquet", "*.maps", "*.model.safetensors")
+"""Files and folders beside records."""
 MOST_MASKS = 6000
 """Test images of a record; reading the masks of more takes longer than anybody waits for a report."""
 
@@ -54,7 +56,7 @@ class EvidenceFiles:
     @cached_property
     def _files(self) -> dict[str, Path]:
         # names hold the cell's fingerprint, so that one name is one cell wherever it lies
-        found = (path for folder in self._folders for kind in ("*.parquet", "*.maps") for path in folder.rglob(kind))
+        found = (path for folder in self._folders for kind in KINDS for path in folder.rglob(kind))
         return {path.name: path for path in found}
 
     def images(self, record: Record) -> Mapping[str, Images]:
@@ -103,6 +105,13 @@ class EvidenceFiles:
             raise Lacking(f"{path.name} holds {maps.dtype} {list(maps.shape)}, which are no maps of these images")
         return maps
 
+    def record_with_model(self, record: Record) -> Path:
+        """Return where a record lies that has its kept model beside it. Raises Lacking."""
+        file = self._files.get(record.model.file if record.model is not None else "")
+        if file is None:
+            raise Lacking("the kept model is not beside the record")
+        return file.with_name(f"{file.name.removesuffix('.model.safetensors')}.json")
+
     def samples(self, record: Record, ids: Sequence[str]) -> tuple[Dataset, list[Sample]]:
         """Return the dataset and some of its samples, in the order of `ids`.
 
@@ -111,7 +120,7 @@ class EvidenceFiles:
         """
         name = record.cell.dataset
         if name not in self._samples:
-            self._samples[name] = self._find(name)
+            self._samples[name] = self._find(name, record.dataset.root)
         found = self._samples[name]
         if isinstance(found, str):
             raise Lacking(found)
@@ -120,7 +129,7 @@ class EvidenceFiles:
             raise Lacking(f"{name} at {dataset.root} has no image {missing[0]}")
         return dataset, [known[one] for one in ids]
 
-    def _find(self, name: str) -> tuple[Dataset, dict[str, Sample]] | str:
+    def _find(self, name: str, recorded: str | None) -> tuple[Dataset, dict[str, Sample]] | str:
         from bench import own
         from bench.data_roots import data_root
         from bench.registry import DATASETS
@@ -128,6 +137,8 @@ class EvidenceFiles:
         hint = f"name their folder with --data-root {name}=DIR"
         try:
             root = data_root(name, self._roots)
+            if root is None and recorded is not None and Path(recorded).is_dir():
+                root = Path(recorded).absolute()
             if name not in DATASETS.targets:
                 if root is None:
                     return f"the images are not at hand; {hint}"

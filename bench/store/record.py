@@ -94,6 +94,8 @@ class DatasetFacts(RecordPart):
     """Anomalous images whose mask is empty at the evaluation size, though not at its own, by class (non-zero only)."""
     relabelled: dict[str, Count] = {}
     """Test images that the protocol's label rule gave another label than the dataset does, by class (non-zero only)."""
+    root: Text | None = None
+    """Where the images lay, seen from where the command ran; null of a dataset that bench finds by itself."""
     notes: tuple[Text, ...] = ()
     """What a reader of the scores has to know of the images, a sentence each."""
 

@@ -18,6 +18,7 @@ from PIL import Image
 from bench.errors import BenchError
 from bench.metrics import Undefined, find_regions, image_aupro, rank
 from bench.report.figures.drawing import Figure, canvas
+from bench.report.figures.heat import Heat, heat
 from bench.report.figures.series import FigureSeries
 from bench.stats import Images
 from bench.store.evidence import EvidenceFiles, Lacking, protocol_of
@@ -31,7 +32,6 @@ MISSES, FALSE_ALARMS = 4, 2
 SIDE = 192
 """Longest side of a picture in pixels."""
 PANELS = ("input", "truth", "map", "overlay")
-_STRIDE = 4  # of the pixels that the colour scale is taken from
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +78,15 @@ def gallery(one: FigureSeries, dataset: str, evidence: EvidenceFiles) -> Gallery
     title = f"Hardest images, {one.label}"
     try:
         found = one.images(dataset, evidence)
-        maps = {cls: evidence.maps(one.record_of(dataset, cls), cls) for cls in found}
-        low, high = _scale(found, maps)
+        hot = heat(one, dataset, found, evidence)
+        low, high = hot.scale
         misses: list[_Candidate] = []
         alarms: list[_Candidate] = []
         for cls, images in found.items():
-            misses += _misses(cls, images, maps[cls], one.record_of(dataset, cls), evidence)
+            misses += _misses(cls, images, hot.of_class(cls), one.record_of(dataset, cls), evidence)
             alarms += _false_alarms(cls, images)
         worst = [*_worst(misses, MISSES), *_worst(alarms, FALSE_ALARMS)]
-        shots = tuple(_shot(item, found, maps, one.record_of(dataset, item.cls), evidence, low, high) for item in worst)
+        shots = tuple(_shot(item, found, hot, one.record_of(dataset, item.cls), evidence) for item in worst)
     except (Lacking, BenchError) as lacking:
         return Gallery(name, title, absent=str(lacking), dataset=dataset)
     if not shots:
@@ -100,23 +100,13 @@ def gallery(one: FigureSeries, dataset: str, evidence: EvidenceFiles) -> Gallery
     return Gallery(name, title, caption, shots, dataset=dataset)
 
 
-def _scale(found: dict[str, Images], maps: dict[str, npt.NDArray[np.float32]]) -> tuple[float, float]:
-    """Return where the colour scale of a method begins and ends, from its normal images alone."""
-    normal = [maps[cls][~images.labels, ::_STRIDE, ::_STRIDE].ravel() for cls, images in found.items()]
-    values = np.concatenate(normal) if normal else np.zeros(0)
-    if len(values) == 0:
-        raise Lacking("no normal image to take the colour scale from")
-    low, usual = (float(value) for value in np.quantile(values, [0.5, 0.999]))
-    return low, low + 2 * (usual - low) if usual > low else low + 1
-
-
 def _misses(
-    cls: str, images: Images, maps: npt.NDArray[np.float32], record: Record, evidence: EvidenceFiles
+    cls: str, images: Images, maps: npt.NDArray[Any] | None, record: Record, evidence: EvidenceFiles
 ) -> list[_Candidate]:
     """Return all anomalous images, by how many normal ones score as high, then by how badly defects are located."""
     normal = images.scores[~images.labels]
     located = np.full(len(images.ids), np.nan)
-    if record.scores[cls].values.get("pixel/auroc") is not None:
+    if maps is not None and record.scores[cls].values.get("pixel/auroc") is not None:
         # without masks at hand, or of too many images, the scores alone say what is missed
         with suppress(Undefined, Lacking):
             masks = evidence.masks(record, cls)
@@ -152,11 +142,9 @@ def _worst(found: Sequence[_Candidate], count: int) -> list[_Candidate]:
 def _shot(
     item: _Candidate,
     found: dict[str, Images],
-    maps: dict[str, npt.NDArray[np.float32]],
+    hot: Heat,
     record: Record,
     evidence: EvidenceFiles,
-    low: float,
-    high: float,
 ) -> GalleryImage:
     images = found[item.cls]
     dataset, (sample,) = evidence.samples(record, [images.ids[item.index]])
@@ -164,7 +152,7 @@ def _shot(
     factor = SIDE / max(image.size)
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     picture = np.asarray(image.resize(size, Image.Resampling.LANCZOS))
-    heat = uncropped(maps[item.cls][item.index], size, record)
+    level = uncropped(hot.of(item.cls, item.index), size, record)
     mask = np.zeros(size[::-1], dtype=np.bool_)
     panels: tuple[str, ...] = PANELS
     if images.labels[item.index] and not sample.masks:
@@ -174,10 +162,11 @@ def _shot(
         mask = np.asarray(native.resize(size, Image.Resampling.BOX)) > 0
     defect = images.defects[item.index] if images.defects else ""
     title = f"{item.cls}, {defect}" if defect else item.cls
-    return GalleryImage(sample.id, title, item.why, _tiles(picture, mask, (heat - low) / (high - low)), panels)
+    low, high = hot.scale
+    return GalleryImage(sample.id, title, item.why, _tiles(picture, mask, (level - low) / (high - low)), panels)
 
 
-def uncropped(anomaly: npt.NDArray[np.float32], size: tuple[int, int], record: Record) -> npt.NDArray[np.float32]:
+def uncropped(anomaly: npt.NDArray[Any], size: tuple[int, int], record: Record) -> npt.NDArray[np.float32]:
     """Return a map laid over the whole image of `size` (width, height): float32 [h, w], NaN where the crop cut away."""
     protocol, kept = protocol_of(record), record.input_size
     resized = protocol.resize_for(kept)

@@ -332,7 +332,7 @@ def _details(records: Sequence[Record]) -> dict[str, Any]:
                 "encoder": once(record.encoder.model_dump(mode="json")) if record.encoder else None,
                 "input": record.input_size,
                 "environment": once(record.environment.model_dump(mode="json")),
-                "dataset": once(record.dataset.model_dump(mode="json", exclude={"chosen"})),
+                "dataset": once(record.dataset.model_dump(mode="json", exclude={"chosen", "root"})),
                 "external": once(record.external.model_dump(mode="json")) if record.external else None,
                 "imported": once(record.imported.model_dump(mode="json")) if record.imported else None,
                 "seconds": once({phase: round(spent, 2) for phase, spent in made.seconds.items()}) if made else None,
