@@ -177,6 +177,8 @@ def test_datasets_and_words_filter(watched: Watched) -> None:
     assert page.locator("#classes-visa-multi").is_visible()
     page.select_option("#dataset", "mvtec")
     assert not page.locator("#classes-visa-multi").is_visible()
+    links = page.locator("nav a:visible").all_inner_texts()
+    assert links and not [text for text in links if "VisA" in text], "no link leads to what is hidden"
     titles = page.locator(f"{OVERVIEW} tbody.title:visible")
     assert [title.strip() for title in titles.all_inner_texts()] == ["MVTec AD"]
     page.fill("#words", "vitad")
@@ -185,6 +187,10 @@ def test_datasets_and_words_filter(watched: Watched) -> None:
     page.fill("#words", "nothing is called so")
     page.locator(OVERVIEW).wait_for(state="hidden")
     assert page.locator("#shown").inner_text() == "0 rows"
+    assert page.locator("nav a:visible").all_inner_texts() == ["Figures"]
+    page.select_option("#dataset", "")
+    page.fill("#words", "")
+    page.locator('nav a[href="#classes-visa-multi"]').wait_for(state="visible")
 
 
 def test_published_rows_and_columns_go_and_come_back(watched: Watched) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from bench.report.formats.tex import tex
 from bench.report.tables.arrange import Style
-from bench.report.tables.table import Column, RowBlock, Table, TableCell, pieces
+from bench.report.tables.table import Column, RowBlock, Table, TableCell, numbered, pieces
 
 PACKAGES = ("booktabs", "graphicx", "textcomp")
 COLUMN, PAGE = 237.0, 496.0
@@ -91,12 +91,7 @@ def _pages(table: Table) -> list[Table]:
     if len(parts) < 2:
         return [table]
     return [
-        replace(
-            table,
-            name=f"{table.name}-page{number}",
-            title=f"{table.title} ({number}/{len(parts)})",
-            blocks=tuple(part),
-        )
+        numbered(replace(table, name=f"{table.name}-page{number}", blocks=tuple(part)), number, len(parts))
         for number, part in enumerate(parts, start=1)
     ]
 
@@ -127,7 +122,7 @@ def _opened(table: Table, style: Style) -> list[str]:
 
 
 def _caption(table: Table, style: Style) -> list[str]:
-    caption = style.caption or f"{tex(table.title)}."
+    caption = style.caption or f"{tex(table.caption or table.title)}."
     return [rf"\caption{{{caption}}}", rf"\label{{{style.label or f'tab:{_label(table.name)}'}}}"]
 
 

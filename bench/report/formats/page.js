@@ -112,6 +112,11 @@ function refresh() {
     }
     title.hidden = parts.length > 0 && parts.every((part) => part.hidden || part.classList.contains("empty"));
   }
+  // no link of the contents leads to what is not shown
+  for (const link of all("nav a")) {
+    const part = document.getElementById(link.hash.slice(1));
+    link.parentNode.hidden = !part || part.hidden || part.classList.contains("empty");
+  }
   one("#shown").textContent = `${shown} row${shown === 1 ? "" : "s"}`;
   one("#nothing").hidden = shown > 0;
   all("table").forEach(enter);

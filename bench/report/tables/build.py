@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 
 from bench.registry import DATASETS, METHODS
 from bench.report.tables import layouts, ours, subset, theirs
@@ -54,7 +55,8 @@ def tables(
         semantic = [name for name in datasets if name in halves]
         own: list[Table] = []
         if rest := [name for name in datasets if name not in halves]:
-            own.append(layouts.overview(f"overview-{where}", f"Overview, {title}", both, rest, metrics, decimals))
+            table = layouts.overview(f"overview-{where}", f"Overview, {title}", both, rest, metrics, decimals)
+            own.append(replace(table, caption=f"Means over the classes of each dataset, in percent; {title}"))
         if semantic:
             own.append(
                 layouts.overview(f"semantic-{where}", f"Semantic sets, {title}", both, semantic, metrics, decimals)

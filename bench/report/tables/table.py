@@ -126,6 +126,8 @@ class Table:
     """Footnotes of several tables, by whose places those of this one are marked; empty for its own."""
     silent: bool = False
     """The notes are printed elsewhere."""
+    caption: str = ""
+    """What a paper prints at the table in place of the title, without a full stop; empty for the title."""
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -238,9 +240,15 @@ def pieces(table: Table, fits: Callable[[Table], bool]) -> list[Table]:
     if len(parts) == 1:
         return [table]
     return [
-        replace(chosen(table, places), name=f"{table.name}-{number}", title=f"{table.title} ({number}/{len(parts)})")
+        numbered(replace(chosen(table, places), name=f"{table.name}-{number}"), number, len(parts))
         for number, places in enumerate(parts, start=1)
     ]
+
+
+def numbered(table: Table, number: int, of: int) -> Table:
+    """Return a part of a table, its title and caption saying which."""
+    caption = f"{table.caption} ({number}/{of})" if table.caption else ""
+    return replace(table, title=f"{table.title} ({number}/{of})", caption=caption)
 
 
 def chosen(table: Table, places: Sequence[int]) -> Table:
