@@ -19,6 +19,7 @@ from bench.report.figures.critical import critical
 from bench.report.figures.curves import overlap, precision_recall, roc
 from bench.report.figures.drawing import Figure, line_style
 from bench.report.figures.gallery import gallery, uncropped
+from bench.report.figures.heat import heat
 from bench.report.figures.histograms import histograms
 from bench.report.figures.panels import Panel
 from bench.report.figures.series import series
@@ -96,10 +97,12 @@ def test_images_of_a_folder_of_ones_own_are_found_under_the_name_it_had(
     from bench.registry import DATASETS
 
     monkeypatch.setattr(DATASETS, "targets", dict(DATASETS.targets))
-    record = ran[0].model_copy(update={"cell": ran[0].cell.model_copy(update={"dataset": "washers"})})
+    # it lay elsewhere when it was run
+    moved = ran[0].model_copy(update={"dataset": ran[0].dataset.model_copy(update={"root": "no such folder"})})
+    record = moved.model_copy(update={"cell": ran[0].cell.model_copy(update={"dataset": "washers"})})
     ids = EvidenceFiles([ran[1]]).images(record)["dots"].ids
     with pytest.raises(Lacking, match=r"^the images are not at hand; name their folder with --data-root folder=DIR$"):
-        EvidenceFiles([ran[1]]).samples(ran[0], ids)
+        EvidenceFiles([ran[1]]).samples(moved, ids)
     with pytest.raises(Lacking, match="the images are not at hand; name their folder with --data-root washers=DIR"):
         EvidenceFiles([ran[1]]).samples(record, ids)
     _, samples = EvidenceFiles([ran[1]], [f"{named}{ran[2]}"]).samples(record, ids)
@@ -177,7 +180,7 @@ def test_the_gallery_shows_the_worst_first_on_the_scale_of_normal_images(ran: An
         shares.append(float(np.mean(normal >= images[cls].scores[place])))
     assert shares == sorted(shares, reverse=True)
     pixels = np.concatenate([evidence.maps(ran[0], cls)[~images[cls].labels].ravel() for cls in images])
-    low, high = galleries._scale(dict(images), {cls: np.asarray(evidence.maps(ran[0], cls)) for cls in images})
+    low, high = heat(one, "folder", dict(images), evidence).scale
     assert low == pytest.approx(np.median(pixels), rel=0.02)
     assert (low + high) / 2 == pytest.approx(np.quantile(pixels, 0.999), rel=0.02)
     for shot in found.shots:
