@@ -28,6 +28,8 @@ from bench.store.record import Record
 
 REACHED = {"cpu": 0.85, "cuda": EFFICIENCY}
 """Share of the matrix rate that networks reach, by which the time for blocks is filled."""
+LAUNCHES = {"cpu": 0.0, "cuda": 0.01}
+"""Seconds that a step takes to be asked for, however small it is: hundreds of kernels, one after another."""
 PRODUCTS = "products"
 """Matrix products alone, looked at between a phase's blocks: a block's units are operations, however many are done."""
 LOOKED = 0.25
@@ -67,11 +69,12 @@ def measure(plan: Plan, name: str, files: generated.Files, say: Callable[[str], 
         stage = arithmetic.train_stage(training_cost(method), ready.size, batch)
         kept = 1 + sum(one.kept for one in plan.variants)
         recomputed = 1 + plan.again + len(plan.variants) + 1 - kept
-        a_round = kept * stage.flops + recomputed * (stage.flops + frozen_flops * batch)
-        trained = arithmetic.rounds(plan.seconds, a_round / speed, plan.rounds, steps)
-        if device.type == "cuda":
-            # a block ends where the losses are read back, and that is every so many steps
-            trained = (-(-trained[0] // LOSS_EVERY_CUDA) * LOSS_EVERY_CUDA, trained[1])
+        a_round = (kept * stage.flops + recomputed * (stage.flops + frozen_flops * batch)) / speed
+        a_round += (kept + recomputed) * LAUNCHES[device.type]
+        # a block ends where the losses are read back
+        every = LOSS_EVERY_CUDA if device.type == "cuda" else 1
+        size, count = arithmetic.rounds(plan.seconds, every * a_round, plan.rounds, steps // every)
+        trained = size * every, count
         configured = type(method)(method.config.model_copy(update={"steps": math.prod(trained)}))
         sizes["train"] = trained[0]
         affordable = int(LOOKED * plan.seconds * speed / frozen_flops) if frozen_flops else workload.train

@@ -91,6 +91,7 @@ class Ours:
         self._cell, self._device, self._batch, self._fitted, self._say = cell, device, batch, fitted, say
         self._steppers: dict[Variant, Stepper] = {}
         self._modules: dict[bool, nn.Module] = {}
+        self._tried: set[Variant] = set()
         self._scored = 0
         self.failed: set[str] = set()
 
@@ -161,17 +162,30 @@ class Ours:
         return Stepper(cell, encoder, batch, variant.precision, Parts(), self._device, read_every=every)
 
     def _score(self, variant: Variant, units: int) -> float:
-        module = self._module(variant.compiled)
-        cell = replace(self._cell, precision=variant.precision)
-        predict = scoring.predictor(cell, self._extract, module, self._batch)
-        samples = self._next(units)
+        cell, samples = replace(self._cell, precision=variant.precision), self._next(units)
         set_precision(variant.precision)
+        if variant not in self._tried:
+            self._tried.add(variant)
+            self._try(variant, cell, samples)
+        predict = scoring.predictor(cell, self._extract, self._module(variant.compiled), self._batch)
         settle(self._device)
         start = time.perf_counter()
         predict(samples, True, lambda units, note: None)
         spent = time.perf_counter() - start
         set_precision(self._cell.precision)
         return spent
+
+    def _try(self, variant: Variant, cell: Cell, samples: Sequence[Sample]) -> None:
+        """Score once before anything is timed; what cannot be compiled is scored without it from then on."""
+        predict = scoring.predictor(cell, self._extract, self._module(variant.compiled), self._batch)
+        try:
+            predict(samples, True, lambda units, note: None)
+        except Exception as error:  # what compilers raise is theirs to choose
+            if not variant.compiled:
+                raise
+            self._say(f"torch.compile failed in {variant.name} ({type(error).__name__}: {error})")
+            self.failed.add(variant.name)
+            self._modules[True] = self._module(compiled=False)
 
     def _module(self, compiled: bool) -> nn.Module:
         """Return the module that scores, built anew where nothing is remembered: speed does not depend on weights."""

@@ -17,7 +17,7 @@ from bench.api import Batch, Counts
 from bench.encoders import frozen
 from bench.errors import StoreError, UsageError
 from bench.loading.pixel_cache import PixelCache
-from bench.machine import peak
+from bench.machine import compiling, peak
 from bench.machine.rates import matrix_rate, memory_rate
 from bench.registry import DATASETS, METHODS
 from bench.run.complexity import complexity, training_cost
@@ -226,6 +226,19 @@ def test_every_way_does_as_many_units_as_it_is_told(ready: Any, small: Workload)
         assert way(2) > 0
     assert plain._stepper is not None and plain._stepper._step == 2
     assert [one._step for one in ours._steppers.values()] == [2, 2]
+
+
+def test_what_cannot_be_compiled_is_timed_without_it_and_said(
+    ready: Any, small: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ready("dinomaly")
+    said: list[str] = []
+    ours = Ours(made.cell(made.method, small.counts), CPU, 4, lambda: None, said.append)
+    monkeypatch.setattr(compiling, "BACKEND", lambda graph, inputs: 1 / 0)
+    for way in (ours.train(Variant("fp32", compiled=True)), ours.score(Variant("bf16", compiled=True))):
+        assert way(2) > 0
+    assert ours.failed == {"fp32+compile", "bf16+compile"}
+    assert len(said) == 2 and all("torch.compile failed" in text for text in said)
 
 
 def test_a_memory_is_filled_with_as_many_images_as_the_workload_has() -> None:
