@@ -104,7 +104,7 @@ def ranks_file(record: Path, cls: str) -> Path:
 
 def _ranks(record: Record, cls: str, evidence: EvidenceFiles, path: Path) -> None:
     # of a whole Real-IAD too: one class at a time
-    found = pixel_evidence(evidence.maps(record, cls), evidence.masks(record, cls, most=None))
+    found = pixel_evidence(evidence.maps(record, cls), evidence.masks(record, cls, any_number=True))
     save(path, found.ranks, found.regions)
 
 

@@ -155,20 +155,20 @@ class EvidenceFiles:
         except BenchError as error:
             return f"the images are not at hand ({error}); {hint}"
 
-    def masks(self, record: Record, cls: str, most: int | None = MOST_MASKS) -> npt.NDArray[np.bool_]:
+    def masks(self, record: Record, cls: str, *, any_number: bool = False) -> npt.NDArray[np.bool_]:
         """Return the masks of a class at the evaluation size in the order of its maps, bool [N, S, S].
 
         Args:
             record: whose test images.
             cls: the class.
-            most: test images of the record up to which masks are read; None for any number.
+            any_number: whether masks of more than MOST_MASKS test images of the record are read.
 
         Raises:
             Lacking: the dataset is not at hand, one of its masks cannot be read, or there are very many.
         """
         images = self.images(record)[cls]
-        if most is not None and sum(len(of.ids) for of in self.images(record).values()) > most:
-            raise Lacking(f"more than {most} test images, whose masks are not read for a figure")
+        if not any_number and sum(len(of.ids) for of in self.images(record).values()) > MOST_MASKS:
+            raise Lacking(f"more than {MOST_MASKS} test images, whose masks are not read for a figure")
         protocol, size = protocol_of(record), record.input_size
         key = (record.cell.dataset, cls, protocol.hash(), size, hash(images.ids))
         shape = (len(images.ids), protocol.eval_size, protocol.eval_size)
