@@ -193,6 +193,7 @@ METHODS: Registry[Method] = Registry(
         "rdpp": "bench.methods.rdpp:RDPP",
         "invad": "bench.methods.invad:InvAD",
         "uniad": "bench.methods.uniad:UniAD",
+        "simplenet": "bench.methods.simplenet:SimpleNet",
         "knn": "bench.methods.knn:KNN",
         "patchcore": "bench.methods.patchcore:PatchCore",
         "anomalydino": "bench.methods.anomalydino:AnomalyDINO",

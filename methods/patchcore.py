@@ -37,17 +37,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.api import Batch, EncoderInfo, EncoderRequest, Memory, MemoryConfig, Prediction, Protocol, sourced
-from bench.encoders import catalog
-from bench.errors import UsageError
 
+from . import _patches
 from ._maps import gaussian
 from ._memory import Bank
-from ._vit import to_grid
 
-STRIDES = (8, 16)
-"""Strides of the CNN stages looked at: ResNet's second and third."""
-PATCHES = 28
-"""Feature map side where no input size is given: 224 pixels at stride 8."""
 POOL = 1024
 """Points that the coreset search keeps up to date with every choice: few enough for a processor's cache."""
 SLACK = 0.25
@@ -89,51 +83,15 @@ class PatchCore(Memory[Config, Bank]):
     family = "memory"
     paper = Protocol("paper:patchcore", crop=224 / 256, eval_size=224)
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        if self.config.neighbourhood % 2 == 0:
-            raise UsageError(f"patchcore.neighbourhood is {self.config.neighbourhood}, expected an odd number")
-
     def encoder(self) -> EncoderRequest:
         """Return the request: mid-level stages or blocks, 28 patches a side where no input size is given."""
-        config = self.config
-        native = catalog.describe(config.encoder)
-        layers = config.layers
-        if layers is None and native.family == "vit":
-            layers = tuple(sorted({max(native.depth // 2 - 1, 0), native.depth * 3 // 4 - 1}))
-        elif layers is None:
-            layers = catalog.stages_at(config.encoder, STRIDES)
-            if layers is None:
-                raise UsageError(
-                    f"patchcore looks at stages of stride 8 and 16, encoder '{config.encoder}' lacks one. "
-                    f"Try wide_resnet50_2.tv_in1k or mobilenetv2_100, or --set patchcore.layers=[...]"
-                )
-        if not layers:
-            raise UsageError("patchcore.layers is empty, expected at least one stage or block")
-        layers = tuple(sorted(layers))
-        catalog.describe(config.encoder, None, layers)  # refuses layers that the encoder does not have
-        first = native.patch if native.family == "vit" else catalog.strides(config.encoder)[layers[0]]
-        return EncoderRequest(
-            name=config.encoder,
-            blocks=layers,
-            input_size=config.input_size or PATCHES * first,
-            position="dinov2" if "dinov2" in config.encoder else "timm",
-        )
+        return _patches.request(self)
 
     def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
-        """Return locally aware patch features: `patches` float [B, h*w, D], on the grid of the first layer.
-
-        Each layer is averaged over the neighbourhood (zeros beyond the border) and over channels to `dim`
-        values, deeper layers are resized to the first one's grid, and the layers are joined and averaged to `dim`.
-        """
-        ordered = [blocks[index] for index in sorted(blocks)]
-        maps = [to_grid(block, info.prefix, info.grid) if info.family == "vit" else block for block in ordered]
-        grid = maps[0].shape[-2:]
-        pooled = [
-            F.interpolate(self._aggregated(layer), size=grid, mode="bilinear", align_corners=False) for layer in maps
-        ]
-        joined = torch.cat(pooled, dim=1).flatten(2).transpose(1, 2)
-        return {"patches": F.adaptive_avg_pool1d(joined, min(self.config.dim, joined.shape[-1]))}
+        """Return locally aware patch features: `patches` float [B, h*w, D], on the grid of the first layer."""
+        maps = _patches.as_maps(blocks, info)
+        widths = [self._width(layer.shape[1]) for layer in maps]
+        return {"patches": _patches.joined(maps, self.config.neighbourhood, widths, self.config.dim)}
 
     def build(self, info: EncoderInfo) -> Bank:
         """Return the memory at its largest, not filled yet."""
@@ -183,14 +141,6 @@ class PatchCore(Memory[Config, Bank]):
         apart = (patches.unsqueeze(1) - memory.at(around)).norm(dim=2)
         own = (patches - nearest).norm(dim=1)
         return 1.0 - torch.exp(own - apart.logsumexp(dim=1))
-
-    def _aggregated(self, maps: Tensor) -> Tensor:
-        """Return [B, C, h, w] averaged over neighbourhoods and groups of channels: [B, width, h, w]."""
-        batch, channels, height, width = maps.shape
-        side = self.config.neighbourhood
-        windows = F.unfold(maps, side, padding=side // 2).transpose(1, 2)
-        pooled = F.adaptive_avg_pool1d(windows, self._width(channels))
-        return pooled.transpose(1, 2).reshape(batch, -1, height, width)
 
     def _width(self, channels: int) -> int:
         return min(self.config.dim, 2 * channels)

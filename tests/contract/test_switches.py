@@ -66,6 +66,8 @@ DINOMALY: dict[str, Change] = {
 }
 SMALL = {"input_size": 64, "neighbour_mask": 3, "width": 32, "heads": 2, "hidden": 16, "encoder_depth": 1}
 """UniAD small enough to be built often."""
+NARROW = {"dim": 8, "width": 4}
+"""SimpleNet likewise."""
 CHANGES: dict[str, dict[str, Change]] = {
     "dinomaly": DINOMALY,
     "dinomaly2": {
@@ -203,6 +205,33 @@ CHANGES: dict[str, dict[str, Change]] = {
         "clip_norm": (SMALL, 1.0),
         "image_score": (SMALL, "std"),
         "score_pool": (SMALL, 4),
+    },
+    "simplenet": {
+        "variant": (NARROW, "original"),
+        "encoder": (NARROW, "mobilenetv2_100"),
+        "input_size": (NARROW, 128),
+        "layers": (NARROW, (1, 2)),
+        "neighbourhood": (NARROW, 5),
+        "dim": (NARROW, 16),
+        "adaptor_layers": (NARROW, 0),
+        "width": (NARROW, 8),
+        "noise": (NARROW, 0.1),
+        "loss": (NARROW, "cross_entropy"),
+        "margin": (NARROW, 0.2),
+        "epochs": (NARROW, 10),
+        "steps": (NARROW, 1000),
+        "lr": (NARROW, 1e-3),
+        "discriminator_lr": (NARROW, 1e-3),
+        "decay_at": (NARROW, 0.5),
+        "decay": (NARROW | {"decay_at": 0.5}, 0.5),
+        "weight_decay": (NARROW, 0.1),
+        "discriminator_decay": (NARROW, 0.1),
+        "decay_vectors": (NARROW, True),
+        "betas": (NARROW, (0.8, 0.999)),
+        "eps": (NARROW, 1e-6),
+        "clip_norm": (NARROW, 1.0),
+        "image_score": (NARROW, "patches"),
+        "smoothing_sigma": (NARROW, 1.0),
     },
     "patchcore": {
         "encoder": ({}, "mobilenetv2_100"),
@@ -374,6 +403,9 @@ def test_no_setting_is_left_out(name: str) -> None:
         ("vitad", {"schedule": "cosine", "decay_at": 0.5}),
         ("uniad", {"neighbour_mask": 0, "masked": ("encoder",)}),
         ("uniad", {"image_score": "mean", "score_pool": 8}),
+        ("simplenet", {"decay": 0.5}),
+        ("simplenet", {"loss": "cross_entropy", "margin": 0.2}),
+        ("simplenet", {"adaptor_layers": 0, "weight_decay": 0.1}),
     ],
 )
 def test_a_setting_without_effect_is_refused(name: str, values: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from bench.api import EncoderInfo
-from bench.encoders import frozen
+from bench.encoders import catalog, frozen
 from bench.errors import UsageError
 from bench.methods import patchcore
 from bench.methods._memory import Bank
@@ -69,7 +69,7 @@ def test_what_does_not_fit_is_refused(values: dict[str, Any], message: str) -> N
 
 
 def test_missing_strides_are_refused_with_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patchcore.catalog, "strides", lambda name: (2, 4, 32))
+    monkeypatch.setattr(catalog, "strides", lambda name: (2, 4, 32))
     with pytest.raises(UsageError, match=r"stride 8 and 16.*lacks one.*mobilenetv2_100"):
         PatchCore(Config()).encoder()
 
