@@ -187,6 +187,7 @@ METHODS: Registry[Method] = Registry(
     builtin={
         "dinomaly": "bench.methods.dinomaly:Dinomaly",
         "dinomaly2": "bench.methods.dinomaly2:Dinomaly2",
+        "inp_former": "bench.methods.inp_former:INPFormer",
         "dual_student": "bench.methods.dual_student:DualStudent",
         "vitad": "bench.methods.vitad:ViTAD",
         "rd4ad": "bench.methods.rd4ad:RD4AD",

@@ -25,6 +25,7 @@ from typing_extensions import TypeVar
 
 from bench.api import Batch, MethodConfig, Protocol, Trained
 
+from ._epochs import iterations, refuse_two_lengths
 from ._losses import FeatureLoss, feature_loss
 from ._maps import upsampled_sum
 from ._vit import cosine_distance
@@ -70,10 +71,7 @@ class Recipe(MethodConfig):
         """Let values that follow from given ones stand where they are not given themselves."""
         if not isinstance(values, dict):
             return values
-        if values.get("steps") is not None and "epochs" in values:
-            raise ValueError(
-                f"steps {values['steps']} and epochs {values['epochs']} are both given, expected one of them"
-            )
+        refuse_two_lengths(values)
         return {**cls.implied(values), **values}
 
     @classmethod
@@ -113,9 +111,7 @@ class EpochTraining(Trained[RecipeT, ModuleT]):
         config = self.config
         if config.steps is not None:
             return config.steps
-        whole, rest = divmod(images, config.batch_size)
-        # fewer images than a batch are one batch here; ADer's loader would have none
-        return config.epochs * max(whole + (rest > 0 and not self.drops_last), 1)
+        return iterations(config.epochs, images, config.batch_size, self.drops_last)
 
     def learning_rate(self, step: int) -> float:
         """Return the rate: constant until its drop."""

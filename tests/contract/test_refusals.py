@@ -31,6 +31,7 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     # an encoder of another kind
     ("dinomaly", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", GIVES_DINOV2]),
     ("dinomaly2", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", GIVES_DINOV2]),
+    ("inp_former", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", GIVES_DINOV2]),
     ("dual_student", [f"encoder={CNN}"], ["needs a ViT", "is a CNN", GIVES_DINOV2]),
     ("vitad", [f"encoder={CNN}"], ["needs a plain ViT", "is a CNN", "Try vit_small_patch16_224.dino", "rd4ad"]),
     ("rd4ad", [f"encoder={VIT}"], ["needs a CNN", "is a ViT", "Try wide_resnet50_2.racm_in1k", "vitad and dinomaly"]),
@@ -53,6 +54,7 @@ CASES: list[tuple[str, list[str], list[str]]] = [
         for method in (
             "dinomaly",
             "dinomaly2",
+            "inp_former",
             "dual_student",
             "vitad",
             "patchcore",
@@ -74,6 +76,9 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("rd4ad", [f"encoder={CNN}", "stages=[2,3,7]"], ["do not fit", "0 to 4"]),
     ("rd4ad", [f"encoder={CNN}", "stages=[1,2,4]"], ["strides", "twice the one before"]),
     ("patchcore", [f"encoder={VIT}", "layers=[3,15]"], ["do not fit", "0 to"]),
+    ("inp_former", ["decoder_depth=4"], ["inp_former.decoder_groups", "count from 0 to 3"]),
+    ("inp_former", ["steps=5", "epochs=2"], ["steps 5 and epochs 2 are both given"]),
+    ("inp_former", ["prototypes=0", "coherence=0.5"], ["inp_former.coherence", "no effect", "prototypes 0"]),
     ("dinomaly", [f"encoder={VIT}", "layers=[1,2]"], ["dinomaly.groups", "exactly once"]),
     ("dinomaly", ["encoder=test_vit.r160_in1k"], ["6 blocks", "--set dinomaly.layers=[...]"]),
     # settings that contradict each other

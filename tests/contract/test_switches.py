@@ -53,7 +53,7 @@ DINOMALY: dict[str, Change] = {
     "hard_mining_steps": ({}, 900),
     "hard_mining_factor": ({}, 0.5),
     "steps": ({}, 5000),
-    "lr": ({}, 1e-3),
+    "lr": ({}, 5e-3),
     "final_lr": ({}, 1e-4),
     "warmup": ({}, 10),
     "weight_decay": ({}, 0.01),
@@ -68,6 +68,10 @@ SMALL = {"input_size": 64, "neighbour_mask": 3, "width": 32, "heads": 2, "hidden
 """UniAD small enough to be built often."""
 NARROW = {"dim": 8, "width": 4}
 """SimpleNet likewise."""
+DINOMALY_ALONE = {
+    *("constraint", "dropout", "jitter", "neighbour_mask", "attention_eps"),
+    *("hard_mining", "hard_mining_steps", "hard_mining_factor"),
+}
 CHANGES: dict[str, dict[str, Change]] = {
     "dinomaly": DINOMALY,
     "dinomaly2": {
@@ -77,6 +81,16 @@ CHANGES: dict[str, dict[str, Change]] = {
         "bottleneck_lr_scale": ({}, 1.0),
         "steps": ({"final_lr": 2e-4}, 5000),
         "amsgrad": ({}, True),
+    },
+    "inp_former": {
+        **{key: change for key, change in DINOMALY.items() if key not in DINOMALY_ALONE},
+        "prototypes": ({}, 2),
+        "attention": ({}, "softmax"),
+        "residual": ({}, True),
+        "soft_mining": ({}, 1.0),
+        "coherence": ({}, 0.5),
+        "epochs": ({}, 100),
+        "final_lr": ({}, 1e-5),
     },
     "dual_student": {
         **DINOMALY,
@@ -390,6 +404,7 @@ def test_no_setting_is_left_out(name: str) -> None:
         ("dinomaly", {"constraint": "1-group", "groups": ((0,), (1, 2, 3, 4, 5, 6, 7))}),
         ("dinomaly", {"constraint": "layer-to-layer", "decoder_groups": ((0,), (1,))}),
         ("dinomaly2", {"constraint": "1-group", "groups": ((0,), (1, 2, 3, 4, 5, 6, 7))}),
+        ("inp_former", {"prototypes": 0, "coherence": 0.5}),
         ("dual_student", {"students": "encoder", "ensemble": "sum"}),
         ("dual_student", {"students": "decoder", "objective": "sum"}),
         ("dual_student", {"students": "decoder", "score_tokens": "all"}),
