@@ -26,6 +26,7 @@ COMMANDS = {
     "export": ("bench.cli.export:export", "Write a threshold of a record for other programs."),
     "check": ("bench.cli.check:check", "Fail where a score or a speed is worse than the recorded one."),
     "score": ("bench.cli.score:score", "Score anomaly maps that another program wrote."),
+    "explain": ("bench.cli.explain:explain", "Say what moves a recorded number to a published one, rule by rule."),
     "claims": ("bench.cli.claims:claims", "Judge a table of results by arithmetic, number by number."),
     "import": ("bench.cli.importing:importing", "Score a checkpoint that a method's authors released."),
     "compare": ("bench.cli.compare:compare", "Put two methods or runs side by side, with paired intervals."),
@@ -47,7 +48,7 @@ _CELLS = "Finished cells are kept; the same command goes on from the last checkp
 KEPT = {"run": _CELLS, "import": _CELLS, "check": _CELLS, "speed": "Methods that were measured are recorded"}
 """What an interrupted command leaves; the others have nothing worth a word."""
 
-PRINTS = frozenset({"ls", "show", "claims", "compare", "reproduce", "doctor", "completion"})
+PRINTS = frozenset({"ls", "show", "claims", "explain", "compare", "reproduce", "doctor", "completion"})
 """Commands that are called for what they print; what the others are for lies in files, or is their exit code."""
 
 EPILOG = """\b

@@ -52,6 +52,7 @@ Exit code: 0 scored and recorded, 2 something given was wrong.
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Its seed.")
 @click.option("--encoder", metavar="TEXT", default="not stated", help="What it looks through, in your words.")
 @click.option("--set", "pairs", metavar="KEY=VALUE", multiple=True, help="A fact about it that the record keeps.")
+@click.option("--keep-maps", is_flag=True, help="Keep the maps at 256x256 beside the record, for figures and packs.")
 @metrics_option()
 @results_option("Where the record goes.")
 def score(
@@ -68,6 +69,7 @@ def score(
     seed: int,
     encoder: str,
     pairs: tuple[str, ...],
+    keep_maps: bool,
     metrics: tuple[str, ...],
     results: Path,
 ) -> int:
@@ -103,6 +105,7 @@ def score(
         data_roots=data_roots,
         command=("bench", *sys.argv[1:]),
         metrics=metrics,
+        keep_maps=keep_maps,
     )
     out = console()
     found = cell.score(request, TerminalProgress.of(quiet=False))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from bench.data_roots import data_root
 from bench.errors import UsageError
 from bench.external.map_files import Array, Look, MapFile, common_dtype, exactly, resized_dtype, to_size
 from bench.external.submission import Float64Scores, content, find_maps, match, read_scores
+from bench.files import atomic_folder
 from bench.loading.images import peek_size
 from bench.loading.surprises import Surprises, tell
 from bench.machine.progress import Advance, Progress
@@ -69,6 +71,8 @@ class ScoreRequest:
     command: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     """Measured beside the protocol's own."""
+    keep_maps: bool = False
+    """Whether maps at the evaluation size are kept beside the record."""
 
 
 def score(request: ScoreRequest, progress: Progress) -> list[Record]:
@@ -112,6 +116,8 @@ def score(request: ScoreRequest, progress: Progress) -> list[Record]:
 def _check(request: ScoreRequest) -> None:
     if request.maps is None and request.scores is None:
         raise UsageError("nothing to score: give --maps, --scores or both. See: bench score --help")
+    if request.keep_maps and request.maps is None:
+        raise UsageError("--keep-maps: there are no maps to keep. Expected --maps, or image scores without --keep-maps")
     if request.setting in SETTINGS and SETTINGS[request.setting].few:
         raise UsageError(f"--setting {request.setting}: bench cannot know which images another program was trained on")
     if request.map_size is not None and not 1 <= request.map_size <= LARGEST:
@@ -243,9 +249,6 @@ def _record(output: ProgramOutput, progress: Progress) -> Record:
     metrics = tuple(dict.fromkeys((*protocol.metrics, *request.metrics)))
     own = (*metrics, *task.dataset.metrics)
     defects = read_defects(task, protocol, side, own)
-    scored = scoring.score(
-        *(task, protocol, output.predict, masks, watch, progress), metrics=metrics, defects=defects, keep_maps=None
-    )
     key = CellKey(
         method=request.method,
         dataset=request.dataset,
@@ -270,6 +273,15 @@ def _record(output: ProgramOutput, progress: Progress) -> Record:
             }
         ),
     )
+    folder_of_maps = (request.results / key.file).with_suffix(".maps")
+    keep = request.keep_maps or folder_of_maps.is_dir()
+    with atomic_folder(folder_of_maps) if keep else nullcontext() as folder:
+        scored = scoring.score(
+            *(task, protocol, output.predict, masks, watch, progress),
+            metrics=metrics,
+            defects=defects,
+            keep_maps=folder,
+        )
     predictions = (request.results / key.file).with_suffix(".parquet")
     records.write_predictions(predictions, scored.rows)
     return Record(
@@ -290,4 +302,5 @@ def _record(output: ProgramOutput, progress: Progress) -> Record:
         environment=environment("external", "external", torch.get_num_threads()),
         external=output.facts(digest),
         predictions=predictions.name,
+        maps=folder_of_maps.name if keep else None,
     )

@@ -7,7 +7,8 @@ protocols.toml. `python -m bench.published.check` proves the transcription.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from pathlib import Path
@@ -235,6 +236,8 @@ class Computed:
     metrics: dict[str, str]
     """Metric id as in Score -> the id with its variant by which bench computes the same."""
     source: str
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    """Rules that differ between papers, see protocols.toml; empty where they are not known."""
 
 
 @cache

@@ -1,0 +1,1 @@
+"""Explanation of the gap between a recorded number and a published one, rule by rule."""
