@@ -16,6 +16,10 @@ BLOCK = 2**16
 """Vectors of a bank that are searched at once, and brought to the network's device where they lie elsewhere."""
 
 
+SLACK = 0.25
+"""How far a sample may outgrow its limit before it is cut back."""
+
+
 class Rows:
     """Rows added part by part to one tensor, which lies where there is room for it.
 
@@ -41,6 +45,11 @@ class Rows:
         self._held[self._count : count].copy_(part)
         self._count = count
 
+    def replace(self, place: int, row: Tensor) -> None:
+        """Put a row [...] in the place of an earlier one."""
+        assert self._held is not None and place < self._count
+        self._held[place].copy_(row)
+
     def all(self) -> Tensor:
         """Return the rows; there is at least one."""
         assert self._held is not None, "every training set has an image"
@@ -50,6 +59,35 @@ class Rows:
 def images_in(batches: Iterable[Batch]) -> int:
     """Return how many images a pass over the training images has; 0 where it does not say."""
     return batches.images if isinstance(batches, Batches) else 0
+
+
+def sampled(images: Iterable[Tensor], limit: int) -> Tensor:
+    """Return a uniform sample of at most `limit` patches [N, D] from images of patches [n, D] each.
+
+    Every patch draws a random rank and the lowest ranks stay, so that the sample does not depend on how images were
+    batched. Ranks come from torch's global generator on the CPU: the same on every device.
+    """
+    kept: list[Tensor] = []
+    ranks: list[Tensor] = []
+    held, bar = 0, 1.0
+    for patches in images:
+        rank = torch.rand(len(patches))
+        enters = rank < bar
+        kept.append(patches[enters.to(patches.device)])
+        ranks.append(rank[enters])
+        held += len(ranks[-1])
+        if held > limit * (1.0 + SLACK):
+            kept, ranks = _cut(kept, ranks, limit)
+            held, bar = limit, float(ranks[0].max())
+    return _cut(kept, ranks, limit)[0][0]
+
+
+def _cut(kept: list[Tensor], ranks: list[Tensor], limit: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the patches of the `limit` lowest ranks, in their order, as lists of one tensor."""
+    rank = torch.cat(ranks)
+    lowest = rank.argsort()[:limit].sort().values
+    patches = torch.cat(kept)
+    return [patches[lowest.to(patches.device)]], [rank[lowest]]
 
 
 class Known(nn.Module):

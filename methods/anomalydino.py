@@ -22,12 +22,13 @@ Differences from the official code:
 - Scoring test images by each other ("batched zero-shot") is not offered.
 - The code's README scores few shots. Its full-shot run would turn images too (`agnostic`); of all images, here none is.
 
-The memory lies where there is room for it, see `bench.api.room`: 5.3 GiB for MVTec AD, 54 GiB for Real-IAD.
+The memory lies where there is room for it, see `bench.api.room`: 5.3 GiB for MVTec AD, 54 GiB for Real-IAD. `limit`
+bounds it, and with it the time that a search takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +39,7 @@ from bench.encoders import catalog
 from bench.errors import UsageError
 
 from ._maps import gaussian, resized, top_mean
-from ._memory import Bank, Rows, images_in
+from ._memory import Bank, Rows, images_in, sampled
 from ._rotation import rotated
 from ._switches import refuse_idle
 
@@ -62,6 +63,9 @@ class Config(MemoryConfig):
         "code, `agnostic`: 8 of few images; ours of all: the image alone",
         "copies of each image that are remembered, turned evenly round; 1 = as it is",
         gt=0,
+    )
+    limit: int | None = sourced(
+        None, "code: none", "patches that are remembered at most, drawn at random from all; null = every one", gt=0
     )
     neighbours: int = sourced(1, "paper, code", "nearest patches whose squared distances are averaged", gt=0)
     masking: bool = sourced(
@@ -120,8 +124,18 @@ class AnomalyDINO(Memory[Config, Bank]):
 
     def fit(self, module: Bank, batches: Iterable[Batch]) -> None:
         """Remember the direction of every patch of the training images, and of their turned copies."""
-        config, side = self.config, round(len(module.bank) ** 0.5)
+        config, known = self.config, self._directions(module, batches)
+        if config.limit is not None:
+            module.bank = sampled(known, config.limit)
+            return
         rows = Rows(config.copies * images_in(batches) * len(module.bank), module.bank.device)
+        for directions in known:
+            rows.add(directions)
+        module.bank = rows.all()
+
+    def _directions(self, module: Bank, batches: Iterable[Batch]) -> Iterator[Tensor]:
+        """Yield what is to be remembered of each image and of its turned copies: float32 [n, dim]."""
+        config, side = self.config, round(len(module.bank) ** 0.5)
         shown, masks = 0, config.masking or config.masked_memory
         for batch in batches:
             for patches in self._looks(batch):
@@ -129,13 +143,12 @@ class AnomalyDINO(Memory[Config, Bank]):
                     mask = foreground(patches, (side, side), config.mask_threshold)
                     shown += int(mask.sum())
                     patches = patches[mask] if config.masked_memory else patches
-                rows.add(F.normalize(patches.float(), dim=1))
+                yield F.normalize(patches.float(), dim=1)
         if masks and not shown:
             raise UsageError(
                 f"anomalydino.mask_threshold = {config.mask_threshold:g} leaves nothing of any training image: the "
                 f"features of {config.encoder} are not as large as DINOv2's, which it is for. Expected a lower one"
             )
-        module.bank = rows.all()
 
     def _looks(self, batch: Batch) -> Iterable[Tensor]:
         """Yield patches [h*w, dim] of each image and of its turned copies, whatever the batch in the same order."""

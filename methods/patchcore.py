@@ -40,12 +40,10 @@ from bench.api import Batch, EncoderInfo, EncoderRequest, Memory, MemoryConfig, 
 
 from . import _patches
 from ._maps import gaussian
-from ._memory import Bank
+from ._memory import Bank, sampled
 
 POOL = 1024
 """Points that the coreset search keeps up to date with every choice: few enough for a processor's cache."""
-SLACK = 0.25
-"""How far the candidates may outgrow their bound before they are cut back."""
 
 
 class Config(MemoryConfig):
@@ -103,7 +101,7 @@ class PatchCore(Memory[Config, Bank]):
     def fit(self, module: Bank, batches: Iterable[Batch]) -> None:
         """Remember a coreset of the training images' patches."""
         config = self.config
-        candidates = _sampled((image for batch in batches for image in batch["patches"].float()), config.candidates)
+        candidates = sampled((image for batch in batches for image in batch["patches"].float()), config.candidates)
         mixing = torch.randn(candidates.shape[1], config.projection) / config.projection**0.5
         chosen = _coreset(candidates @ mixing.to(candidates.device), max(1, round(config.share * len(candidates))))
         module.bank = candidates[chosen]
@@ -144,35 +142,6 @@ class PatchCore(Memory[Config, Bank]):
 
     def _width(self, channels: int) -> int:
         return min(self.config.dim, 2 * channels)
-
-
-def _sampled(images: Iterable[Tensor], limit: int) -> Tensor:
-    """Return a uniform sample of at most `limit` patches [N, D] from images of patches [n, D] each.
-
-    Every patch draws a random rank and the lowest ranks stay, so that the sample does not depend on how images were
-    batched. Ranks come from torch's global generator on the CPU: the same on every device.
-    """
-    kept: list[Tensor] = []
-    ranks: list[Tensor] = []
-    held, bar = 0, 1.0
-    for patches in images:
-        rank = torch.rand(len(patches))
-        enters = rank < bar
-        kept.append(patches[enters.to(patches.device)])
-        ranks.append(rank[enters])
-        held += len(ranks[-1])
-        if held > limit * (1.0 + SLACK):
-            kept, ranks = _cut(kept, ranks, limit)
-            held, bar = limit, float(ranks[0].max())
-    return _cut(kept, ranks, limit)[0][0]
-
-
-def _cut(kept: list[Tensor], ranks: list[Tensor], limit: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the patches of the `limit` lowest ranks, in their order, as lists of one tensor."""
-    rank = torch.cat(ranks)
-    lowest = rank.argsort()[:limit].sort().values
-    patches = torch.cat(kept)
-    return [patches[lowest.to(patches.device)]], [rank[lowest]]
 
 
 def _coreset(points: Tensor, count: int) -> Tensor:

@@ -19,7 +19,7 @@ Not stated in the paper, chosen here:
 - Which blocks of a trunk that is not of 12: those where its quarters end, the last of them one earlier.
 
 The memory takes 9.6 MB an image at the default size: 33 GiB for MVTec AD, 326 GiB for Real-IAD, half of it with
-`precision=fp16`. It lies where there is room for it, see `bench.api.room`.
+`precision=fp16`. It lies where there is room for it, see `bench.api.room`, and `limit` bounds it.
 """
 
 from __future__ import annotations
@@ -65,6 +65,9 @@ class Config(MemoryConfig):
         "code: 1 for MVTec AD, 2 for VisA, 0 for Real-IAD",
         "patches around its place that a patch is compared with; null = all",
         ge=0,
+    )
+    limit: int | None = sourced(
+        None, "code: none", "images that are remembered at most, drawn at random from all; null = every one", gt=0
     )
     precision: Literal["fp32", "fp16"] = sourced("fp32", "code; anomalib's port: fp16", "of what is remembered")
     smoothing_sigma: float = sourced(1.0, "code", "sigma in pixels of the map's Gaussian, 5 pixels wide", gt=0)
@@ -144,11 +147,24 @@ class RAD(Memory[Config, Library]):
 
     def fit(self, module: Library, batches: Iterable[Batch]) -> None:
         """Remember the training images."""
-        device = module.tokens.device
-        tokens, patches = (Rows(images_in(batches), device) for _ in range(2))
+        device, limit = module.tokens.device, self.config.limit
+        kept = torch.float16 if self.config.precision == "fp16" else torch.float32
+        expected = images_in(batches) if limit is None else min(limit, images_in(batches))
+        tokens, patches = Rows(expected, device), Rows(expected, device)
+        ranks: list[float] = []
         for batch in batches:
-            tokens.add(batch["token"].float())
-            patches.add(batch["patches"], torch.float16 if self.config.precision == "fp16" else torch.float32)
+            for token, image in zip(batch["token"].float(), batch["patches"], strict=True):
+                # from the global generator on the CPU, image by image: the same on every device, whatever the batch
+                rank = float(torch.rand(())) if limit is not None else 0.0
+                if limit is None or len(ranks) < limit:
+                    tokens.add(token[None])
+                    patches.add(image[None], kept)
+                    ranks.append(rank)
+                elif rank < (last := max(ranks)):
+                    place = ranks.index(last)
+                    tokens.replace(place, token)
+                    patches.replace(place, image)
+                    ranks[place] = rank
         module.tokens, module.patches = tokens.all().to(device), patches.all()
 
     def anomaly(self, module: Library, batch: Batch, info: EncoderInfo, size: int) -> Prediction:

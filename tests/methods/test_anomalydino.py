@@ -178,3 +178,13 @@ def test_published_recipe_and_cost() -> None:
     for (dataset, setting), values in wanted.items():
         config = configure(AnomalyDINO, dataset, {}, None, setting)
         assert (config.copies, config.masking) == values
+
+
+def test_a_limit_keeps_a_uniform_sample() -> None:
+    train = seeded(6, 16, 8)
+    torch.manual_seed(0)
+    _, module = fitted(train, limit=20)
+    directions = train.reshape(-1, 8) / train.reshape(-1, 8).norm(dim=1, keepdim=True)
+    torch.manual_seed(0)
+    chosen = torch.cat([torch.rand(16) for _ in train]).argsort()[:20].sort().values
+    torch.testing.assert_close(module.bank, directions[chosen])

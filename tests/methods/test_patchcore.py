@@ -12,7 +12,7 @@ from torch import Tensor
 from bench.api import EncoderInfo
 from bench.encoders import catalog, frozen
 from bench.errors import UsageError
-from bench.methods import patchcore
+from bench.methods import _memory, patchcore
 from bench.methods._memory import Bank
 from bench.methods.patchcore import Config, PatchCore
 from bench.run.complexity import complexity
@@ -153,7 +153,7 @@ def test_coreset_covers_rare_patches_that_a_sample_would_miss() -> None:
 def test_sample_is_bounded_uniform_and_independent_of_order_of_cutting(limit: int) -> None:
     images = torch.arange(12 * 16).float().reshape(12, 16, 1)
     torch.manual_seed(5)
-    found = patchcore._sampled(images, limit).flatten()
+    found = _memory.sampled(images, limit).flatten()
     torch.manual_seed(5)
     ranks = torch.cat([torch.rand(16) for _ in range(12)])
     wanted = ranks.argsort()[:limit].sort().values.float()

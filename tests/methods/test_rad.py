@@ -195,3 +195,18 @@ def test_dinov2_serves_as_well() -> None:
 def test_what_does_not_fit_is_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         RAD(Config(**values)).encoder()
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_limit_keeps_a_uniform_sample_whatever_the_batch(batch: int) -> None:
+    tokens = torch.arange(1.0, 13.0).view(12, 1).expand(-1, 8)
+    known = Batch({"token": tokens, "patches": tokens.view(12, 1, 1, 8).expand(-1, 2, 16, -1)})
+    torch.manual_seed(3)
+    ranks = [float(torch.rand(())) for _ in range(12)]
+    torch.manual_seed(3)
+    _, module = fitted(known, batch, limit=5)
+    wanted = sorted(range(12), key=lambda place: ranks[place])[:5]
+    assert sorted(module.tokens[:, 0].tolist()) == sorted(float(place + 1) for place in wanted)
+    assert torch.equal(module.patches[:, 0, 0], module.tokens)
+    _, module = fitted(known, batch, limit=50)
+    assert torch.equal(module.tokens, tokens)
