@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, get_arg
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypeVar, get_original_bases
 
+from bench import protocol as protocols
 from bench.batch import Batch
 from bench.errors import UsageError
 from bench.protocol import COMMON, Protocol
@@ -288,3 +289,19 @@ class Memory(Method[ConfigT, ModuleT]):
     @abstractmethod
     def fit(self, module: ModuleT, batches: Iterable[Batch]) -> None:
         """See `Method.fit`."""
+
+
+def resolve(
+    name: str, method: type[Method], kind: Literal["industrial", "semantic", "auxiliary"], variant: str = ""
+) -> Protocol:
+    """Return the protocol called `name` for a method on such a dataset, and under such a value of its `variant`.
+
+    Raises:
+        UsageError: there is no such protocol.
+    """
+    protocols.check(name)
+    if name == "common":
+        return COMMON
+    if variant in method.variant_papers:
+        return method.variant_papers[variant]
+    return method.semantic_paper or method.paper if kind == "semantic" else method.paper

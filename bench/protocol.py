@@ -11,13 +11,10 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from bench.errors import UsageError
 from bench.registry import did_you_mean
-
-if TYPE_CHECKING:
-    from bench.api import Method
 
 SEVEN = (
     "image/auroc",
@@ -108,19 +105,3 @@ def check(name: str) -> None:
             f"unknown protocol '{name}'.{did_you_mean(name, SUMMARIES)} Known: {', '.join(SUMMARIES)}. "
             "See: bench ls protocols"
         )
-
-
-def resolve(
-    name: str, method: type[Method], kind: Literal["industrial", "semantic", "auxiliary"], variant: str = ""
-) -> Protocol:
-    """Return the protocol called `name` for a method on such a dataset, and under such a value of its `variant`.
-
-    Raises:
-        UsageError: there is no such protocol.
-    """
-    check(name)
-    if name == "common":
-        return COMMON
-    if variant in method.variant_papers:
-        return method.variant_papers[variant]
-    return method.semantic_paper or method.paper if kind == "semantic" else method.paper

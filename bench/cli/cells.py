@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.api import Method
-from bench.cli.terminal import duration, fits, print_scores, say
+from bench.cli.terminal import fits, print_scores, say
 from bench.doctor import size
 from bench.encoders import catalog
 from bench.errors import StoreError
+from bench.machine.terminal import duration
 from bench.plan.planned import Planned
 from bench.run import kept_model
 from bench.run.cell import Options

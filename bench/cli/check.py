@@ -13,8 +13,9 @@ import click
 
 from bench.cli.completing import completed
 from bench.cli.echo import echo, print_json, suggest
-from bench.cli.options import PATH, RESULTS, json_option
+from bench.cli.options import PATH, json_option
 from bench.errors import UsageError
+from bench.store import RESULTS
 
 if TYPE_CHECKING:
     from bench.checks.series import Series
@@ -259,7 +260,7 @@ def _print(checked: Sequence[Checked], everything: bool) -> None:
     from rich.text import Text
 
     from bench.checks.output import cells, shown
-    from bench.cli.terminal import console
+    from bench.machine.terminal import console
 
     colours = {"better": "green", "worse": "bold red", "missing": "bold red", "not comparable": "bold yellow"}
     out = console()

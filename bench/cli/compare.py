@@ -54,7 +54,7 @@ def compare(
 ) -> int:
     """Put A and B side by side: scores per class, their difference, its interval, and whether it is significant."""
     from bench.checks import paired
-    from bench.cli.terminal import console
+    from bench.machine.terminal import console
     from bench.metrics.ids import parse
     from bench.store.evidence import EvidenceFiles
 

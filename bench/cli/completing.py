@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 import click
 
-Kind = Literal["methods", "datasets", "suites", "protocols", "settings", "metrics", "kinds", "shown"]
+Kind = Literal["methods", "datasets", "suites", "protocols", "settings", "metrics", "shown"]
 Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
-def completed(kind: Kind) -> Completer:
-    """Return what click asks for an option's values: names of a kind, also behind `a,b,`."""
+def completed(kind: Kind | Collection[str]) -> Completer:
+    """Return what click asks for an option's values: names of a kind or those given, also behind `a,b,`."""
 
     def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
         before, comma, last = begun.rpartition(",")
         given = before.split(",")
-        return [f"{before}{comma}{name}" for name in _names(kind) if name.startswith(last) and name not in given]
+        known = _names(kind) if isinstance(kind, str) else kind
+        return [f"{before}{comma}{name}" for name in known if name.startswith(last) and name not in given]
 
     return complete
 
 
-def _names(kind: Kind) -> Sequence[str]:
+def _names(kind: str) -> Sequence[str]:
     from bench import protocol, registry, setting, suites
 
-    if kind == "kinds":
-        from bench.cli.ls import KINDS
-
-        return tuple(KINDS)
     found: dict[str, Callable[[], list[str]]] = {
         "methods": registry.METHODS.names,
         "datasets": registry.DATASETS.names,

@@ -60,8 +60,8 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
     where anything is wrong.
     """
     from bench import own
-    from bench.cli.terminal import console
     from bench.curate.verify import verify as check
+    from bench.machine.terminal import console
 
     out = console()
     dataset = _open(name, root)
@@ -137,8 +137,8 @@ def cues(name: str, root: Path | None, classes: str | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from bench.cli.terminal import console
     from bench.curate.cues import cues as measure
+    from bench.machine.terminal import console
 
     dataset = _open(name, root)
     with _progress("reading") as progress:
@@ -181,7 +181,7 @@ def _open(name: str, root: Path | None) -> Dataset:
 @contextmanager
 def _progress(verb: str) -> Iterator[Callable[[int, int], None]]:
     """Give a callback (done, total) that shows on stderr how far the work is."""
-    from bench.cli.terminal import TerminalProgress, console
+    from bench.machine.terminal import TerminalProgress, console
 
     with ExitStack() as stack:
         advance: Callable[[int, str], None] | None = None

@@ -65,7 +65,7 @@ def _print(
     """Print the verdict, then what is wrong, what is worth a look and what is well, and at last what can be run."""
     from rich.text import Text
 
-    from bench.cli.terminal import console
+    from bench.machine.terminal import console
 
     out = console()
     verdict = f"{counted(len(problems), 'problem')}: {', '.join(finding.about for finding in problems)}"

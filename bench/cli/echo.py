@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from bench.names import harmless
+from bench.store import RESULTS
 
 SCHEMA = 1
 """Of what `--json` prints; another number once a key is gone or means something else."""
@@ -22,8 +23,6 @@ def suggest(command: str) -> None:
 
 def suggest_report(*results: Path, options: str = "") -> None:
     """Say that a report of the records in `results` comes next."""
-    from bench.cli.options import RESULTS
-
     where = "".join(f" --results {quoted(folder)}" for folder in dict.fromkeys(results) if folder != RESULTS)
     suggest(f"bench report{where}{options}")
 

@@ -51,9 +51,9 @@ def explain(
     from bench.explain import published
 
     published.check(paper)
-    from bench.cli.terminal import TerminalProgress
     from bench.explain.measure import Measured
     from bench.explain.rules import published as rules_of
+    from bench.machine.terminal import TerminalProgress
     from bench.protocol import SEVEN
     from bench.published import protocols
     from bench.store.evidence import EvidenceFiles, Lacking

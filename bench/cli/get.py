@@ -12,7 +12,7 @@ from bench.words import counted
 
 if TYPE_CHECKING:
     from bench.api import Card, Dataset, Download
-    from bench.cli.terminal import TerminalProgress
+    from bench.machine.terminal import TerminalProgress
 
 
 @click.command(
@@ -35,8 +35,8 @@ def get(context: click.Context, name: str, root: Path) -> None:
     A download that was cut goes on where it stopped. Where the owners ask for a form or an account, nothing is
     downloaded: it is said where to get the dataset, and the exit code is 2 unless it is there already.
     """
-    from bench.cli.terminal import TerminalProgress, console
     from bench.errors import UsageError
+    from bench.machine.terminal import TerminalProgress, console
     from bench.registry import DATASETS
 
     kind = DATASETS.load(name)
@@ -73,10 +73,10 @@ def _find(kind: type[Dataset], root: Path) -> Path | None:
 
 
 def _obtain(download: Download, root: Path, out: TerminalProgress) -> None:
-    from bench.cli.terminal import TerminalProgress, console
     from bench.curate.archives import unpack
     from bench.curate.download import fetch
     from bench.loading.hashes import sha256
+    from bench.machine.terminal import TerminalProgress, console
 
     name = download.url.rpartition("/")[2]
     folder = root / download.folder

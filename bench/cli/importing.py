@@ -105,8 +105,8 @@ def importing(
 
     Nothing is trained. Tables show it in a row of its own, marked "authors' weights".
     """
-    from bench.cli.terminal import TerminalProgress, console
     from bench.config import parse_set
+    from bench.machine.terminal import TerminalProgress, console
     from bench.plan import request as requests
 
     request = requests.of(

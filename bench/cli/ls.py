@@ -132,7 +132,7 @@ AT_ONCE = ("methods", "datasets", "metrics", "protocols", "suites")
 
 
 @click.command(epilog=EPILOG)
-@click.argument("kind", required=False, metavar=f"[{'|'.join(KINDS)}]", shell_complete=completed("kinds"))
+@click.argument("kind", required=False, metavar=f"[{'|'.join(KINDS)}]", shell_complete=completed(KINDS))
 @results_option("Where runs are looked for.")
 @json_option()
 def ls(kind: str | None, results: Path, as_json: bool) -> None:

@@ -11,9 +11,7 @@ import click
 
 from bench.cli.completing import completed
 from bench.home import expanded
-
-RESULTS = Path("results/runs")
-"""Where `bench run` puts records, and every other command looks for them."""
+from bench.store import RESULTS
 
 
 class _UserPath(click.Path):

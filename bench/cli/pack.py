@@ -37,7 +37,7 @@ Exit code: 0 all came out as recorded, 1 one did not, 2 the pack cannot be read.
 @quiet_option()
 def pack(records: tuple[Path, ...], out: Path, data_roots: tuple[str, ...], quiet: bool) -> int:
     """Pack records so that anybody can recompute their numbers without images, GPU or weights."""
-    from bench.cli.terminal import TerminalProgress
+    from bench.machine.terminal import TerminalProgress
     from bench.packs import write
     from bench.store.evidence import EvidenceFiles
     from bench.store.folder import find

@@ -84,8 +84,8 @@ def predict(
 
     They pass through the recorded configuration: encoder, crop and sizes. Memory is bounded, however many they are.
     """
-    from bench.cli.terminal import TerminalProgress, console
     from bench.machine import devices
+    from bench.machine.terminal import TerminalProgress, console
     from bench.prediction.loose_images import gather
     from bench.prediction.threshold import chosen
     from bench.store import record as records

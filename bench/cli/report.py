@@ -9,7 +9,8 @@ import click
 
 from bench.cli.completing import completed
 from bench.cli.echo import echo, quoted, suggest
-from bench.cli.options import PATH, RESULTS, data_root_option, names
+from bench.cli.options import PATH, data_root_option, names
+from bench.store import RESULTS
 from bench.words import counted
 
 EPILOG = """\b

@@ -30,12 +30,12 @@ from bench.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bench.machine.feature_places import Place
     from bench.machine.progress import Progress
     from bench.plan.planned import Planned
     from bench.run.cell import Options
     from bench.run.executors import Executor
     from bench.run.executors.choice import ExecutorRequest
-    from bench.run.feature_places import Place
     from bench.store.record import Record
 
 EPILOG = """\b
@@ -180,8 +180,8 @@ def run(
     record in the results folder. The plan comes first, a table follows each cell; where a setting makes several models
     of a dataset, each is a cell of its own and their table comes at the end.
     """
-    from bench.cli.terminal import TerminalProgress, console
     from bench.config import parse_set
+    from bench.machine.terminal import TerminalProgress, console
     from bench.plan import request as requests
     from bench.plan.shard import Shard
     from bench.run.executors import choice

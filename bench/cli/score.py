@@ -81,8 +81,9 @@ def score(
             raise UsageError(f"--set '{pair}': expected key=value, for example epochs=100")
         facts[key.strip()] = value
     from bench import own
-    from bench.cli.terminal import TerminalProgress, console, footnotes, score_table
+    from bench.cli.terminal import footnotes, score_table
     from bench.external import cell
+    from bench.machine.terminal import TerminalProgress, console
     from bench.store.rows import rows
 
     sets, data_roots = own.resolved([dataset], data_roots)

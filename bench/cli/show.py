@@ -15,7 +15,7 @@ from bench.cli.derived import kept
 from bench.cli.show_metric import facts_of, is_metric, print_metric
 from bench.errors import UsageError
 from bench.home import expanded
-from bench.protocol import resolve
+from bench.method import resolve
 from bench.registry import DATASETS, METHODS, METRICS, did_you_mean
 from bench.words import counted
 
@@ -75,7 +75,8 @@ def _record(path: Path) -> dict[str, Any]:
 
 def _print_record(path: Path) -> None:
     """Print what `bench run` printed when the cell ended."""
-    from bench.cli.terminal import console, print_scores, say
+    from bench.cli.terminal import print_scores, say
+    from bench.machine.terminal import console
     from bench.store import record as records
 
     record, out = records.read(path), console()
@@ -106,7 +107,8 @@ def _encoder(name: str) -> dict[str, Any]:
 
 
 def _print_encoder(facts: dict[str, Any]) -> None:
-    from bench.cli.terminal import console, say
+    from bench.cli.terminal import say
+    from bench.machine.terminal import console
 
     out = console()
     kind = {"vit": "ViT", "cnn": "CNN"}[facts["family"]]
@@ -179,7 +181,8 @@ def _print_method(facts: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from bench.cli.terminal import console, fits
+    from bench.cli.terminal import fits
+    from bench.machine.terminal import console
 
     out = console()
     out.print(Text.assemble((facts["name"], "bold"), "  ", facts["title"]), soft_wrap=True)
@@ -235,7 +238,7 @@ def _print_card(card: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from bench.cli.terminal import console
+    from bench.machine.terminal import console
 
     out = console()
     facts = f"  {card['title']} ({card['kind']}, masks: {card['masks']})"

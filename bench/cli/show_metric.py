@@ -41,7 +41,8 @@ def facts_of(name: str) -> dict[str, Any]:
 
 def print_metric(facts: dict[str, Any]) -> None:
     """Print a metric for people."""
-    from bench.cli.terminal import console, say
+    from bench.cli.terminal import say
+    from bench.machine.terminal import console
 
     out = console()
     say(out, f"{facts['name']}  {facts['title']}")

@@ -160,7 +160,7 @@ def speed(
 
 def _measure(plan: Plan, methods: Sequence[str], made: Files, whole: bool, folders: Sequence[Path]) -> None:
     """Measure method by method, writing after each step: what was measured stays when what follows is interrupted."""
-    from bench.cli.terminal import TerminalProgress, console
+    from bench.machine.terminal import TerminalProgress, console
     from bench.speed import measure, tables
     from bench.speed.whole import whole as whole_cell
 
@@ -257,7 +257,7 @@ def _scaling(folders: Sequence[Path], assume_tflops: float | None, out: Path | N
 
 def _print(tables: Sequence[Table]) -> None:
     from bench.cli.grid import grids
-    from bench.cli.terminal import console
+    from bench.machine.terminal import console
 
     out = console()
     for one in tables:

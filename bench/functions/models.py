@@ -63,8 +63,8 @@ def predict(
     """
     import pandas as pd
 
-    from bench.cli.terminal import TerminalProgress
     from bench.machine import devices
+    from bench.machine.terminal import TerminalProgress
     from bench.prediction.loose_images import gather
     from bench.prediction.threshold import chosen
     from bench.store import record as records
@@ -152,8 +152,8 @@ def score(
         >>> record.cell.method, record.status, record.config
         ('mine', 'done', {'epochs': '100'})
     """
-    from bench.cli.terminal import TerminalProgress
     from bench.external import cell
+    from bench.machine.terminal import TerminalProgress
 
     request = cell.ScoreRequest(
         method=method,

@@ -87,9 +87,9 @@ def run(
         >>> sorted(record.scores)
         ['dots', 'lines']
     """
-    from bench.cli.terminal import TerminalProgress
     from bench.config import check_asked
     from bench.machine import devices
+    from bench.machine.terminal import TerminalProgress
     from bench.plan import request as requests
 
     def given(chosen: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from bench.api import Sample
 from bench.errors import DatasetError
 from bench.loading import modes
 from bench.loading.decoding import decode, peek_size
 from bench.protocol import Protocol
+from bench.sample import Sample
 
 Mask = npt.NDArray[np.bool_]
 FRAMED = 0.95

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,6 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from bench import regular
-from bench.api import Dataset, Sample
 from bench.cache import cache_dir
 from bench.errors import StoreError
 from bench.files import atomic
@@ -35,6 +35,10 @@ from bench.loading.hashes import check_unchanged
 from bench.loading.images import PLAIN, Traits, to_pixels, traits
 from bench.machine.libraries import decoders
 from bench.machine.threads import cores
+from bench.sample import Sample
+
+if TYPE_CHECKING:
+    from bench.dataset import Dataset
 
 Pixels = npt.NDArray[np.uint8]
 _READING = 3

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from bench.api import Finding, Sample
 from bench.loading.images import PLAIN, Traits
 from bench.loading.masks import MaskTraits
+from bench.sample import Finding, Sample
 
 MASKS_OF_NORMAL = 0.5
 """Share of the images above which a class's masks, on average, are taken to mark what is normal."""

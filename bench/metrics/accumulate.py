@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import StoreError, UsageError
-from bench.metrics.evaluate import Scores, collect, sides
 from bench.metrics.ids import parse, parse_all
 from bench.metrics.inputs import ClassInputs, check, refuse_nan
 from bench.metrics.metric import Metric, Whole, expanded
 from bench.metrics.pieces import PIECE
-from bench.metrics.ranks import MISSING, Ranks, Undefined, rank_pieces
+from bench.metrics.ranking import rank_pieces
+from bench.metrics.ranks import MISSING, Ranks, Undefined
 from bench.metrics.regions import Regions, find_marked, gather
+from bench.metrics.scores import Scores, collect, sides
 from bench.metrics.workers import spans
 
 Array = npt.NDArray[Any]

@@ -20,12 +20,13 @@ import numpy.typing as npt
 from scipy import sparse
 
 from bench.errors import UsageError
-from bench.metrics.evaluate import Scores, evaluate_class
+from bench.metrics.evaluate import evaluate_class
 from bench.metrics.hardest import image_of_region
 from bench.metrics.ids import parse, parse_all
 from bench.metrics.inputs import check
 from bench.metrics.metric import expanded
 from bench.metrics.regions import find_regions
+from bench.metrics.scores import Scores
 from bench.metrics.spro import Defect
 from bench.metrics.summed import ScoreBlock, Summed, Totals
 

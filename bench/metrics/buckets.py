@@ -41,7 +41,7 @@ _GROUPS = 8  # shares of the counting for each thread, so that none waits long f
 
 
 def rank_by_counting(chosen: Array, pieces: Pieces, unit: Unit) -> Ranks | None:
-    """Return what `ranks.rank_pieces` returns, or None where sorting is the better way.
+    """Return what `ranking.rank_pieces` returns, or None where sorting is the better way.
 
     That is with few scores, and with positives too far apart for 32 bits: float64 that float32 cannot hold, and 64-bit
     integers of vast range.

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from bench.metrics.buckets import fits_float32
 from bench.metrics.pieces import ArrayPieces, Narrowed, Pieces
-from bench.metrics.ranks import BLOCK, NanScore, Ranks, Unit, highest_f1, passed, precision, rank_pieces
+from bench.metrics.ranking import rank_pieces
+from bench.metrics.ranks import BLOCK, NanScore, Ranks, Unit, highest_f1, passed, precision
 from bench.metrics.regions import Regions, RegionsInParts, find_marked
 from bench.metrics.slabs import Slab, part_by_score, span
 from bench.metrics.workers import each, spans

@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from bench.errors import UsageError
 from bench.metrics.inputs import binary, check, refuse_nan
-from bench.metrics.ranks import Ranks, Undefined, rank_pieces
+from bench.metrics.ranking import rank_pieces
+from bench.metrics.ranks import Ranks, Undefined
 from bench.metrics.regions import Regions, region_aupro
 
 LIMIT = 0.05

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.errors import ScoreError, UsageError
-from bench.metrics.evaluate import Scores, collect, evaluate_class, sides
+from bench.metrics.arrays import evaluate_arrays
 from bench.metrics.ids import parse_all
 from bench.metrics.inputs import ClassInputs, check, numbers, refuse_masked
 from bench.metrics.metric import Whole
 from bench.metrics.ranks import MISSING, Ranks, Undefined, Unit
 from bench.metrics.regions import Regions, find_regions
+from bench.metrics.scores import Scores, collect, sides
 from bench.metrics.spro import Defect
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def evaluate_tensors(
     """
     masks, image_scores, labels = _host(masks), _host(image_scores), _host(labels)
     if not hasattr(maps, "detach"):
-        return evaluate_class(maps, masks, image_scores, labels, metrics=metrics, objects=objects, defects=defects)
+        return evaluate_arrays(maps, masks, image_scores, labels, metrics=metrics, objects=objects, defects=defects)
     wanted = parse_all(metrics)
     refuse_masked("maps", maps)
     # of the maps only the shape is checked here, by the rules for arrays
@@ -108,7 +109,7 @@ class _DevicePixels:
 
 
 def rank_tensor(scores: Tensor, positive: Tensor, unit: Unit) -> Ranks:
-    """Return what `ranks.rank` returns for the same numbers, computed on the tensors' device.
+    """Return what `ranking.rank` returns for the same numbers, computed on the tensors' device.
 
     Args:
         scores: real dtype [M] without NaN; compared in it, or in a wider one where torch cannot.

@@ -11,10 +11,10 @@ import numpy as np
 
 from bench.curate.archives import unpack
 from bench.errors import BenchError, DatasetError, StoreError, UsageError
-from bench.metrics.evaluate import ImageEvidence
 from bench.metrics.ids import known
 from bench.metrics.metric import Evidence as MetricEvidence
 from bench.metrics.ranks import Undefined
+from bench.metrics.scores import ImageEvidence
 from bench.packs.pixel_ranks import PackedPixels
 from bench.packs.write import name_of, ranks_file
 from bench.stats import Images

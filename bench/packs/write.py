@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.errors import UsageError
 from bench.files import file_name
 from bench.machine.progress import Progress
-from bench.metrics.evaluate import pixel_evidence
+from bench.metrics.arrays import pixel_evidence
 from bench.metrics.ids import known
 from bench.metrics.ranks import Undefined
 from bench.packs.pixel_ranks import SUFFIX, save

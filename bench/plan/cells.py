@@ -13,6 +13,7 @@ from bench.config import configure, fingerprint
 from bench.encoders import catalog, weights
 from bench.errors import BenchError, UsageError, WeightsError
 from bench.machine.progress import Progress
+from bench.method import resolve
 from bench.metrics import METRIC_VERSION
 from bench.plan import imported, needs, settings
 from bench.plan import request as requests
@@ -21,7 +22,7 @@ from bench.plan.request import Request
 from bench.plan.task import IndexedDataset, Task, hashed
 from bench.plan.texture_source import Textures
 from bench.plan.texture_source import find as find_textures
-from bench.protocol import Protocol, resolve
+from bench.protocol import Protocol
 from bench.registry import METHODS
 from bench.setting import SETTINGS
 from bench.store.record import AUTHORS, CellKey

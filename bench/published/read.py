@@ -1,7 +1,7 @@
 """Published scores as tidy rows: one number of a paper's table each, as printed. Light: the standard library alone.
 
 A CSV file a table, `<paper>/table<number>.csv`; papers and their tables are described in papers.toml, protocols in
-protocols.toml. `python -m bench.published.check` proves the transcription.
+protocols.toml. `python -m bench.claims.check` proves the transcription.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def read(path: Path) -> tuple[Score, ...]:
         raise UsageError(f"{path}: {error}. {_SEE}") from error
 
 
-_SEE = "Check with: python -m bench.published.check"
+_SEE = "Check with: python -m bench.claims.check"
 
 
 def _score(path: Path, row: CsvRow) -> Score:

@@ -14,9 +14,10 @@ from bench.errors import UsageError
 from bench.registry import did_you_mean
 from bench.report import collect
 from bench.report.formats import long_csv
-from bench.report.formats.write import FORMATS, Report, write
+from bench.report.formats.write import FORMATS, write
 from bench.report.tables import arrange, build, suite
 from bench.report.tables.arrange import Notes
+from bench.report.tables.contents import Report
 from bench.report.tables.table import Table
 
 Layout = Literal["columns", "triples"]

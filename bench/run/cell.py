@@ -17,16 +17,16 @@ from bench.errors import TrainingError, UnwritableError
 from bench.files import atomic_folder
 from bench.loading.pixel_cache import PixelCache
 from bench.loading.surprises import Surprises, tell
-from bench.machine import allocator, crowding, timing
+from bench.machine import allocator, crowding, feature_places, timing
+from bench.machine.feature_places import Place
 from bench.machine.precision import set_precision
 from bench.machine.progress import Progress
 from bench.plan import needs
 from bench.plan.cells import Cell
 from bench.plan.planned import checkpoint_of
-from bench.run import calibration, feature_places, feature_store, kept_model, recording, scoring
+from bench.run import calibration, feature_store, kept_model, recording, scoring
 from bench.run.batches import TrainingBatches
 from bench.run.extractor import Extractor
-from bench.run.feature_places import Place
 from bench.run.feature_store import FeatureStore, LastStore
 from bench.run.seeding import seed_everything
 from bench.run.single_defects import read_defects

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from bench.api import Sample
+from bench.machine import feature_places
 from bench.machine.prefetch import Beforehand
 from bench.machine.progress import Progress
-from bench.run import feature_places
 from bench.run.extractor import Extractor
 
 

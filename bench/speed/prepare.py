@@ -19,10 +19,10 @@ from bench.config import configure, merge
 from bench.encoders import frozen
 from bench.errors import TrainingError
 from bench.machine.progress import Progress
+from bench.method import resolve
 from bench.plan.cells import Cell
 from bench.plan.needs import side as input_side
 from bench.plan.texture_source import Textures
-from bench.protocol import resolve
 from bench.registry import METHODS
 from bench.run import cell as cells
 from bench.run.cell import Options

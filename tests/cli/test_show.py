@@ -180,7 +180,7 @@ def test_what_was_counted_once_is_kept_until_bench_changes(
 def test_on_a_narrow_terminal_each_meaning_has_a_line_of_its_own(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.cli.terminal.PIPED_WIDTH", 80)
+    monkeypatch.setattr("bench.machine.terminal.PIPED_WIDTH", 80)
     lines = call(capsys, "show", "knn")[1].splitlines()
     place = next(number for number, line in enumerate(lines) if line.startswith("input_size = "))
     assert lines[place + 1].startswith("    ") and max(map(len, lines[place:])) <= 80

@@ -10,17 +10,8 @@ from made_records import made
 from rich.console import Console
 
 from bench.cli import terminal
-from bench.cli.terminal import (
-    TerminalProgress,
-    console,
-    duration,
-    footnotes,
-    percent,
-    print_scores,
-    score_line,
-    score_table,
-    time_left,
-)
+from bench.cli.terminal import footnotes, percent, print_scores, score_line, score_table
+from bench.machine.terminal import TerminalProgress, console, duration, time_left
 from bench.protocol import COMMON, SEVEN
 from bench.store.agreement import mean
 from bench.store.record import ClassScores, Record

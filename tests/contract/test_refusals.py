@@ -171,7 +171,7 @@ def test_a_dry_run_needs_no_weights_and_asks_nobody(
     assert done.returncode == 0, done.stderr
     assert re.search(r"dinomaly on folder, multi, seed 0 +2 +10 +10 +10000 .* new ", done.stdout)
     assert "weights of vit_base_patch14_reg4_dinov2.lvd142m: would be fetched, about 346 MB" in done.stdout
-    monkeypatch.setattr("bench.cli.terminal.PIPED_WIDTH", 80)
+    monkeypatch.setattr("bench.machine.terminal.PIPED_WIDTH", 80)
     head, cell, encoder, counts, *_ = (line.rstrip() for line in bench("run", *given, "--dry-run").stdout.splitlines())
     assert head.split() == ["cell", "state", "time"] and cell.startswith("dinomaly on folder, multi, seed 0 ")
     assert encoder == "  vit_base_patch14_reg4_dinov2.lvd142m @ 392"

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.cli.echo import echo
-from bench.cli.terminal import console
+from bench.machine.terminal import console
 from bench.names import UNPRINTABLE, harmless
 from bench.report.formats import long_csv
 from bench.report.formats.csv import delimited, inert

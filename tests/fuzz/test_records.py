@@ -18,6 +18,7 @@ from bench.checks import baselines, output, verdicts
 from bench.checks.series import series
 from bench.checks.tolerance import Tolerances
 from bench.cli import terminal
+from bench.machine.terminal import console
 from bench.report.formats import long_csv
 from bench.report.formats.csv import delimited
 from bench.report.formats.html import page
@@ -61,10 +62,10 @@ def test_damaged_files(home: Path, content: bytes) -> None:
 
 def all_that_is_made_of(found: Sequence[Record], home: Path) -> None:
     """Every use of records in one process, short of the figures."""
-    out = terminal.console()
+    out = console()
     with redirect_stdout(io.StringIO()):
         for row in rows(found):
-            terminal.console().print(terminal.score_table(row))
+            console().print(terminal.score_table(row))
             for note in terminal.footnotes(row):
                 out.print(note, highlight=False, markup=False)
         for record in found:

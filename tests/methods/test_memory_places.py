@@ -8,9 +8,9 @@ from torch import Tensor
 
 from bench.api import Batch, Batches
 from bench.errors import StoreError
+from bench.machine import feature_places
 from bench.methods import _memory
 from bench.methods._memory import Bank, Known, Rows
-from bench.run import feature_places
 
 CPU = torch.device("cpu")
 

@@ -14,9 +14,9 @@ from bench.api import Batch, EncoderInfo
 from bench.config import configure
 from bench.encoders import catalog
 from bench.errors import UsageError
+from bench.machine import feature_places
 from bench.methods import rad
 from bench.methods.rad import RAD, Config, Library, highest_cosine, looked_up, most_alike, windows
-from bench.run import feature_places
 from bench.run.complexity import complexity
 
 ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

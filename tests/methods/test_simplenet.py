@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from bench.api import Batch, EncoderInfo
 from bench.encoders import catalog, frozen
 from bench.errors import UsageError
+from bench.method import resolve
 from bench.methods import _patches
 from bench.methods.simplenet import Config, Scorer, SimpleNet
-from bench.protocol import resolve
 from bench.run.complexity import complexity, training_cost
 from bench.run.seeding import step_generator
 

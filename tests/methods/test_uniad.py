@@ -15,9 +15,9 @@ from bench.api import Batch, EncoderInfo
 from bench.config import configure
 from bench.encoders import catalog, frozen
 from bench.errors import UsageError
+from bench.method import resolve
 from bench.methods._vit import neighbour_mask
 from bench.methods.uniad import Attention, Config, Layer, Reconstructor, UniAD, dropped
-from bench.protocol import resolve
 from bench.run.complexity import complexity, training_cost
 from bench.run.seeding import step_generator
 

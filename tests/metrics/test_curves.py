@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from bench.errors import UsageError
 from bench.metrics import evaluate_class
 from bench.metrics.curves import POINTS, Curve, best_f1, pr_curve, pro_curve, roc_curve
-from bench.metrics.ranks import Ranks, Undefined, rank
+from bench.metrics.ranking import rank
+from bench.metrics.ranks import Ranks, Undefined
 from bench.metrics.regions import find_regions
 
 Maps = npt.NDArray[Any]

@@ -5,7 +5,8 @@ import pytest
 
 from bench.metrics import evaluate_class
 from bench.metrics.hardest import hardest_regions, image_aupro, image_of_region
-from bench.metrics.ranks import Undefined, rank
+from bench.metrics.ranking import rank
+from bench.metrics.ranks import Undefined
 from bench.metrics.reference import flood_regions
 from bench.metrics.regions import find_regions
 

@@ -18,7 +18,8 @@ from scipy import ndimage
 
 from bench.errors import ScoreError
 from bench.metrics import buckets, evaluate_class, pieces, regions, workers
-from bench.metrics.ranks import NanScore, Ranks, rank_by_sorting, rank_pieces
+from bench.metrics.ranking import rank_by_sorting, rank_pieces
+from bench.metrics.ranks import NanScore, Ranks
 from bench.metrics.regions import find_marked, gather
 
 Array = npt.NDArray[Any]

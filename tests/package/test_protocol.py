@@ -6,8 +6,9 @@ from typing import Literal
 import pytest
 
 from bench.errors import UsageError
+from bench.method import resolve
 from bench.metrics.ids import parse_all
-from bench.protocol import COMMON, SEVEN, SUMMARIES, Protocol, resolve
+from bench.protocol import COMMON, SEVEN, SUMMARIES, Protocol
 from bench.registry import METHODS
 
 Dinomaly = METHODS.load("dinomaly")

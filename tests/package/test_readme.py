@@ -60,7 +60,7 @@ def test_the_speed_table_is_the_committed_record() -> None:
 
 
 def test_as_many_numbers_of_papers_are_held_as_is_said() -> None:
-    from bench.published.check import check
+    from bench.claims.check import check
 
     count = f"{sum(check().numbers.values()):,}"
     assert f"{count} published ones" in README

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from bench.cli.main import run
 from bench.errors import StoreError
-from bench.metrics.evaluate import collect, evaluate_class, pixel_evidence
+from bench.metrics.arrays import pixel_evidence
+from bench.metrics.evaluate import evaluate_class
 from bench.metrics.ids import parse_all
+from bench.metrics.scores import collect
 from bench.packs.pixel_ranks import SUFFIX, PackedPixels, load, save
 
 METRICS = ("pixel/auroc", "pixel/ap", "pixel/f1max", "pixel/aupro@0.3", "pixel/aupro@0.05", "pixel/fpr@recall0.95")

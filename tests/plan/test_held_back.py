@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from layouts import write_loco
-from unit.test_settings import source
+from plan.test_settings import source
 
 from bench.api import Sample, by_class
 from bench.errors import UsageError

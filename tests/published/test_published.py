@@ -17,13 +17,14 @@ from statistics import pstdev
 
 import pytest
 
+from bench.claims import proofs
+from bench.claims.check import ProofReport, check, known, lines
+from bench.claims.proofs import Tables, addresses, means
 from bench.errors import UsageError
 from bench.metrics.ids import parse
 from bench.protocol import SEVEN
-from bench.published import MEAN, Score, lookup, method_names, papers, proofs, protocols, read, scores
-from bench.published.check import ProofReport, check, known, lines
+from bench.published import MEAN, Score, lookup, method_names, papers, protocols, read, scores
 from bench.published.corrections import corrections
-from bench.published.proofs import Tables, addresses, means
 from bench.published.read import FOLDER, HEADER, files
 from bench.published.references import references
 from bench.registry import DATASETS
@@ -94,7 +95,7 @@ def test_the_report_names_every_table_and_reason(report: ProofReport) -> None:
 
 
 def test_the_command_prints_the_report_and_passes() -> None:
-    done = subprocess.run([sys.executable, "-m", "bench.published.check"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "bench.claims.check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("6874 numbers")
 

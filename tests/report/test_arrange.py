@@ -14,8 +14,9 @@ from bench.errors import UsageError
 from bench.report.formats import html
 from bench.report.formats.latex import latex, notes, standalone
 from bench.report.formats.markdown import document, markdown
-from bench.report.formats.write import Report, write
+from bench.report.formats.write import write
 from bench.report.tables import arrange, build
+from bench.report.tables.contents import Report
 from bench.report.tables.table import Table, TableRow
 
 CLASSES = {"bottle": 0.9, "screw": 0.7}

@@ -13,6 +13,7 @@ from bench.checks import output, verdicts
 from bench.checks.series import series
 from bench.checks.tolerance import Tolerances
 from bench.cli import terminal
+from bench.machine.terminal import console
 from bench.metrics import Evidence, Metric, Whole
 from bench.protocol import COMMON, SEVEN
 from bench.registry import METRICS
@@ -114,7 +115,7 @@ def test_a_metric_that_no_plug_in_at_hand_knows_is_shown_by_its_id_and_never_mar
     everywhere = (markdown(table), latex(table), delimited(table), page("t", [table], []))
     assert all("7.500" in text and "pixel/distance" in text.replace("\\_", "_") for text in everywhere)
     (row,) = rows([distant(7.5)])
-    printed = terminal.console()
+    printed = console()
     with printed.capture() as caught:
         printed.print(terminal.score_table(row))
     assert "pixel/distance (px)" in caught.get() and "7.500" in caught.get()

@@ -12,12 +12,12 @@ from bench.encoders import frozen
 from bench.encoders.weights import locate
 from bench.errors import StoreError, TrainingError
 from bench.loading.pixel_cache import PixelCache
-from bench.machine import compiling
+from bench.machine import compiling, feature_places
 from bench.machine.progress import Silent
 from bench.plan.settings import tasks
 from bench.plan.task import Task, hashed, index
 from bench.registry import METHODS
-from bench.run import feature_places, feature_store
+from bench.run import feature_store
 from bench.run.batches import TrainingBatches
 from bench.run.extractor import Extractor
 from bench.run.feature_store import LastStore

@@ -23,7 +23,7 @@ from bench.store.evidence import EvidenceFiles
 from bench.store.record import Record
 
 if TYPE_CHECKING:
-    from bench.report.formats.write import Report
+    from bench.report.tables.contents import Report
 
 DATASETS = 4
 """Datasets with figures; a page with more is slow to make and to read."""

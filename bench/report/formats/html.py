@@ -30,7 +30,7 @@ from bench.report.tables.table import MINUS, Column, RowBlock, Table, TableCell,
 from bench.store.record import Record
 
 if TYPE_CHECKING:
-    from bench.report.formats.write import Report
+    from bench.report.tables.contents import Report
 
 FOLDER = Path(__file__).parent
 WIDE = 10

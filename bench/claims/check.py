@@ -1,6 +1,6 @@
-"""Prove the transcription: `python -m bench.published.check` prints the report, exit code 1 where it does not hold.
+"""Prove the transcription: `python -m bench.claims.check` prints the report, exit code 1 where it does not hold.
 
-The checks are in bench.published.proofs. What the papers themselves print wrongly or differently is listed in
+The checks are in bench.claims.proofs. What the papers themselves print wrongly or differently is listed in
 exceptions.toml with its reason and its exact number; a finding that is not listed there fails, and so does an entry
 that matches more or fewer findings than it says. Where it is known what was meant, corrections.toml has it. The papers'
 and methods' addresses are proved by their form and against one another, without a network.
@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.claims.proofs import Tables, Violation, every
 from bench.errors import BenchError
 from bench.published.corrections import corrections
-from bench.published.proofs import Tables, Violation, every
 from bench.published.read import FOLDER, files, papers, read
 
 EXCEPTIONS = FOLDER / "exceptions.toml"
