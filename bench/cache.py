@@ -18,6 +18,7 @@ KINDS = {
     "kernels": (("kernels",), "compiled metric kernels; compiling them again takes a minute"),
     "fonts": (("matplotlib",), "matplotlib's list of the fonts here; made again in seconds"),
     "facts": (("facts",), "parameters and MACs of methods, as bench show prints them; counted again in seconds"),
+    "weights": (("weights",), "encoders' files made of installed packages; made again in seconds"),
     "cells": (("cells",), "checkpoints of cells that are run here for a Ray cluster; trained again from the start"),
     "demo": (("demo-v*", ".demo-v*.part"), "the generated demonstration set; drawn again in ten seconds"),
 }

@@ -78,7 +78,7 @@ def _named(given: str) -> tuple[str, Path]:
         raise UsageError(
             f"--datasets {given}: no such folder. Expected one with images, or a name of bench ls datasets"
         )
-    if not _NAME.fullmatch(name) or (name in DATASETS.targets and not is_own(name)):
+    if not can_name(folder):
         why = "is that of a dataset of bench's" if name in DATASETS.targets else "cannot be a dataset's"
         raise UsageError(
             f"--datasets {given}: its name {why}. Expected --datasets {READER} --data-root NAME={given}, with a name "
@@ -87,6 +87,12 @@ def _named(given: str) -> tuple[str, Path]:
     if name not in DATASETS.targets:
         add(name)
     return name, folder
+
+
+def can_name(folder: Path) -> bool:
+    """Whether a dataset can be called as the folder is: its name is a plain one, and none of bench's."""
+    name = composed(expanded(str(folder)).resolve().name)
+    return bool(_NAME.fullmatch(name)) and (name not in DATASETS.targets or is_own(name))
 
 
 def is_own(name: str) -> bool:

@@ -22,6 +22,7 @@ from bench.registry import did_you_mean
 
 COMMANDS = {
     "run": ("bench.cli.run:run", "Run methods on datasets and record the scores."),
+    "try": ("bench.cli.try_folder:try_folder", "Try a folder of pictures: a page of verdicts, a model for new ones."),
     "predict": ("bench.cli.predict:predict", "Score any images by a model that a run kept."),
     "export": ("bench.cli.export:export", "Write a threshold of a record for other programs."),
     "check": ("bench.cli.check:check", "Fail where a score or a speed is worse than the recorded one."),

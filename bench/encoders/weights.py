@@ -1,7 +1,7 @@
 """Where an encoder's weights come from, and how they are read: safetensors only, strictly, as float32.
 
-Order of search: the folder given by `--weights` or BENCH_WEIGHTS, the file embedded in this package, the local
-Hugging Face cache, the hub (HF_ENDPOINT and HF_HUB_OFFLINE are honoured).
+Order of search: the folder given by `--weights` or BENCH_WEIGHTS, the file embedded in this package, an installed
+package of weights, the local Hugging Face cache, the hub (HF_ENDPOINT and HF_HUB_OFFLINE are honoured).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from bench import regular
-from bench.encoders import catalog, header
+from bench.encoders import catalog, header, packaged
 from bench.encoders.checkpoints import listed
 from bench.errors import WeightsError
 from bench.home import expanded
@@ -54,7 +54,7 @@ def at_hand(name: str, folder: Path | None = None) -> Path | None:
     catalog.check(name)
     folder = _folder(folder)
     found = _in_folder(name, folder) if folder is not None else None
-    return found or catalog.embedded_file(name) or _cached(name)
+    return found or catalog.embedded_file(name) or packaged.file(name) or _cached(name)
 
 
 def hub_trouble(name: str) -> str | None:

@@ -131,8 +131,6 @@ def of_record(
         raise UsageError(f"--rule '{rule}'.{did_you_mean(rule, RULES)} Expected one of {', '.join(RULES)}")
     if rule and far is not None:
         raise UsageError(f"--rule {rule} and --far {far:g}: each chooses a threshold. Expected one of them")
-    if far is not None and not 0 < far < 1:
-        raise UsageError(f"--far {far:g}: expected a share of normal images in (0, 1)")
     if record.calibration is None:
         if rule or far is not None:
             raise UsageError(
@@ -154,12 +152,9 @@ def of_record(
             )
         value = points.image[rule].threshold
     else:
+        if far is not None:
+            check_far(far, len(scores))
         value = at_false_alarms(scores, USUAL if far is None else far)
-        if value is None and far is not None:
-            raise UsageError(
-                f"--far {far:g}: {counted(len(scores), 'normal image')} held back cannot tell so few false alarms; the "
-                f"least is {1 / (len(scores) + 1):.3g}, --rule max. A larger share, bench run --calibrate, tells more"
-            )
         rule, value = ("max", scores[-1]) if value is None else ("far", value)
     alarms, hits = _on_test(record, path, points, rule, value, cls)
     return Threshold(
@@ -171,6 +166,21 @@ def of_record(
         false_alarms=alarms,
         found=hits,
     )
+
+
+def check_far(far: float, images: int, cls: str = "") -> None:
+    """Refuse a share of false alarms that so many calibration images cannot tell.
+
+    Raises:
+        UsageError: no share, or one below 1 in images + 1.
+    """
+    if not 0 < far < 1:
+        raise UsageError(f"--far {far:g}: expected a share of normal images in (0, 1)")
+    if at_false_alarms(range(images), far) is None:
+        raise UsageError(
+            f"--far {far:g}: {counted(images, 'normal image')}{f' of {cls}' if cls else ''} held back cannot tell so "
+            f"few false alarms. Expected at least {1 / (images + 1):.3g}, or more normal images"
+        )
 
 
 def _on_test(

@@ -191,7 +191,7 @@ def test_a_threshold_is_exported_and_read_again(made: Any, bench: Callable, tmp_
     ("options", "message"),
     [
         (["--rule", "q0.9"], "--rule 'q0.9'. Did you mean 'q0.99'? Expected one of q0.95"),
-        (["--far", "0.01"], "24 normal images held back cannot tell so few false alarms; the least is 0.04"),
+        (["--far", "0.01"], "24 normal images held back cannot tell so few false alarms. Expected at least 0.04"),
         (["--far", "1.5"], "--far 1.5: expected a share"),
         (["--rule", "max", "--far", "0.1"], "each chooses a threshold"),
         (["--rule", "max", "--threshold", "1"], "each chooses a threshold"),
