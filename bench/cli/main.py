@@ -22,7 +22,7 @@ from bench.registry import did_you_mean
 
 COMMANDS = {
     "run": ("bench.cli.run:run", "Run methods on datasets and record the scores."),
-    "try": ("bench.cli.try_folder:try_folder", "Try a folder of pictures: a page of verdicts, a model for new ones."),
+    "try": ("bench.cli.try_folder:try_folder", "Show which pictures of a folder are anomalous."),
     "predict": ("bench.cli.predict:predict", "Score any images by a model that a run kept."),
     "export": ("bench.cli.export:export", "Write a threshold of a record for other programs."),
     "check": ("bench.cli.check:check", "Fail where a score or a speed is worse than the recorded one."),
@@ -46,7 +46,7 @@ COMMANDS = {
 }
 
 _CELLS = "Finished cells are kept; the same command goes on from the last checkpoint"
-KEPT = {"run": _CELLS, "import": _CELLS, "check": _CELLS, "speed": "Methods that were measured are recorded"}
+KEPT = {"run": _CELLS, "try": _CELLS, "import": _CELLS, "check": _CELLS, "speed": "Methods that were measured are recorded"}
 """What an interrupted command leaves; the others have nothing worth a word."""
 
 PRINTS = frozenset({"ls", "show", "claims", "explain", "compare", "reproduce", "doctor", "completion"})
