@@ -46,7 +46,13 @@ COMMANDS = {
 }
 
 _CELLS = "Finished cells are kept; the same command goes on from the last checkpoint"
-KEPT = {"run": _CELLS, "try": _CELLS, "import": _CELLS, "check": _CELLS, "speed": "Methods that were measured are recorded"}
+KEPT = {
+    "run": _CELLS,
+    "try": _CELLS,
+    "import": _CELLS,
+    "check": _CELLS,
+    "speed": "Methods that were measured are recorded",
+}
 """What an interrupted command leaves; the others have nothing worth a word."""
 
 PRINTS = frozenset({"ls", "show", "claims", "explain", "compare", "reproduce", "doctor", "completion"})
