@@ -73,8 +73,9 @@ def try_folder(
     A part of the normal pictures is held back for a threshold, which lets 5 % of normal pictures through as false
     alarms at most (--far), or as few as the pictures can tell.
     """
-    from bench.cli.terminal import TerminalProgress, console, say
+    from bench.cli.terminal import say
     from bench.machine import devices
+    from bench.machine.terminal import TerminalProgress, console
     from bench.plan import request as requests
 
     devices.check(device)

@@ -13,7 +13,7 @@ from bench.api import Sample, by_class
 from bench.machine.progress import Progress
 from bench.plan.task import Task
 from bench.prediction import predictor, threshold
-from bench.prediction.loose_images import Group
+from bench.prediction.loose_images import ImageGroup
 from bench.prediction.predictor import Model, Seen
 from bench.prediction.threshold import Threshold
 
@@ -57,7 +57,7 @@ class Asked:
         with progress.phase("look", sum(map(len, roles.values()))) as advance:
             for role, samples in roles.items():
                 for cls, own in by_class(samples).items():
-                    groups = [Group(own[0].image.parent, tuple(sample.image for sample in own))]
+                    groups = [ImageGroup(own[0].image.parent, tuple(sample.image for sample in own))]
                     maps = self.model.scale is not None
                     found = predictor.predict(self.model, groups, cls=cls, maps=maps, side=SIDE, say=progress.say)
                     for sample, seen in zip(own, found, strict=True):
