@@ -1,18 +1,20 @@
 """k nearest neighbours on class tokens: how far a frozen encoder alone gets at telling images apart.
 
-Two papers mean two scores by it, both offered [aggregate]:
-- `mean`: Bergman, Cohen, Hoshen, "Deep Nearest Neighbor Anomaly Detection" (DN2), 2020, arXiv 2002.10445: the mean
-  squared distance to the k nearest training images. DN2 has no official code; the same group's PANDA (Reiss et al.,
-  CVPR 2021, arXiv 2010.05903), github.com/talreiss/PANDA, scores so, with k = 2; "code" below means it.
-- `kth`: Sun, Ming, Zhu, Li, "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML 2022: the distance of the
-  unit-length feature to the k-th nearest one of the training images. Dual student's tables cite this one for their KNN
-  rows, and state neither encoder nor k nor input size: those rows cannot be rerun as they were.
+Two papers mean two scores by it, both offered [variant, aggregate]:
+- `dn2`, a mean: Bergman, Cohen, Hoshen, "Deep Nearest Neighbor Anomaly Detection" (DN2), 2020, arXiv 2002.10445: the
+  mean squared distance to the k nearest training images. DN2 has no official code; the same group's PANDA (Reiss et
+  al., CVPR 2021, arXiv 2010.05903), github.com/talreiss/PANDA, scores so, with k = 2; "code" below means it.
+- `ood`, the k-th: Sun, Ming, Zhu, Li, "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML 2022, official
+  code github.com/deeplearning-wisc/knn-ood, as it was at commit 2afb2bb: the distance of the unit-length feature to the
+  k-th nearest one of the training images. Dual student's tables cite this one for their KNN rows, and state neither
+  encoder nor k nor input size: those rows cannot be rerun as they were. Taken here are the code's ViT and its k for
+  CIFAR-10.
 
 The training images are of all classes together. There is no map: pixel metrics stay empty.
 
 Differences from the papers and the code:
 - The class token of a ViT after its final norm, where DN2 pools a ResNet's last maps; Sun et al. take what enters the
-  classifier, which of a ViT such as vit_base_patch16_384.augreg_in21k_ft_in1k (`input_size=384`) is that token.
+  classifier, which of their ViT is that token.
 - Tokens are brought to unit length by default in both, so that a squared distance is twice the cosine distance.
 - The mean over the neighbours, where the code sums: ranks are the same.
 - Every training image is kept, where Sun et al. also keep a random share. A million tokens of ViT-B take 2.9 GiB.
@@ -23,10 +25,11 @@ The search is exact. Its products are not in the network's MACs, as they grow wi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor
 
 from bench.api import Batch, EncoderInfo, EncoderRequest, Memory, MemoryConfig, Prediction, Protocol, sourced
@@ -39,16 +42,32 @@ PATCHES = 28
 """Feature map side where no input size is given: Dinomaly's, so that both look through the same encoder."""
 
 
-class Config(MemoryConfig):
-    """Settings of k-NN on class tokens."""
+OOD: Mapping[str, Any] = {
+    "encoder": "vit_base_patch16_384.orig_in21k_ft_in1k",
+    "input_size": 384,
+    "neighbours": 50,
+    "aggregate": "kth",
+}
+"""What Sun et al.'s code has for its ViT, and for CIFAR-10."""
 
-    encoder: str = sourced(
-        "vit_base_patch14_reg4_dinov2.lvd142m", "ours: Dinomaly's", "frozen ViT with class token, by timm name"
+
+class Config(MemoryConfig):
+    """Settings of k-NN on class tokens; defaults are DN2's with Dinomaly's encoder, of `variant` ood Sun et al.'s."""
+
+    variant: Literal["dn2", "ood"] = sourced(
+        "dn2", "DN2, as PANDA's code scores it; ood: Sun et al.", "whose score and encoder the other defaults are"
     )
-    input_size: int | None = sourced(None, "ours: Dinomaly's", "input side in pixels; null = 28 patches", gt=0)
+    encoder: str = sourced(
+        "vit_base_patch14_reg4_dinov2.lvd142m",
+        "ours: Dinomaly's; ood: its code's ViT-B/16 at 384",
+        "frozen ViT with class token, by timm name",
+    )
+    input_size: int | None = sourced(
+        None, "ours: Dinomaly's; ood: 384", "input side in pixels; null = 28 patches", gt=0
+    )
     neighbours: int = sourced(
         2,
-        "code; Sun et al. choose k by data set",
+        "code; ood: its code's for CIFAR-10 (k depends on the data set)",
         "k: training images that a score is made of, or the k-th of them",
         gt=0,
     )
@@ -56,8 +75,16 @@ class Config(MemoryConfig):
         "mean", "code: mean (DN2); kth: Sun et al.", "mean squared distance to the k nearest, or distance to the k-th"
     )
     unit_length: bool = sourced(
-        True, "ours: as DINO's k-NN evaluation (arXiv 2104.14294)", "scale class tokens to length 1"
+        True, "ours: as DINO's k-NN evaluation (arXiv 2104.14294); ood: its code", "scale class tokens to length 1"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        """Let the variant's values stand where they are not given themselves."""
+        if isinstance(values, dict) and values.get("variant") == "ood":
+            return {**OOD, **values}
+        return values
 
 
 class KNN(Memory[Config, Bank]):

@@ -296,6 +296,7 @@ CHANGES: dict[str, dict[str, Change]] = {
         "score_share": ({}, 0.1),
     },
     "knn": {
+        "variant": ({}, "ood"),
         "encoder": ({}, "vit_small_patch16_224.dino"),
         "input_size": ({}, 224),
         "neighbours": ({}, 1),

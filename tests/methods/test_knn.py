@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from golden_values import waves
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
@@ -92,10 +93,30 @@ def test_the_kth_of_fewer_training_images_is_the_farthest() -> None:
     torch.testing.assert_close(method.anomaly(module, {"token": test}, info(), 64).scores, wanted)
 
 
-def test_the_supervised_vit_of_384_pixels_is_asked_for_its_normed_class_token() -> None:
-    request = KNN(Config(encoder="vit_base_patch16_384.augreg_in21k_ft_in1k", input_size=384)).encoder()
+def test_the_reference_values() -> None:
+    """PANDA's sum of two squared distances, of raw and of unit rows, and Sun et al.'s squared distance to the fifth."""
+    train, test = waves(12, 8), waves(3, 8, shift=0.3)
+    unit = [part / part.norm(dim=1, keepdim=True) for part in (train, test)]
+
+    def scores(known: Tensor, shown: Tensor, **config: Any) -> Tensor:
+        method, module = fitted(known, **config)
+        return method.anomaly(module, {"token": shown}, info(), 64).scores
+
+    torch.testing.assert_close(2 * scores(train, test), torch.tensor([1.909777, 2.538126, 1.157841]), atol=2e-6, rtol=0)
+    torch.testing.assert_close(2 * scores(*unit), torch.tensor([0.154036, 0.350125, 0.333693]), atol=2e-6, rtol=0)
+    fifth = scores(*unit, variant="ood", neighbours=5).square()
+    torch.testing.assert_close(fifth, torch.tensor([0.911553, 1.131193, 1.075379]), atol=2e-6, rtol=0)
+
+
+def test_the_variant_of_out_of_distribution_detection() -> None:
+    config = Config(variant="ood")
+    assert (config.aggregate, config.neighbours, config.unit_length) == ("kth", 50, True)
+    request = KNN(config).encoder()
     assert (request.blocks, request.input_size, request.position) == ((12,), 384, "timm")
-    assert catalog.requested(request).grid == (24, 24)
+    described = catalog.requested(request)
+    assert described.grid == (24, 24) and described.mean == described.std == (0.5, 0.5, 0.5)
+    given = Config(variant="ood", neighbours=200, encoder="vit_small_patch16_224.dino", input_size=None)
+    assert (given.neighbours, given.aggregate, given.input_size) == (200, "kth", None)
 
 
 def test_fewer_training_images_than_neighbours() -> None:
