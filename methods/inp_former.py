@@ -19,8 +19,9 @@ What the paper does not say, or says otherwise than the code, by which this goes
 
 Differences from the official code:
 - `--protocol paper` counts every non-zero mask pixel as anomalous, as when the paper's numbers were taken (README). The
-  code now cuts masks at one half, and computes pixel metrics by ADEval with 200 strips: that costs it 5 points of pixel
-  AP on MVTec-AD, where three public re-runs of it give 65 and the paper prints 71.
+  code now cuts masks at one half, and computes pixel metrics by ADEval with 200 strips. Its pixel AP is below the
+  print: 71.0 in the paper's table 2 on MVTec-AD, 65.2 in a public re-run (luow23/INP-Former#62); 47.5 on Real-IAD, of
+  which the authors' own checkpoint gives 44.2 (#40). How much of that the mask rule makes is not known.
 - Where a group is rebuilt without any error, soft mining leaves its gradient alone; the code divides 0 by 0.
 - A model on fewer images than a batch trains on them as one batch; the code's loader would have none.
 - Encoders, pixels, masks, seeding and precision: as dinomaly.py says.

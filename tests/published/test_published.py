@@ -40,6 +40,10 @@ TEXTS = {
 }
 
 
+NEWEST = {"dual_student", "dinomaly2", "inp_former"}
+"""Methods that no bibliography at hand has."""
+
+
 @pytest.fixture(scope="module")
 def report() -> ProofReport:
     return check()
@@ -69,8 +73,8 @@ def failures(folder: Path) -> str:
 # ---------------------------------------------------------------------------------------------------- the proof
 def test_the_transcription_proves_itself(report: ProofReport) -> None:
     assert report.failures == ()
-    assert sum(report.numbers.values()) == len(scores()) == 6874
-    assert report.held["rows"] == report.held["range"] == 6874
+    assert sum(report.numbers.values()) == len(scores()) == 6939
+    assert report.held["rows"] == report.held["range"] == 6939
     # comparisons, not only rows that nothing was compared with
     assert report.held["means"] > 250 and report.held["mad"] == 91 and report.held["agreement"] > 900
 
@@ -97,7 +101,7 @@ def test_the_report_names_every_table_and_reason(report: ProofReport) -> None:
 def test_the_command_prints_the_report_and_passes() -> None:
     done = subprocess.run([sys.executable, "-m", "bench.claims.check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("6874 numbers")
+    assert done.stdout.splitlines()[-1].startswith("6939 numbers")
 
 
 # ----------------------------------------------------------------------------------------------- planted errors
@@ -270,7 +274,7 @@ def test_a_wrong_reference_is_caught(
 
 
 def test_references_stand_in_the_papers_bibliographies(shared: Path) -> None:
-    """Titles, and the arXiv numbers in the same entry; the newest paper is in nobody's bibliography yet."""
+    """Titles, and the arXiv numbers in the same entry; the newest papers are in nobody's bibliography yet."""
     entries = [
         entry
         for name in TEXTS.values()
@@ -283,7 +287,7 @@ def test_references_stand_in_the_papers_bibliographies(shared: Path) -> None:
     numbers = 0
     for method, reference in references().items():
         own = [entry for entry in entries if words(reference.title) in words(entry)]
-        assert own or method == "dual_student", method
+        assert own or method in NEWEST, method
         printed = {number for entry in own for number in re.findall(r"arXiv:(\d{4}\.\d{5})", entry)}
         assert not printed or printed == {reference.arxiv}, method
         numbers += bool(printed)
