@@ -32,7 +32,9 @@ def encodable(value: object) -> object:
         return {encodable(key): encodable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [encodable(item) for item in value]
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return value.encode("utf-8", "backslashreplace").decode()
 
 
 def _number(value: object) -> object:

@@ -28,9 +28,11 @@ def delimited(table: Table) -> str:
     """
     stubs = [*([table.block_stub] if table.block_stub else []), table.stub, "source"]
     head: list[str] = list(stubs)
-    for place, column in enumerate(table.columns):
+    # looked up once: a table of a thousand rows has a hundred thousand cells
+    extras = _extras(table)
+    for column, beside in zip(table.columns, extras, strict=True):
         name = " ".join(part for part in (column.group if table.repeats else "", column.title) if part)
-        head += [name, *(f"{name} {extra}" for extra in _extras(table, place))]
+        head += [name, *(f"{name} {extra}" for extra in beside)]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(map(inert, _distinct([*head, "notes"])))
@@ -38,14 +40,14 @@ def delimited(table: Table) -> str:
         for row in block.rows:
             named = [inert(block.title)] if table.block_stub else []
             line = [*named, inert(row.title), "" if any(column.source for column in table.columns) else row.source]
-            for place, (cell, column) in enumerate(zip(row.cells, table.columns, strict=True)):
+            for cell, column, beside in zip(row.cells, table.columns, extras, strict=True):
                 line.append(_text(table, cell, column))
-                line += [_extra(table, cell, column, extra) for extra in _extras(table, place)]
+                line += [_extra(table, cell, column, extra) for extra in beside]
             writer.writerow([*line, inert(_notes(row))])
     if any(column.notes for column in table.columns):
         line = ["notes", *[""] * (len(stubs) - 1)]
-        for place, column in enumerate(table.columns):
-            line += [inert("; ".join(column.notes)), *[""] * len(_extras(table, place))]
+        for column, beside in zip(table.columns, extras, strict=True):
+            line += [inert("; ".join(column.notes)), *[""] * len(beside)]
         writer.writerow([*line, ""])
     return out.getvalue()
 
@@ -60,10 +62,13 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _extras(table: Table, place: int) -> list[str]:
-    cells = [row.cells[place] for row in table.rows]
-    found = ["std"] if any(cell.std is not None for cell in cells) else []
-    return found + (["difference"] if any(cell.difference is not None for cell in cells) else [])
+def _extras(table: Table) -> list[list[str]]:
+    """Return by column what stands beside its numbers: standard deviations, differences."""
+    found = []
+    for cells in zip(*(row.cells for row in table.rows), strict=True):
+        beside = ["std"] if any(cell.std is not None for cell in cells) else []
+        found.append(beside + (["difference"] if any(cell.difference is not None for cell in cells) else []))
+    return found or [[] for _ in table.columns]
 
 
 def _extra(table: Table, cell: TableCell, column: Column, extra: str) -> str:
