@@ -195,6 +195,7 @@ METHODS: Registry[Method] = Registry(
         "invad": "bench.methods.invad:InvAD",
         "uniad": "bench.methods.uniad:UniAD",
         "simplenet": "bench.methods.simplenet:SimpleNet",
+        "generalad": "bench.methods.generalad:GeneralAD",
         "knn": "bench.methods.knn:KNN",
         "patchcore": "bench.methods.patchcore:PatchCore",
         "anomalydino": "bench.methods.anomalydino:AnomalyDINO",

@@ -21,16 +21,18 @@ def upsampled_sum(distances: Iterable[Tensor], size: int) -> Tensor:
     return torch.stack(resized).sum(dim=0).squeeze(1)
 
 
-def gaussian(maps: Tensor, sigma: float) -> Tensor:
-    """Return maps [B, H, W] smoothed as `scipy.ndimage.gaussian_filter` does with its defaults.
+def gaussian(maps: Tensor, sigma: float, radius: int | None = None) -> Tensor:
+    """Return maps [B, H, W] smoothed as `scipy.ndimage.gaussian_filter` does.
 
-    The kernel reaches 4 sigma, and beyond a border the map goes on as its own mirror image (edge pixel repeated).
+    Beyond a border the map goes on as its own mirror image (edge pixel repeated).
 
     Args:
         maps: float [B, H, W].
         sigma: standard deviation in pixels.
+        radius: of the kernel in pixels; None for scipy's default, 4 sigma.
     """
-    radius = int(TRUNCATE * sigma + 0.5)
+    if radius is None:
+        radius = int(TRUNCATE * sigma + 0.5)
     offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=torch.float64)
     profile = torch.exp(-(offsets**2) / (2.0 * sigma**2))
     kernel = (profile / profile.sum()).to(maps.dtype).view(1, 1, -1)

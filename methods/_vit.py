@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 
 class Mlp(nn.Module):
@@ -24,6 +24,13 @@ class Mlp(nn.Module):
         hidden = self.dropout(F.gelu(self.fc1(self.dropout(x))))
         out: Tensor = self.dropout(self.fc2(hidden))
         return out
+
+
+def dropped(x: Tensor, share: float, random: Generator | None) -> Tensor:
+    """Return `x` with a random share of its elements 0 and the others larger by as much; as it is without `random`."""
+    if random is None or not share:
+        return x
+    return x * torch.empty_like(x).bernoulli_(1.0 - share, generator=random) / (1.0 - share)
 
 
 class LinearAttention(nn.Module):
@@ -61,7 +68,7 @@ class LinearAttention(nn.Module):
 
 
 class SoftmaxAttention(nn.Module):
-    """Multi-head attention as in the plain ViT: softmax(q k^T / sqrt(dim / heads)) v, with biases, without dropout.
+    """Multi-head attention as in the plain ViT: softmax(q k^T / sqrt(dim / heads)) v, with biases.
 
     With a mask (bool [T, T], see `neighbour_mask`) the softmax still runs over all keys; the weights of those that a
     query may not read are then set to 0, and the others sum to less than 1. So does Dinomaly's code (`Attention` in
@@ -77,15 +84,15 @@ class SoftmaxAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.register_buffer("mask", mask, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return [B, T, dim] for [B, T, dim]."""
+    def forward(self, x: Tensor, dropout: float = 0.0, random: Generator | None = None) -> Tensor:
+        """Return [B, T, dim] for [B, T, dim]; `random` draws which attention weights are dropped, None drops none."""
         batch, tokens, dim = x.shape
         q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        if self.mask is None:
+        if self.mask is None and (random is None or not dropout):
             mixed = F.scaled_dot_product_attention(q, k, v)
         else:
             weights = (q @ k.transpose(-2, -1) / (dim // self.heads) ** 0.5).softmax(dim=-1)
-            mixed = (weights * self.mask) @ v
+            mixed = dropped(weights if self.mask is None else weights * self.mask, dropout, random) @ v
         out: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, tokens, dim))
         return out
 
