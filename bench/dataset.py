@@ -113,6 +113,11 @@ class Dataset(ABC):
             DatasetError: a class folder, split file or an anomalous image's mask is missing.
         """
 
+    @property
+    def reads_images_itself(self) -> bool:
+        """Whether its images are read in another way than from one file each."""
+        return type(self).read_image is not Dataset.read_image
+
     def read_image(self, sample: Sample) -> Image.Image:
         """Return the image in mode RGB at its native size. Raises DatasetError naming the file."""
         from bench.loading.images import read_rgb

@@ -111,6 +111,7 @@ def report(
     Datasets by methods, classes, half-splits, seeds and costs: whatever the records fill, as LaTeX for papers, as
     Markdown and CSV, and one file of all numbers for your own plots.
     """
+    from bench.prediction.map_model import opened
     from bench.report.make import ReportRequest, make
 
     made = make(
@@ -132,6 +133,7 @@ def report(
             label=label,
             cite=cite,
             data_roots=data_roots,
+            open_model=opened,
         ),
         _say,
     )

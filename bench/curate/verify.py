@@ -144,7 +144,7 @@ def _sum(counts: Iterable[Counts]) -> Counts:
 
 def _look(dataset: Dataset, sample: Sample, normal_masks: Sequence[Path]) -> _Look:
     try:
-        own = type(dataset).read_image is not Dataset.read_image
+        own = dataset.reads_images_itself
         image = dataset.read_image(sample) if own else images.read_rgb(sample.image, sums=True)
     except DatasetError as error:
         return _Look("", (_finding(dataset, sample, sample.image, "unreadable", _short(error)),))

@@ -105,6 +105,7 @@ def report(
         >>> files[-1].as_posix()
         'tables/numbers.parquet'
     """
+    from bench.prediction.map_model import opened
     from bench.report.make import ReportRequest, make
 
     if decimals is not None and not 0 <= decimals <= 6:
@@ -129,6 +130,7 @@ def report(
         label=label,
         cite=(cite,) if isinstance(cite, str) else tuple(f"{method}={key}" for method, key in citations),
         data_roots=data_roots(data_root),
+        open_model=opened,
     )
     return list(make(wanted, warn).files)
 

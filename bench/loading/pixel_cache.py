@@ -82,7 +82,7 @@ class PixelCache:
             ]
         )
         reader = type(dataset)
-        if reader.read_image is not Dataset.read_image:
+        if dataset.reads_images_itself:
             # a dataset with its own way of reading must not share pixels with one that reads the same files plainly
             transform += f"-{reader.__module__}.{reader.__qualname__}"
         self._folder = (folder or cache_dir()) / "pixels" / transform

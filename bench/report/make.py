@@ -19,6 +19,7 @@ from bench.report.tables import arrange, build, suite
 from bench.report.tables.arrange import Notes
 from bench.report.tables.contents import Report
 from bench.report.tables.table import Table
+from bench.store.evidence import MapMaker
 
 Layout = Literal["columns", "triples"]
 
@@ -52,6 +53,8 @@ class ReportRequest:
     cite: tuple[str, ...] = ()
     data_roots: tuple[str, ...] = ()
     """Where images for the gallery are."""
+    open_model: Callable[[Path], MapMaker] | None = None
+    """Opens the kept model of a record's file, for a gallery whose maps were not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ def _made(wanted: ReportRequest, say: Callable[[str], None]) -> WrittenReport:
         published=long_csv.chosen(methods, sets) if wanted.published else (),
         folders=wanted.folders,
         data_roots=wanted.data_roots,
+        open_model=wanted.open_model,
         say=say,
     )
     return WrittenReport(report, out, tuple(write(report, formats, out)))

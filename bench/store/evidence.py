@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,16 +38,33 @@ class Lacking(Exception):
     """Something that a figure needs is not there; the text is the reason that a reader is given."""
 
 
+class MapMaker(typing.Protocol):
+    """A record's kept model, asked for the maps that were not kept; `bench.prediction.map_model` has it."""
+
+    scale: tuple[float, float] | None
+    """Where the colours of its maps begin and end."""
+
+    def map_of(self, dataset: Dataset, sample: Sample) -> npt.NDArray[Any]:
+        """Return the anomaly map of a test image, [S, S]."""
+
+
 class EvidenceFiles:
     """Finds the files of records below some folders, and the images of datasets below some data roots."""
 
-    def __init__(self, folders: Sequence[Path], data_roots: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        data_roots: Sequence[str] = (),
+        open_model: Callable[[Path], MapMaker] | None = None,
+    ) -> None:
         """Look nothing up yet.
 
         Args:
             folders: those that the records were read from.
             data_roots: as `bench run --data-root` takes them: `DIR` for all datasets, `name=DIR` for one.
+            open_model: opens the kept model of a record's file; None where no model is asked for anything.
         """
+        self._open_model = open_model
         self._folders = tuple(folders)
         self._roots = tuple(data_roots)
         self._predictions: dict[str, dict[str, Images]] = {}
@@ -105,12 +123,22 @@ class EvidenceFiles:
             raise Lacking(f"{path.name} holds {maps.dtype} {list(maps.shape)}, which are no maps of these images")
         return maps
 
-    def record_with_model(self, record: Record) -> Path:
-        """Return where a record lies that has its kept model beside it. Raises Lacking."""
+    @property
+    def asks_models(self) -> bool:
+        """Whether kept models are opened for maps that were not kept."""
+        return self._open_model is not None
+
+    def map_maker(self, record: Record) -> MapMaker:
+        """Return a record's kept model. Raises Lacking where it is not beside the record, or cannot be used here."""
         file = self._files.get(record.model.file if record.model is not None else "")
         if file is None:
             raise Lacking("the kept model is not beside the record")
-        return file.with_name(f"{file.name.removesuffix('.model.safetensors')}.json")
+        path = file.with_name(f"{file.name.removesuffix('.model.safetensors')}.json")
+        assert self._open_model is not None
+        try:
+            return self._open_model(path)
+        except BenchError as error:
+            raise Lacking(f"no anomaly maps were kept, and the kept model cannot make them: {error}") from error
 
     def samples(self, record: Record, ids: Sequence[str]) -> tuple[Dataset, list[Sample]]:
         """Return the dataset and some of its samples, in the order of `ids`.

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.prediction.map_model import opened
 from bench.report.figures.gallery import Gallery, gallery
 from bench.report.figures.series import FigureSeries, series
 from bench.report.tables import ours
@@ -37,7 +38,7 @@ def of(folder: Path) -> tuple[Path, Record, FigureSeries]:
 
 
 def drawn(folder: Path, *roots: str) -> Gallery:
-    return gallery(of(folder)[2], "folder", EvidenceFiles([folder], roots))
+    return gallery(of(folder)[2], "folder", EvidenceFiles([folder], roots, opened))
 
 
 def test_the_model_draws_what_kept_maps_would(ran: Path) -> None:

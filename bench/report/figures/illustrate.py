@@ -77,7 +77,7 @@ def illustrate(records: Iterable[Record], evidence: EvidenceFiles) -> Illustrati
 
 def pdf(report: Report, out: Path) -> list[Path]:
     """Write every figure for papers, figures/<name>.pdf."""
-    found = illustrate(report.records, EvidenceFiles(report.folders, report.data_roots))
+    found = illustrate(report.records, EvidenceFiles(report.folders, report.data_roots, report.open_model))
     files = []
     lacking = ""
     for figure in (*found.figures, *(one.figure() for one in found.galleries)):

@@ -172,7 +172,7 @@ def html(report: Report, out: Path) -> list[Path]:
     from bench.report.figures.statistics import with_intervals
     from bench.store.evidence import EvidenceFiles
 
-    evidence = EvidenceFiles(report.folders, report.data_roots)
+    evidence = EvidenceFiles(report.folders, report.data_roots, report.open_model)
     tables = with_intervals(report.tables, report.records, evidence)
     extras = illustrate(report.records, evidence)
     for gallery in extras.galleries:

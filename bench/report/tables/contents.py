@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.published import Score
 from bench.report.tables.arrange import Style
 from bench.report.tables.table import Table
+from bench.store.evidence import MapMaker
 from bench.store.record import Record
 
 
@@ -26,6 +27,8 @@ class Report:
     """Where the records were read from; per-image scores and maps lie beside them."""
     data_roots: tuple[str, ...] = ()
     """Where images for the gallery are, as `bench run --data-root` takes them."""
+    open_model: Callable[[Path], MapMaker] | None = None
+    """Opens the kept model of a record's file, for a gallery whose maps were not kept."""
     style: Style = field(default_factory=Style)
     """How Markdown and LaTeX are written."""
     say: Callable[[str], None] = lambda text: None
