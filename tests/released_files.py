@@ -1,4 +1,4 @@
-"""Checkpoints named and shaped as the authors of Dinomaly and ViTAD release theirs, from our own modules."""
+"""Checkpoints named and shaped as the authors of Dinomaly, INP-Former and ViTAD release theirs, from our modules."""
 
 from __future__ import annotations
 
@@ -16,6 +16,17 @@ def dinomaly(module: State, encoder: State) -> dict[str, Tensor]:
     found = {f"encoder.{key}": value for key, value in encoder.items()}
     for key, value in module.items():
         found[re.sub(r"^bottleneck\.", "bottleneck.0.", key.replace(".attention.", ".attn."))] = value
+    return found
+
+
+def inp_former(module: State, encoder: State) -> dict[str, Tensor]:
+    """`encoder.*`, `prototype_token`, `aggregation.0.*`, `bottleneck.0.*`, `decoder.N.attn.{q,kv,proj,learn_scale}`."""
+    found = {f"encoder.{key}": value for key, value in encoder.items()}
+    for key, value in module.items():
+        name = key.replace(".attention.scale", ".attn.learn_scale").replace(".attention.", ".attn.")
+        for ours, theirs in (("prototypes", "prototype_token"), ("extractor.", "aggregation.0.")):
+            name = name.replace(ours, theirs)
+        found[re.sub(r"^bottleneck\.", "bottleneck.0.", name)] = value
     return found
 
 
@@ -42,4 +53,4 @@ def vitad(module: State, encoder: State) -> dict[str, Tensor]:
     return found | {f"net_s.{key}": torch.randn(shape) for key, shape in unused.items()}
 
 
-LAID_OUT = {"dinomaly": dinomaly, "vitad": vitad}
+LAID_OUT = {"dinomaly": dinomaly, "inp_former": inp_former, "vitad": vitad}

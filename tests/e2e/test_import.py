@@ -23,6 +23,7 @@ from bench.store.record import Record
 VIT = "vit_tiny_patch8_128.bench"
 SIZES = {
     "dinomaly": ("input_size=32", "mlp_ratio=0.5"),
+    "inp_former": ("input_size=32", "mlp_ratio=0.5"),
     "vitad": ("input_size=32", "mlp_ratio=0.5"),
 }
 
@@ -34,7 +35,7 @@ def options(method: str, tree: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, write_tree: Callable) -> dict[str, Any]:
-    """Both methods trained for a few steps on one small dataset, their records and models kept."""
+    """The methods trained for a few steps on one small dataset, their records and models kept."""
     from bench.cli.main import run
 
     folder = tmp_path_factory.mktemp("trained")
@@ -205,7 +206,7 @@ def test_who_has_no_released_files_and_how_many_models_a_file_is(
 ) -> None:
     torch.save(released(trained, "dinomaly"), tmp_path / "m.pth")
     done = bench("import", "knn", "m.pth", "--datasets", "demo")
-    assert done.returncode == 2 and "Expected one of dinomaly, vitad" in done.stderr
+    assert done.returncode == 2 and "Expected one of dinomaly, inp_former, vitad" in done.stderr
     given = [*options("dinomaly", trained["tree"]), "--setting", "single"]
     done = bench("import", "dinomaly", "m.pth", *given)
     assert done.returncode == 2 and "setting single makes 2 of a dataset" in done.stderr
