@@ -19,6 +19,7 @@ from bench.report.formats.latex import latex
 from bench.report.formats.markdown import markdown
 from bench.report.tables import suite as report
 from bench.report.tables import theirs
+from bench.report.tables.build import tables as all_tables
 from bench.report.tables.table import Table, TableRow
 
 NOISELESS = {"dropout": 0.0}
@@ -79,7 +80,10 @@ def test_every_suite_gives_its_table_before_anything_was_run(name: str) -> None:
 def test_every_suite_can_be_planned_and_every_row_of_it_is_in_the_paper(name: str) -> None:
     suite = load_suite(name)
     printed = {(line.method, line.variant, line.setting) for line in theirs.of_tables(suite.published)}
-    wanted = list(suite.variants) or [Variant(name="", method=method, published="") for method in suite.methods]
+    few = sorted({variant for _, variant, _ in printed if variant.startswith("shots=")}) or [""]
+    wanted = list(suite.variants) or [
+        Variant(name="", method=method, published=variant) for method in suite.methods for variant in few
+    ]
     for dataset in suite.datasets:
         assert dataset in DATASETS.targets
         for variant in wanted:
@@ -91,7 +95,7 @@ def test_every_suite_can_be_planned_and_every_row_of_it_is_in_the_paper(name: st
     if suite.published:
         for variant in wanted:
             assert all((variant.method, variant.published, setting) in printed for setting in suite.settings)
-    sets = [(variant.method, sorted(variant.set.items(), key=str)) for variant in wanted]
+    sets = [(variant.method, sorted(variant.set.items(), key=str)) for variant in suite.variants]
     assert all(sets.count(one) == 1 for one in sets)
 
 
@@ -234,3 +238,20 @@ def test_every_published_table_is_a_suite_or_its_absence_has_a_reason() -> None:
     shown = {table for name in suites.names() for table in load_suite(name).published}
     reasons = re.findall(r"^\| `(.+?)` \| .+ \|$", (suites.FOLDER / "README.md").read_text(encoding="utf-8"), re.M)
     assert shown.isdisjoint(reasons) and shown | set(reasons) == known
+
+
+@pytest.mark.parametrize("shots", [1, 2, 8])
+def test_rows_of_so_many_shots_stand_beside_ours_of_as_many(shots: int) -> None:
+    suite = load_suite("subspacead-preprint-table1")
+    levels = {"bottle": 0.5, "cable": 0.75}
+    record = made("subspacead", "mvtec", levels, protocol=PAPER, setting="few-shot-single", shots=shots)
+    (table,) = report.tables("s", suite, [record])
+    found = {row.title: row.cells[0].value for row in table.rows if row.source == "ours"}
+    wanted = (
+        {title: None for title in found} | {f"SubspaceAD {shots}-shot": 0.625} if shots < 8 else dict.fromkeys(found)
+    )
+    assert found == wanted and len(found) == 6
+    tables = all_tables([record])
+    (overview,) = (table for table in tables if table.name == f"overview-few-shot-single-{shots}")
+    printed = {row.method: row.cells[0].printed for row in overview.rows if row.source == "published"}
+    assert printed.get("subspacead") == {1: "97.1", 2: "97.5", 8: None}[shots]

@@ -46,8 +46,7 @@ def tables(
         mine = ours.lines([entry for entry in chosen if wanted is None or entry.head.cell.dataset in wanted], say)
         datasets = in_order(DATASETS.names(), (name for line in mine for name in line.datasets))
         named = in_order(METHODS.names(), sorted({*(line.method for line in mine), *(methods or METHODS.names())}))
-        # papers' few-shot numbers are of images that are not known
-        printed = theirs.beside(named, datasets, setting, scopes) if published and shots is None else []
+        printed = theirs.beside(named, datasets, setting, shots, scopes) if published else []
         both: list[Line] = [line for name in named for line in (*printed, *mine) if line.method == name]
         where = f"{setting}-{shots}" if shots else setting
         title = SETTINGS[setting].title(shots) if setting in SETTINGS else setting

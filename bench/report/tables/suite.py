@@ -139,7 +139,9 @@ def _together(
 ) -> list[Line]:
     """Return each printed line followed by ours of the same configuration, and then ours that no paper prints."""
     lines: list[Line] = []
-    left = list(suite.variants) or [Variant(name="", method=method, published="") for method in suite.methods]
+    left = list(suite.variants) or [
+        Variant(name="", method=method, published=variant) for method in suite.methods for variant in _plain(printed)
+    ]
     switches = {key for variant in suite.variants for key in variant.set}
     for line in printed:
         lines.append(line)
@@ -151,6 +153,12 @@ def _together(
     for variant in left:
         lines += _ours(suite, variant, switches, None, entries, say)
     return lines
+
+
+def _plain(printed: Sequence[theirs.PrintedLine]) -> list[str]:
+    """Return the variants of published rows that a method as its authors propose it is: one a number of shots."""
+    few = dict.fromkeys(line.variant for line in printed if line.variant.startswith(theirs.SHOTS))
+    return list(few) or [""]
 
 
 def _ours(
@@ -181,6 +189,9 @@ _MATRIX = ("splits", "datasets")
 def _is(record: Record, variant: Variant, switches: Iterable[str]) -> bool:
     """Return whether a record is of a variant: it has the variant's values, and no other switch was touched."""
     if record.cell.method != variant.method:
+        return False
+    few = (variant.published or "").startswith(theirs.SHOTS)
+    if few and variant.published != theirs.of_shots(record.cell.shots):
         return False
     wanted: Mapping[str, Any] = json.loads(json.dumps(variant.set))
     return all(

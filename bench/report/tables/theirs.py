@@ -15,6 +15,8 @@ from bench.report.tables.names import base, heading, method_title, parts
 from bench.report.tables.subset import ALL, Scopes, printed
 from bench.report.tables.table import Source, TableCell
 
+SHOTS = "shots="
+"""How the variant of a few-shot row begins; the number of training images a class follows."""
 Place = tuple[str, str, str]
 """Dataset, class (empty for a printed mean) and metric."""
 
@@ -145,7 +147,9 @@ def _rank(of: tuple[str, str], found: Sequence[Score]) -> tuple[int, bool, int]:
     return (numbers, not of[1].startswith("unstated"), -list(papers()).index(of[0]))
 
 
-def beside(methods: Iterable[str], datasets: Collection[str], setting: str, scopes: Scopes = ALL) -> list[PrintedLine]:
+def beside(
+    methods: Iterable[str], datasets: Collection[str], setting: str, shots: int | None = None, scopes: Scopes = ALL
+) -> list[PrintedLine]:
     """Return a line a method with what papers print of it on some datasets and of its costs, for a table of our own.
 
     All numbers of one dataset come from one paper and protocol: the one that prints most of them, a stated protocol
@@ -163,11 +167,16 @@ def beside(methods: Iterable[str], datasets: Collection[str], setting: str, scop
     for method in methods:
         line = PrintedLine(method, method_title(method), setting=setting)
         for chosen in choices:
-            for score in chosen.get((method, "", setting), ()):
+            for score in chosen.get((method, of_shots(shots), setting), ()):
                 _add(line, score)
         if line.scores:
             lines.append(line)
     return lines
+
+
+def of_shots(shots: int | None) -> str:
+    """Return the variant that published rows of so many training images a class are; empty for all images."""
+    return "" if shots is None else f"{SHOTS}{shots}"
 
 
 def metrics_of(lines: Iterable[PrintedLine]) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Tables of the ViTAD paper; see papers.toml."""
