@@ -168,21 +168,22 @@ def absent(input_size: int) -> FrozenEncoder:
     return FrozenEncoder(nn.Identity(), info, (), "")
 
 
-def skeleton(request: EncoderRequest | None, input_size: int = 0) -> FrozenEncoder:
+def skeleton(request: EncoderRequest | None, input_size: int = 0, device: str = "meta") -> FrozenEncoder:
     """Return the requested encoder on the meta device, without weights: shapes and costs only.
 
     Args:
         request: what a method asks for; None for no encoder.
         input_size: side of the images in pixels, which only counts without an encoder.
+        device: another device than meta, where tensors have no memory on it either.
 
     Raises:
         UsageError: the name is unknown, or the input size or a block does not fit the encoder.
     """
     if request is None:
-        with torch.device("meta"):
+        with torch.device(device):
             return absent(input_size)
     info = _info(request)
-    with torch.device("meta"):
+    with torch.device(device):
         pruned = _pruned(_laid_out(request, info), request, info)
         return FrozenEncoder(pruned, info, request.blocks, "", request.norm)
 
