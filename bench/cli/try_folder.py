@@ -88,9 +88,9 @@ def try_folder(
     progress.say("loading torch")
 
     from bench.api import by_class
+    from bench.prediction import tried_page
     from bench.prediction.threshold import check_far
     from bench.prediction.tried import ask
-    from bench.report.formats import tried
     from bench.run import sweep
     from bench.run.cell import Options
 
@@ -113,7 +113,7 @@ def try_folder(
         return _failed(item, path)
     asked = ask(path, item.cell.task, options.device, weights, far)
     command = f"bench predict {quoted(path)} IMAGES" + (f" --far {far:g}" if far is not None else "")
-    made = tried.write(asked, asked.pictures(progress), out, command)
+    made = tried_page.write(asked, asked.pictures(progress), out, command)
     for line in made.summary:
         say(screen, line)
     if opened:

@@ -28,7 +28,7 @@ def convert(file: Path, encoder: str, out: Path | None) -> int:
     Only tensors are taken out of FILE. They must be exactly those of the encoder, under their official names or timm's.
     """
     from bench.encoders import convert as conversion
-    from bench.encoders.weights import fingerprint
+    from bench.encoders.digest import fingerprint
 
     made = conversion.convert(file, encoder, out)
     echo(f"wrote {made}, SHA-256 {fingerprint(made)}")

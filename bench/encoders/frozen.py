@@ -12,7 +12,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from bench.api import EncoderInfo, EncoderRequest
-from bench.encoders import catalog, weights
+from bench.encoders import catalog, digest, weights
 from bench.errors import UsageError
 
 DINOV2_OFFSET = 0.1
@@ -157,7 +157,7 @@ def build(request: EncoderRequest | None, path: Path | None, input_size: int = 0
         state["pos_embed"] = positions(state["pos_embed"], native, info, request.position)
     backbone.load_state_dict(state, strict=True)
     pruned = _pruned(backbone, request, info)
-    return FrozenEncoder(pruned, info, request.blocks, weights.fingerprint(path), request.norm)
+    return FrozenEncoder(pruned, info, request.blocks, digest.fingerprint(path), request.norm)
 
 
 def absent(input_size: int) -> FrozenEncoder:

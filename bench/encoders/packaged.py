@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from bench.cache import cache_dir
 from bench.encoders import catalog, checkpoints
+from bench.encoders.digest import fingerprint
 from bench.errors import WeightsError
 from bench.files import atomic
 
@@ -71,7 +72,6 @@ def file(name: str) -> Path | None:
     checkpoint = _checkpoint(package)
     if checkpoint is None:
         return None
-    from bench.encoders.weights import fingerprint  # which asks here
 
     made = cache_dir() / FOLDER / f"{known}.safetensors"
     with suppress(WeightsError):

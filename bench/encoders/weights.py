@@ -6,7 +6,6 @@ package of weights, the local Hugging Face cache, the hub (HF_ENDPOINT and HF_HU
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from pathlib import Path
@@ -67,15 +66,6 @@ def official_address(name: str) -> str:
     """Return where the authors of an encoder publish their PyTorch checkpoint; empty where timm does not know."""
     settings = timm.get_pretrained_cfg(name, allow_unregistered=False)
     return settings.url if settings is not None and isinstance(settings.url, str) else ""
-
-
-def fingerprint(path: Path) -> str:
-    """Return the file's sha256, 64 hex digits. Raises WeightsError where it cannot be read."""
-    try:
-        with regular.opened(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"cannot read weights {path}: {error.strerror}. Expected a safetensors file") from error
 
 
 def look(path: Path, name: str) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench import regular
 from bench.cache import cache_dir
-from bench.dataset import Dataset
 from bench.errors import StoreError
 from bench.files import atomic
 from bench.loading.hashes import check_unchanged
@@ -36,6 +36,9 @@ from bench.loading.images import PLAIN, Traits, to_pixels, traits
 from bench.machine.libraries import decoders
 from bench.machine.threads import cores
 from bench.sample import Sample
+
+if TYPE_CHECKING:
+    from bench.dataset import Dataset
 
 Pixels = npt.NDArray[np.uint8]
 _READING = 3

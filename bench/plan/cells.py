@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.api import EncoderRequest, Method
 from bench.config import configure, fingerprint
-from bench.encoders import catalog, weights
+from bench.encoders import catalog, digest, weights
 from bench.errors import BenchError, UsageError, WeightsError
 from bench.machine.progress import Progress
 from bench.method import resolve
@@ -223,7 +223,7 @@ def _weights(name: str, request: Request, fetch: bool) -> tuple[Path, str]:
     except WeightsError as error:
         raise WeightsError(f"{error}{_at_once(request)}") from error
     weights.look(path, name)
-    return path, weights.fingerprint(path)
+    return path, digest.fingerprint(path)
 
 
 def _at_once(request: Request) -> str:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from bench import protocol as protocols
 from bench.api import EncoderRequest, Method, Sample
 from bench.encoders import frozen, weights
+from bench.encoders.digest import fingerprint
 from bench.encoders.frozen import FrozenEncoder
 from bench.errors import StoreError, UsageError, WeightsError
 from bench.machine.precision import set_precision
@@ -229,7 +230,7 @@ def _weights(request: EncoderRequest | None, record: Record, folder: Path | None
     if request is None:
         return None, ""
     file = weights.locate(request.name, folder)
-    digest, (_, wanted) = weights.fingerprint(file), record.encoder_id
+    digest, (_, wanted) = fingerprint(file), record.encoder_id
     if digest != wanted:
         raise WeightsError(
             f"{file} is not the file that the record was made with: its SHA-256 is {digest}. Expected {wanted}; name "

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tiny_encoders import DINO, DINOV2, RESNET, as_published, filled, tiny
 from torch import Tensor
 
-from bench.encoders import catalog, convert, weights
+from bench.encoders import catalog, convert, digest, weights
 from bench.errors import UsageError, WeightsError
 
 
@@ -44,7 +44,7 @@ def test_a_file_with_its_official_name_needs_no_encoder_named(
     done = bench("weights", "convert", file, "--out", "made")
     assert done.returncode == 0, done.stderr
     made = tmp_path / "made" / f"{name}.safetensors"
-    assert f"wrote made/{made.name}, SHA-256 {weights.fingerprint(made)}" in done.stdout
+    assert f"wrote made/{made.name}, SHA-256 {digest.fingerprint(made)}" in done.stdout
     assert f"bench run --encoder {name} --weights made" in done.stdout
     assert same(load_file(made), filled(name))
     weights.look(made, name)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from bench.api import EncoderRequest
-from bench.encoders import catalog, frozen, packaged, weights
+from bench.encoders import catalog, digest, frozen, packaged, weights
 from bench.errors import WeightsError
 
 NAME = "tf_efficientnet_lite0.in1k"
@@ -31,7 +31,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         path.parent.mkdir(parents=True, exist_ok=True)
         # in the network's order, under the names of another program
         torch.save({f"_tensor.{place}": value for place, value in enumerate(state.values())}, path)
-        package = replace(packaged.PACKAGES[NAME], sha256=known or weights.fingerprint(path))
+        package = replace(packaged.PACKAGES[NAME], sha256=known or digest.fingerprint(path))
         monkeypatch.setitem(packaged.PACKAGES, NAME, package)
         monkeypatch.setattr(packaged, "_checkpoint", lambda package: path)
         return state

@@ -22,7 +22,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from bench.api import EncoderRequest
-from bench.encoders import catalog, frozen, header, weights
+from bench.encoders import catalog, digest, frozen, header, weights
 from bench.errors import UsageError, WeightsError
 
 NAME = "test_vit.r160_in1k"
@@ -166,7 +166,7 @@ def test_download_then_cache(hub: Hub, tmp_path: Path, monkeypatch: Any) -> None
     point_hub_at(hub.url, monkeypatch)
     path = weights.locate(NAME, None)
     assert path.is_relative_to(tmp_path / "hf")
-    assert weights.fingerprint(path) == weights.fingerprint(tmp_path / "served.safetensors")
+    assert digest.fingerprint(path) == digest.fingerprint(tmp_path / "served.safetensors")
     encoder = frozen.build(EncoderRequest(NAME, (1,), 160), path)
     assert encoder.weights_sha256 == hashlib.sha256((tmp_path / "served.safetensors").read_bytes()).hexdigest()
     assert {method for method, _ in hub.requests} == {"HEAD", "GET"}
@@ -410,4 +410,4 @@ def test_old_cnn_files_without_batch_counters(tmp_path: Path) -> None:
 
 def test_fingerprint_is_the_sha256(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc" * 1000)
-    assert weights.fingerprint(tmp_path / "x") == hashlib.sha256(b"abc" * 1000).hexdigest()
+    assert digest.fingerprint(tmp_path / "x") == hashlib.sha256(b"abc" * 1000).hexdigest()

@@ -22,7 +22,7 @@ from bench.curate import archives, download
 from bench.curate.verify import verify
 from bench.datasets.folder import Folder
 from bench.datasets.realiad import RealIAD
-from bench.encoders import header, weights
+from bench.encoders import digest, header
 from bench.errors import BenchError
 from bench.external import submission
 from bench.loading import hashes, idx, images, masks, pickles
@@ -96,7 +96,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "baseline of speed": ("x.json", checks_speed.read),
     "checkpoint": ("x.ckpt", checkpoint.read),
     "weights": ("x.safetensors", header.read),
-    "weights' hash": ("x.safetensors", weights.fingerprint),
+    "weights' hash": ("x.safetensors", digest.fingerprint),
     "plug-in": ("x.py", plugins.load),
 }
 
@@ -195,6 +195,7 @@ OWN = {
     "bench/suites/__init__.py": "the package's own suites",
     "bench/published/read.py": "the package's own numbers",
     "bench/report/formats/html.py": "the package's own templates",
+    "bench/prediction/tried_page.py": "the package's own templates",
     "bench/registry.py": "the source of a module of ours",
     "bench/encoders/catalog.py": "the encoder that the package ships",
     "bench/machine": "/proc and /sys",

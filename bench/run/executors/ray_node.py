@@ -95,12 +95,12 @@ def work(parcel: Parcel, device: str, threads: int) -> NodeResult:
 
 def _weights(cell: Cell) -> Path | None:
     """Return the encoder's file on this node: at the driver's path, as shipped with bench, or from timm's hub."""
-    from bench.encoders import weights
+    from bench.encoders import digest, weights
 
     if cell.encoder is None or cell.weights is None or cell.weights.is_file():
         return cell.weights
     path = weights.locate(cell.encoder.name)
-    if weights.fingerprint(path) != cell.weights_sha256:
+    if digest.fingerprint(path) != cell.weights_sha256:
         raise WeightsError(
             f"{path} on {socket.gethostname()} is not the file that the run was planned with ({cell.weights}). "
             f"Expected SHA-256 {cell.weights_sha256}. Put that file at the same path on every node"

@@ -20,6 +20,7 @@ from bench.names import harmless
 from bench.prediction.threshold import Threshold, percent
 from bench.prediction.tried import Asked, Picture
 from bench.report.figures.gallery import overlay, uncropped
+from bench.report.formats import html
 from bench.report.formats.csv import inert
 from bench.store.calibration import Share
 from bench.words import counted
@@ -145,8 +146,8 @@ def write(asked: Asked, pictures: Iterable[Picture], out: Path, command: str) ->
         "left": max(0, len(lines) - shown),
         "notes": record.dataset.notes,
         "command": command,
-        "style": Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
-        "own_style": Markup((FOLDER / "tried.css").read_text(encoding="utf-8")),
+        "style": Markup((html.FOLDER / "page.css").read_text(encoding="utf-8")),
+        "own_style": Markup((FOLDER / "tried_page.css").read_text(encoding="utf-8")),
     }
     environment = jinja2.Environment(
         autoescape=True,
@@ -157,7 +158,7 @@ def write(asked: Asked, pictures: Iterable[Picture], out: Path, command: str) ->
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": _percent, "interval": _interval}
-    text = environment.get_template("tried.html.jinja").render(values)
+    text = environment.get_template("tried_page.html.jinja").render(values)
     page = out / "index.html"
     with atomic(page, durable=False) as file:
         # a name from a file system may hold what is no text; it is spelt out
