@@ -9,6 +9,7 @@ from bench.registry import DATASETS, METHODS
 from bench.report.tables import layouts, ours, subset, theirs
 from bench.report.tables.line import Line
 from bench.report.tables.names import dataset_title
+from bench.report.tables.operating import operating
 from bench.report.tables.table import Table
 from bench.setting import SETTINGS, is_each
 from bench.store.record import Record
@@ -65,6 +66,9 @@ def tables(
         for name in datasets:
             by_class = f"{dataset_title(name)} by {'half-split' if name in halves else 'class'}, {title}"
             own.append(layouts.classes(f"classes-{name}-{where}", by_class, both, name, decimals, metrics))
+        for name in datasets:
+            at = f"{dataset_title(name)} at a threshold one could set, {title}"
+            own.append(operating(f"operating-{name}-{where}", at, mine, name))
         own.append(layouts.seeds(f"seeds-{where}", f"Seeds, {title}", mine, decimals + 1, metrics))
         made += [subset.labelled(table, scopes) for table in own]
         made.append(layouts.efficiency(f"efficiency-{where}", f"Cost, {title}", both, datasets))
