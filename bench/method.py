@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, get_args
 
@@ -242,6 +242,14 @@ class Method(ABC, Generic[ConfigT, ModuleT]):
     def loss(self, module: ModuleT, batch: Batch, step: int) -> torch.Tensor:
         """Return the scalar training loss of a batch of normal images at iteration `step` (from 0)."""
         raise self._untrained()
+
+    def losses(self, module: ModuleT, batch: Batch, step: int) -> Iterator[torch.Tensor]:
+        """Yield the losses of a batch, each of which is one update of the weights: `loss` alone by default.
+
+        For recipes that take several updates in a batch. The next is asked for when the weights are updated. Costs are
+        counted by `loss`.
+        """
+        yield self.loss(module, batch, step)
 
     @abstractmethod
     def anomaly(self, module: ModuleT, batch: Batch, info: EncoderInfo, size: int) -> Prediction:

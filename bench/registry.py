@@ -200,6 +200,7 @@ METHODS: Registry[Method] = Registry(
         "patchcore": "bench.methods.patchcore:PatchCore",
         "anomalydino": "bench.methods.anomalydino:AnomalyDINO",
         "rad": "bench.methods.rad:RAD",
+        "cflow": "bench.methods.cflow:CFlow",
         "subspacead": "bench.methods.subspacead:SubspaceAD",
     },
     group="bench.methods",

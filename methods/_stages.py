@@ -19,7 +19,7 @@ SIDE = 256
 
 
 def request(
-    method: Method[Any, Any], given: Sequence[int] | None, wanted: tuple[int, int, int] = STRIDES, *, coarser: int
+    method: Method[Any, Any], given: Sequence[int] | None, wanted: tuple[int, int, int] = STRIDES, *, coarser: int = 0
 ) -> EncoderRequest:
     """Return the request for three stages of `method.config.encoder`.
 
@@ -27,8 +27,8 @@ def request(
         method: as configured; its `stages`, `encoder`, `input_size` and `batch_size` are named in refusals.
         given: the stages asked for; None for those at the wanted strides.
         wanted: strides of the stages where none are asked for.
-        coarser: how many pixels of the deepest stage the method's coarsest map takes for one, a side; 1 where it has
-            none coarser. Its BatchNorm has to see more than one value a channel.
+        coarser: how many pixels of the deepest stage, a side, are one of the coarsest map that BatchNorm sees, and it
+            has to see more than one value a channel; 0 where there is none.
 
     Raises:
         UsageError: the encoder is no CNN, lacks a stage, or does not fit input size or batch.
@@ -55,14 +55,14 @@ def request(
             f"{name}.stages {stages} of encoder '{encoder}' are at strides {first}, {second} and {third}; "
             "expected each to be twice the one before"
         )
-    size, coarsest = config.input_size or SIDE, coarser * third
+    size, coarsest = config.input_size or SIDE, max(coarser, 1) * third
     if size % coarsest:
         lower = max(size // coarsest, 1) * coarsest
         raise UsageError(
             f"input size {size} does not fit {name} on encoder '{encoder}': the coarsest map has stride {coarsest}, "
             f"so it must be a multiple of {coarsest}, for example {lower} or {lower + coarsest}"
         )
-    if config.batch_size == 1 and size == coarsest and config.steps != 0:
+    if coarser and config.batch_size == 1 and size == coarsest and config.steps != 0:
         raise UsageError(
             f"{name} cannot train on single images of {size} pixels: BatchNorm would see one value a channel. "
             f"Expected {name}.batch_size of 2 or more, or {name}.input_size of {2 * coarsest} or more"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,17 +80,29 @@ class Step:
     precision: str
 
     def __call__(self, step: int) -> Tensor:
-        """Return the loss of iteration `step`, after its update."""
+        """Return the loss of iteration `step`, after its update; the mean of several."""
         rate = self.method.learning_rate(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
-        loss = self.loss(self.batch(step), step)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.method.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.module.parameters(), self.method.clip_norm)
-        self.optimizer.step()
-        return loss.detach()
+        taken = []
+        for loss in self.losses(self.batch(step), step):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if self.method.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.module.parameters(), self.method.clip_norm)
+            self.optimizer.step()
+            taken.append(loss.detach())
+        return taken[0] if len(taken) == 1 else torch.stack(taken).mean()
+
+    def losses(self, batch: Batch, step: int) -> Iterator[Tensor]:
+        """Yield the loss of each update that a batch is worth, with its graph; the next is asked for after it."""
+        found = self.method.losses(self.module, batch, step)
+        while True:
+            with autocast(self.device, self.precision):
+                loss = next(found, None)
+            if loss is None:
+                return
+            yield loss
 
     def loss(self, batch: Batch, step: int) -> Tensor:
         """Return the loss of a batch, with its graph."""

@@ -40,6 +40,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "rd4ad": {"encoder": CNN, "input_size": 64, "lr": 5e-3},
     "vitad": {"lr": 1e-4},
     "generalad": {"hidden": 64, "lr": 5e-3},
+    "cflow": {"encoder": CNN, "input_size": 64, "lr": 5e-3, "blocks": 2, "condition": 8},
     "rdpp": {"encoder": CNN, "input_size": 64, "lr": 5e-3},
     "invad": {"encoder": CNN, "input_size": 64, "lr": 4e-3},
     "uniad": {"encoder": CNN, "input_size": 64, "neighbour_mask": 3},

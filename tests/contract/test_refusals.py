@@ -94,6 +94,8 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("rdpp", [f"encoder={CNN}", "input_size=32", "batch_size=1"], ["single images of 32 pixels", "batch_size of 2"]),
     ("rdpp", ["projection_weight=0", "margin=0.1"], ["rdpp.margin = 0.1 has no effect", "projection_weight 0"]),
     ("rdpp", ["decay=0.5"], ["rdpp.decay = 0.5 has no effect", "decay_at 1"]),
+    ("cflow", [f"encoder={CNN}", "condition=6"], ["cflow.condition is 6", "a multiple of 4"]),
+    ("cflow", ["warm_epochs=20"], ["cflow.warm_epochs is 20", "cflow.meta_epochs, 10"]),
     ("generalad", [f"encoder={BARE}", "heads=5"], ["generalad.heads = 5", "does not divide"]),
     ("generalad", [f"encoder={CNN}"], ["generalad needs a ViT"]),
     ("invad", [f"encoder={CNN}", "input_size=16", "batch_size=1"], ["single images of 16 pixels", "batch_size of 2"]),

@@ -295,6 +295,21 @@ CHANGES: dict[str, dict[str, Change]] = {
         "smoothing_window": ({}, 1),
         "score_share": ({}, 0.1),
     },
+    "cflow": {
+        "encoder": ({}, "mobilenetv2_100"),
+        "input_size": ({}, 128),
+        "stages": ({}, (1, 2, 3)),
+        "blocks": ({}, 2),
+        "condition": ({}, 8),
+        "clamp": ({}, 1.0),
+        "fibre": ({}, 16),
+        "meta_epochs": ({}, 5),
+        "sub_epochs": ({}, 5),
+        "steps": ({}, 1000),
+        "lr": ({}, 1e-3),
+        "warm_epochs": ({}, 1),
+        "score_pool": ({}, 4),
+    },
     "generalad": {
         "encoder": ({}, "vit_small_patch16_224.dino"),
         "input_size": ({}, 224),
@@ -375,6 +390,8 @@ def seen(method: Method) -> dict[str, Any]:
         loss = method.loss(module.train(), features, STEP)
         loss.backward()
         found["loss"] = loss.detach()
+        if type(method).losses is not Method.losses:
+            found["losses"] = torch.stack([one.detach() for one in method.losses(module, features, STEP)])
         found |= {f"gradient {name}": param.grad for name, param in module.named_parameters()}
         groups = method.optimizer(module).param_groups
         found["optimizer"] = [{key: value for key, value in group.items() if key != "params"} for group in groups]
