@@ -44,8 +44,8 @@ def show(name: str, pairs: tuple[str, ...], as_json: bool) -> None:
     """Show NAME: a method, a dataset, a metric, an encoder, or the file of a record.
 
     Of a method its settings with the source of each default, its parameters and MACs, which are counted without
-    weights; of a dataset its card; of a metric its definition, its source and where it has no value; of an encoder its
-    shape, and where its weights are; of a record its scores.
+    weights, beside those that papers print; of a dataset its card; of a metric its definition, its source and where it
+    has no value; of an encoder its shape, and where its weights are; of a record its scores.
     """
     if pairs and name not in METHODS.targets:
         what = "a dataset" if name in DATASETS.targets else "none"
@@ -53,7 +53,7 @@ def show(name: str, pairs: tuple[str, ...], as_json: bool) -> None:
     facts: dict[str, Any]
     printed: Callable[[dict[str, Any]], None]
     if name in METHODS.targets:
-        facts = kept(name, list(pairs), lambda: _method(name, pairs))
+        facts = kept(name, list(pairs), lambda: _method(name, pairs)) | {"published_cost": _published_cost(name)}
         printed = _print_method
     elif name in DATASETS.targets:
         facts, printed = asdict(DATASETS.load(name).card), _print_card
@@ -158,6 +158,20 @@ def _method(name: str, pairs: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
+def _published_cost(name: str) -> list[dict[str, str]]:
+    """Return what papers print of a method's size: variant, parameters and MACs with their units, and where."""
+    from bench.published import scores
+
+    units = {"cost/params_m": "M parameters", "cost/macs_g": "GMAC"}
+    found: dict[tuple[str, str], list[str]] = {}
+    for score in scores():
+        if score.method == name and score.metric in units:
+            found.setdefault((score.variant, score.where), []).append(f"{score.value} {units[score.metric]}")
+    return [
+        {"variant": variant, "printed": ", ".join(cost), "where": where} for (variant, where), cost in found.items()
+    ]
+
+
 def _lengths(kind: type[Method], given: Mapping[str, Any]) -> dict[str, int]:
     """Return the training iterations of one model for all classes, by dataset; without those of unknown size."""
     from bench.config import configure
@@ -196,6 +210,11 @@ def _print_method(facts: dict[str, Any]) -> None:
         f"cost      {cost['params_total']:,} parameters, {cost['params_trainable']:,} trainable, "
         f"{cost['macs'] / 1e9:.2f} GMAC an image, {cost['macs_with_products'] / 1e9:.2f} with attention and search",
     ]
+    printed: dict[str, list[str]] = {}
+    for one in facts["published_cost"]:
+        if not one["variant"]:
+            printed.setdefault(one["printed"], []).append(one["where"])
+    lines += [f"printed   {cost} ({', '.join(places)})" for cost, places in printed.items()]
     if len(set(facts["steps"].values())) > 1:
         of = ", ".join(f"{name} {steps:,}" for name, steps in facts["steps"].items())
         lines.append(f"steps     of one model for all classes: {of}")

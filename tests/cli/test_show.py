@@ -52,7 +52,10 @@ def test_a_methods_facts(methods: dict[str, dict[str, Any]]) -> None:
     assert found["name"] == "dinomaly" and found["title"].startswith("Dinomaly: ")
     assert found["encoder"]["input_size"] == 392 and found["encoder"]["blocks"] == list(range(2, 10))
     assert found["dataset_overrides"]["realiad"] == {"dropout": 0.4, "steps": 50_000}
-    assert found["paper_protocol"]["name"] == "paper:dinomaly"
+    assert found["paper_protocol"]["name"] == "paper:dinomaly" and found["family"] == "reconstruction"
+    large = {"variant": "encoder=ViT-Large", "printed": "275.3 M parameters, 413.5 GMAC"}
+    assert {**large, "where": "dinomaly_cvpr2025 table 4"} in found["published_cost"]
+    assert methods["knn"]["published_cost"] == []
     assert found["settings"]["steps"]["value"] == found["settings"]["steps"]["default"] == 10_000
 
 
@@ -77,6 +80,8 @@ def test_settings_can_be_tried(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "show", "dinomaly")
     assert code == 0 and "148,008,960 parameters, 61,425,408 trainable, 104.60 GMAC an image" in out
+    assert "printed   148.0 M parameters, 104.7 GMAC (dinomaly_cvpr2025 table 4, dinomaly_preprint table A2)" in out
+    assert "275.3" not in out, "that is of another encoder"
     assert "on realiad   dropout = 0.4, steps = 50000" in out
     rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
     for key in METHODS.load("dinomaly").Config.model_fields:
