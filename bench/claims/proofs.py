@@ -275,12 +275,13 @@ def addresses(tables: Tables, papers: dict[str, Paper]) -> Iterator[Violation]:
         tables.held["addresses"] += not wrong
         yield from (Violation("addresses", f"reference {name}: {text}") for text in wrong)
     for name, paper in papers.items():
-        reference = found[paper.method]
         wrong = [*arxiv_faults(paper.arxiv, int(paper.venue.rpartition(" ")[2]))]
-        wrong += [] if paper.arxiv == reference.arxiv else [f"arXiv {paper.arxiv}, its reference {reference.arxiv}"]
-        families = [author.split()[-1] for author in paper.authors.split(", ")]
-        if families != [author.split()[-1] for author in reference.authors]:
-            wrong.append(f"authors {paper.authors}, its reference {', '.join(reference.authors)}")
+        if paper.method:
+            reference = found[paper.method]
+            wrong += [] if paper.arxiv == reference.arxiv else [f"arXiv {paper.arxiv}, its reference {reference.arxiv}"]
+            families = [author.split()[-1] for author in paper.authors.split(", ")]
+            if families != [author.split()[-1] for author in reference.authors]:
+                wrong.append(f"authors {paper.authors}, its reference {', '.join(reference.authors)}")
         tables.held["addresses"] += not wrong
         yield from (Violation("addresses", f"{name}: {text}") for text in wrong)
 

@@ -208,7 +208,8 @@ class Paper:
     """A source of numbers. `absent` says what of its tables is not here, and why."""
 
     method: str
-    """What it proposes; its reference is this one's, see bench.published.references."""
+    """What it proposes; its reference is this one's, see bench.published.references. Empty where it compares methods
+    of others alone."""
     title: str
     authors: str
     venue: str
@@ -216,11 +217,13 @@ class Paper:
     arxiv: str
     absent: str
     tables: dict[str, PaperTable]
+    short: str = ""
+    """What it is called where it proposes no method."""
 
     @property
     def name(self) -> str:
         """Return a short name: `Dinomaly, CVPR 2025`."""
-        return f"{method_names()[self.method]}, {self.venue}"
+        return f"{self.short or method_names()[self.method]}, {self.venue}"
 
     @property
     def url(self) -> str:

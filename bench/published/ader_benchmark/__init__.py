@@ -1,0 +1,1 @@
+"""Tables of ADer's benchmark; see papers.toml."""

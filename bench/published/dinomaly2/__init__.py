@@ -1,0 +1,1 @@
+"""Tables of the Dinomaly2 paper, as quoted; see papers.toml."""

@@ -1,0 +1,1 @@
+"""Tables of the INP-Former paper, as quoted; see papers.toml."""
