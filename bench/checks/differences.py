@@ -44,8 +44,7 @@ def method(first: Record, second: Record) -> list[str]:
         found.append(f"encoder {old} ({old_weights[:12]}) -> {new} ({new_weights[:12]})")
     if first.input_size != second.input_size and first.config.get("input_size") == second.config.get("input_size"):
         found.append(f"input size {first.input_size} -> {second.input_size}")
-    if first.environment.precision != second.environment.precision:
-        found.append(f"precision {first.environment.precision} -> {second.environment.precision}")
+    found += precision(first, second)
     if first.reduced.get("train") != second.reduced.get("train"):
         batches = [str(r.reduced.get("train", "as configured")) for r in (first, second)]
         found.append(f"training batch, reduced for want of memory: {' -> '.join(batches)}")
@@ -56,6 +55,12 @@ def method(first: Record, second: Record) -> list[str]:
         {key: value for key, value in second.config.items() if key in shared | own},
     )
     return found + [f"config {change}" for change in changes]
+
+
+def precision(first: Record, second: Record) -> list[str]:
+    """Return how the arithmetic of two records differs: fp32, tf32 or bf16."""
+    old, new = first.environment.precision, second.environment.precision
+    return [f"precision {old} -> {new}"] if old != new else []
 
 
 def circumstances(first: Record, second: Record) -> list[str]:

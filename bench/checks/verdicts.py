@@ -67,7 +67,9 @@ class Checked:
         return ", ".join(f"{counts[verdict]} {verdict}" for verdict in order if counts[verdict])
 
 
-def check(baselines: Sequence[Series], current: Iterable[Record], tolerances: Tolerances) -> list[Checked]:
+def check(
+    baselines: Sequence[Series], current: Iterable[Record], tolerances: Tolerances, any_precision: bool = False
+) -> list[Checked]:
     """Compare every baseline with the records that are nearest to it.
 
     A baseline's counterpart has the same dataset, method, setting, shots and protocol name, or where there is none
@@ -77,6 +79,7 @@ def check(baselines: Sequence[Series], current: Iterable[Record], tolerances: To
         baselines: what was recorded.
         current: done and failed records of now.
         tolerances: how far scores may move.
+        any_precision: whether records of another arithmetic compare; it is a note then.
     """
     records = list(current)
     found = series(records)
@@ -88,25 +91,29 @@ def check(baselines: Sequence[Series], current: Iterable[Record], tolerances: To
             checked.append(Checked(baseline.title, _seeds(baseline, None), (_absent(baseline, records),)))
             continue
         newest = sorted(same, key=lambda other: max(record.created for record in other.records), reverse=True)
-        nearest = min(newest, key=lambda other: len(reasons(baseline, other)))
-        checked.append(judge(baseline, nearest, tolerances))
+        nearest = min(newest, key=lambda other: len(reasons(baseline, other, any_precision)))
+        checked.append(judge(baseline, nearest, tolerances, any_precision))
     return checked
 
 
-def reasons(baseline: Series, current: Series) -> list[str]:
+def reasons(baseline: Series, current: Series, any_precision: bool = False) -> list[str]:
     """Return why two series do not compare; empty where they do."""
+    left_out = differences.precision(baseline.head, current.head) if any_precision else []
+    method = differences.method(baseline.head, current.head)
     return [
         *differences.evaluation(baseline.rows[0], current.rows[0]),
-        *differences.method(baseline.head, current.head),
+        *(reason for reason in method if reason not in left_out),
     ]
 
 
-def judge(baseline: Series, current: Series, tolerances: Tolerances) -> Checked:
+def judge(baseline: Series, current: Series, tolerances: Tolerances, any_precision: bool = False) -> Checked:
     """Compare two series of the same identity."""
     against = _seeds(baseline, current)
     notes = differences.circumstances(baseline.head, current.head)
+    if any_precision:
+        notes = [*differences.precision(baseline.head, current.head), *notes]
     said = (f"also differs: {', '.join(notes)}",) if notes else ()
-    if why := reasons(baseline, current):
+    if why := reasons(baseline, current, any_precision):
         finding = Comparison("", "", "not comparable", reason="; ".join(why))
         return Checked(baseline.title, against, (finding,), said)
     findings = [

@@ -27,6 +27,7 @@ Examples:
   bench check --suite demo --run
   bench check --suite demo --run --junit check.xml --markdown summary.md -- --seeds 0,1
   bench check --results results/runs --methods dinomaly --tolerance 0.002 --tolerance pixel/ap=0.02
+  bench check --suite demo --run --any-precision -- --precision bf16
   bench check --record --suite demo --run -- --seeds 0,1,2,3,4
   pytest tests/perf --benchmark-enable --benchmark-json=run.json && bench check --speed run.json
 
@@ -78,6 +79,11 @@ Exit code: 0 all same or better, 1 anything else, 2 something given was wrong.
     help="Tolerance in standard deviations of the difference between seeds' means (default 5).",
 )
 @click.option(
+    "--any-precision",
+    is_flag=True,
+    help="Compare records of another arithmetic too: are bf16's scores within the spread of fp32's seeds?",
+)
+@click.option(
     "--speed",
     metavar="FILE",
     type=PATH,
@@ -98,6 +104,7 @@ def check(
     baselines: Path,
     tolerances: tuple[str, ...],
     multiple: float | None,
+    any_precision: bool,
     speed: Path | None,
     junit: Path | None,
     markdown: Path | None,
@@ -145,7 +152,7 @@ def check(
             wanted = _of_this_run(wanted, own)
         if not wanted:
             raise UsageError(f"no such baseline in {baselines}. Record one with: bench check --record")
-        return _tell(verdicts.check(wanted, own, allowed), junit, markdown, everything, as_json)
+        return _tell(verdicts.check(wanted, own, allowed, any_precision), junit, markdown, everything, as_json)
 
 
 def _chosen(suite: str | None, methods: str | None, datasets: str | None) -> tuple[frozenset[str], frozenset[str]]:

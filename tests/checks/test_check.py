@@ -113,6 +113,18 @@ def test_a_setting_that_is_new_and_at_its_published_value_is_no_difference() -> 
     assert only(judged([used])).reason == "config jitter absent -> 1.0"
 
 
+def test_another_arithmetic_compares_where_it_is_asked_for() -> None:
+    record = noisy(7)
+    halved = record.model_copy(update={"environment": record.environment.model_copy(update={"precision": "bf16"})})
+    assert only(judged([halved])).reason == "precision fp32 -> bf16"
+    recorded = series([noisy(seed) for seed in range(5)])
+    (found,) = check(recorded, [halved], Tolerances(), any_precision=True)
+    assert not found.failed and "precision fp32 -> bf16" in found.notes[0]
+    other = halved.model_copy(update={"config": {**record.config, "dropout": 0.0}, "changed": ("dropout",)})
+    (found,) = check(recorded, [other], Tolerances(), any_precision=True)
+    assert only(found).reason == "config dropout 0.2 -> 0.0"
+
+
 def test_of_several_configurations_the_one_that_was_recorded_is_checked() -> None:
     assert not judged([noisy(7), noisy(8, config={"dropout": 0.0}, shift=-0.5, metric="image/ap")]).failed
 

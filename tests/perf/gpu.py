@@ -1,15 +1,14 @@
 """What a GPU shows that a CPU cannot: make gpu
 
 Piece by piece, each leaving its record in results/gpu before the next begins; a piece whose record is there is left
-out, so a run that was cut off, or given fewer minutes, goes on where it ended. All of it takes 9 minutes on an H100 and
-no files beside the checkout: images are generated, and so are encoders' weights where none are at hand.
+out, so a run that was cut off, or given fewer minutes, goes on where it ended. It needs no files beside the checkout:
+images are generated, and so are encoders' weights where none are at hand.
 
     tests      what `pytest -m cuda` holds
     demo-...   the demo suite in each arithmetic, against the recorded seeds' spread (bench check)
-    small      bench speed at the size of seconds, all that the later pieces use
-    dinomaly   bench speed at the paper's size: arithmetics, compiled, features kept and not, the plain way in turns;
-               then one whole cell of MVTec AD's size, 10,000 steps, from decoding to the record
-    vitad      the same without the whole cell
+    dinomaly   bench speed at the paper's size, compiled: other arithmetics, eager, features computed again, the plain
+               way in turns; then one whole cell of MVTec AD's size, 10,000 steps, from decoding to the record
+    vitad      the same, eager and without the whole cell
 
 What is timed runs alone; tests and demo run side by side. `make gpu BIN=DIR READY=` takes the Python of DIR as it is.
 """
@@ -30,7 +29,6 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 BENCH = (sys.executable, "-P", "-m", "bench")
 """-P keeps the checkout from standing in for the package that is installed."""
-MODES = "fp32,tf32,bf16+again"
 MINUTES = 9.0
 
 
@@ -61,24 +59,24 @@ def pieces(out: Path, device: str, toy: bool) -> Iterator[Piece]:
     short = ("--set", "dinomaly.steps=20") if toy else ()
     for precision in ("fp32", "tf32", "bf16"):
         run = ("--device", device, "--precision", precision, *short)
-        check = (*BENCH, "check", "--suite", "demo", "--run", "--results", str(out / f"demo-{precision}"))
+        check = (
+            *BENCH,
+            "check",
+            "--suite",
+            "demo",
+            "--any-precision",
+            "--run",
+            "--results",
+            str(out / f"demo-{precision}"),
+        )
         yield Piece(f"demo-{precision}", (*check, "--", *run), alone=False)
     speed = (*BENCH, "speed", "--device", device, "--precision", "bf16", "--results", str(out / "speed"))
-    yield Piece(
-        "small", (*speed, "--workload", "small", "--methods", "dinomaly", "--seconds", "1", *variants(MODES)), True
-    )
-    size = ("--workload", "small") if toy else ("--workload", "mvtec")
+    size = ("--workload", "small", "--seconds", "1") if toy else ("--workload", "mvtec", "--seconds", "8")
     for name, more, modes in (
-        ("dinomaly", ("--whole",), f"{MODES},fp32+again,bf16+compile"),
-        ("vitad", (), f"{MODES},fp32+again"),
+        ("dinomaly", ("--compile", "--whole"), "bf16,tf32,fp32,bf16+again"),
+        ("vitad", (), "tf32,fp32,bf16+again"),
     ):
-        seconds = ("--seconds", "1" if toy else "20")
-        yield Piece(name, (*speed, *size, "--methods", name, *seconds, *more, *variants(modes)), True)
-
-
-def variants(modes: str) -> tuple[str, str]:
-    """Return the option for some variants."""
-    return "--variants", modes
+        yield Piece(name, (*speed, *size, "--methods", name, *more, "--variants", modes), alone=True)
 
 
 def outcome(out: Path, piece: Piece) -> Path:
