@@ -52,6 +52,7 @@ def test_sizes_are_shown_by_kind(folder: Path, bench: Callable) -> None:
         "facts": (0, 0),
         "cells": (0, 0),
         "demo": (1, 20),
+        "weights": (0, 0),
     }
     done = bench("cache", "show")
     assert done.returncode == 0 and str(folder) in done.stdout and re.search(r"^pixels +3 KiB", done.stdout, re.M)
@@ -201,9 +202,13 @@ def test_the_command_begins_with_a_verdict_and_ends_with_what_can_run(
     assert done.returncode == 0 and done.stdout.startswith("nothing stands in the way of a run\n"), done.stdout
     assert "torch" in done.stdout and "cache pixels" in done.stdout and "3 KiB in 1 file\n" in done.stdout
     can, cannot = done.stdout.splitlines()[-2:]
-    ready = ", ".join(one for one in METHODS.names() if one not in ("dinomaly", "dual_student", "knn"))
-    assert can == f"can run now:  bench run --suite demo; with their own weights: {ready}; data: demo"
-    assert cannot == f"cannot yet:   dinomaly, dual_student, knn (weights of {name}). Another encoder: --encoder"
+    kinds = {one: METHODS.load(one) for one in METHODS.names()}
+    encoders = {one: getattr(kind.Config.model_construct(), "encoder", "") for one, kind in kinds.items()}
+    waiting = [one for one, encoder in encoders.items() if encoder == name]
+    said = re.fullmatch(r"can run now:  bench run --suite demo; with their own weights: (.*); data: demo", can)
+    assert said is not None and set(said[1].split(", ")) == set(kinds) - set(waiting)
+    assert {"dinomaly", "dual_student", "knn"} <= set(waiting) and "vitad" not in waiting
+    assert cannot == f"cannot yet:   {', '.join(waiting)} (weights of {name}). Another encoder: --encoder"
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "bad.json").write_text("{")
     done = bench("doctor", "--results", "runs")
