@@ -1,4 +1,4 @@
-"""`bench new`: a method or a metric of your own from a template."""
+"""`bench new`: a method, a dataset or a metric of your own from a template."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.errors import UsageError
 
 @click.group(cls=Subcommands, epilog="\b\nExample:\n  bench new method my_method")
 def new() -> None:
-    """Begin a method or a metric of your own from a template."""
+    """Begin a method, a dataset or a metric of your own from a template."""
 
 
 @new.command(
@@ -37,6 +37,29 @@ def method(name: str, out: Path) -> int:
         f"  bench --plugin {path} run --methods {name} --datasets demo --encoder vit_tiny_patch8_128.bench "
         f"--set {name}.input_size=128 --set {name}.steps=200"
     )
+    return 0
+
+
+@new.command(
+    short_help="Write a dataset that is read, to be changed.",
+    epilog="\b\nExample:\n  bench new dataset my_dataset\n"
+    "  bench --plugin my_dataset.py data verify my_dataset --root DIR",
+)
+@click.argument("name")
+@click.option("--out", type=PATH, metavar="DIR", default=Path(), help="Folder (default: here).")
+def dataset(name: str, out: Path) -> int:
+    """Write NAME.py, a reader of images in a layout of its own with a miniature to test it on, meant to be changed."""
+    from bench import templates
+    from bench.registry import DATASETS
+
+    if not templates.is_name(name):
+        raise UsageError(f"'{name}': expected lower-case letters, digits and underscores, such as my_dataset")
+    if name in DATASETS.targets:
+        raise UsageError(f"dataset '{name}' is there already. Expected another name. See: bench ls datasets")
+    path = _written(out, name, templates.dataset(name))
+    click.echo(f"wrote {path}: its first lines show the layout that it reads. Change them to yours, then:")
+    click.echo(f"  bench --plugin {path} data verify {name} --root DIR")
+    click.echo(f"  bench --plugin {path} run --methods knn --datasets {name} --data-root DIR")
     return 0
 
 
