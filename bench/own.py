@@ -71,6 +71,14 @@ def resolved(datasets: Sequence[str], roots: Sequence[str]) -> tuple[tuple[str, 
     return tuple(dict.fromkeys(names)), (*roots, *more)
 
 
+def only(dataset: str, roots: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """Return the one dataset that is meant, as `resolved` does. Raises UsageError where `folder` stands for several."""
+    names, roots = resolved([dataset], roots)
+    if len(names) != 1:
+        raise UsageError(f"--datasets {dataset} is {', '.join(names)} here. Expected one dataset")
+    return names[0], roots
+
+
 def _named(given: str) -> tuple[str, Path]:
     folder = expanded(given).resolve()
     name = composed(folder.name)

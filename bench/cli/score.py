@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.cli.completing import completed
-from bench.cli.echo import suggest_report
-from bench.cli.options import PATH, classes_option, data_root_option, metrics_option, names, results_option
+from bench.cli.echo import print_json, suggest_report
+from bench.cli.options import (
+    PATH,
+    classes_option,
+    data_root_option,
+    json_option,
+    metrics_option,
+    names,
+    results_option,
+)
 from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from bench.store.record import Record
 
 EPILOG = """\b
 Examples:
@@ -55,6 +67,7 @@ Exit code: 0 scored and recorded, 2 something given was wrong.
 @click.option("--keep-maps", is_flag=True, help="Keep the maps at 256x256 beside the record, for figures and packs.")
 @metrics_option()
 @results_option("Where the record goes.")
+@json_option()
 def score(
     method: str,
     dataset: str,
@@ -72,6 +85,7 @@ def score(
     keep_maps: bool,
     metrics: tuple[str, ...],
     results: Path,
+    as_json: bool,
 ) -> int:
     """Score anomaly maps and image scores that another program wrote, and record them as a method of your naming."""
     facts = {}
@@ -86,12 +100,10 @@ def score(
     from bench.machine.terminal import TerminalProgress, console
     from bench.store.rows import rows
 
-    sets, data_roots = own.resolved([dataset], data_roots)
-    if len(sets) != 1:
-        raise UsageError(f"--datasets {dataset} is {', '.join(sets)} here. Expected one dataset")
+    name, data_roots = own.only(dataset, data_roots)
     request = cell.ScoreRequest(
         method=method,
-        dataset=sets[0],
+        dataset=name,
         maps=maps,
         scores=scores,
         results=results,
@@ -110,6 +122,9 @@ def score(
     )
     out = console()
     found = cell.score(request, TerminalProgress.of(quiet=False))
+    if as_json:
+        print_json(records=[_facts(record, results) for record in found])
+        return 0
     for row in rows(found):
         out.print(score_table(row))
         for note in footnotes(row):
@@ -118,3 +133,13 @@ def score(
         out.print(f"record  {results / record.cell.file}", highlight=False, markup=False, soft_wrap=True)
     suggest_report(results)
     return 0
+
+
+def _facts(record: Record, results: Path) -> dict[str, Any]:
+    """Return what a script reads of a record: what it is, where it lies, and its means."""
+    return {
+        **record.cell.model_dump(mode="json"),
+        "record": str(results / record.cell.file),
+        "mean": record.mean,
+        "pooled": record.pooled.values if record.pooled is not None else None,
+    }

@@ -101,7 +101,7 @@ def predict(
 
 def score(
     method: str,
-    dataset: str,
+    dataset: str | Path,
     *,
     maps: str | Path | None = None,
     scores: str | Path | None = None,
@@ -122,7 +122,7 @@ def score(
 
     Args:
         method: what to call it in tables; no name of bench's own.
-        dataset: a dataset's name; `folder` for one's own images.
+        dataset: a dataset's name, or a folder of one's own images: `"./parts"`, or a path.
         maps: folder of anomaly maps, or one npz.
         scores: CSV of image scores with columns id and score.
         image_score: without `scores`, the image score from the map at 256x256: max, top1% or pool16-max.
@@ -152,12 +152,16 @@ def score(
         >>> record.cell.method, record.status, record.config
         ('mine', 'done', {'epochs': '100'})
     """
+    from bench import own
     from bench.external import cell
     from bench.machine.terminal import TerminalProgress
 
+    given = str(dataset.absolute()) if isinstance(dataset, Path) else dataset
+    name, roots = own.only(given, data_roots(data_root))
+
     request = cell.ScoreRequest(
         method=method,
-        dataset=dataset,
+        dataset=name,
         maps=None if maps is None else expanded(str(maps)),
         scores=None if scores is None else expanded(str(scores)),
         results=expanded(str(results)),
@@ -169,7 +173,7 @@ def score(
         image_score=image_score,
         encoder=encoder,
         facts={name: str(value) for name, value in (facts or {}).items()},
-        data_roots=data_roots(data_root),
+        data_roots=roots,
         command=tuple(sys.argv),
         metrics=names(metrics),
     )

@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.errors import SweepError
+from bench.errors import SweepError, UsageError
 from bench.functions.arguments import Names, Roots, data_roots, names
 from bench.home import expanded
 from bench.words import counted
 
 if TYPE_CHECKING:
+    from bench.machine.feature_places import Place
     from bench.plan.planned import Planned
     from bench.store.record import Record
+
+PLACES = ("auto", "device", "memory", "file", "none")
+"""As `bench run --store` takes them; what they are defined by loads torch."""
 
 
 def run(
@@ -36,6 +40,14 @@ def run(
     device: str = "auto",
     precision: Literal["fp32", "tf32", "bf16"] = "fp32",
     compile: bool = False,
+    store: Place = "auto",
+    store_budget_gib: float | None = None,
+    executor: Literal["local", "ray", "slurm"] = "local",
+    jobs: int | None = None,
+    address: str | None = None,
+    cpus: int | None = None,
+    gpus: float | None = None,
+    slurm: Mapping[str, object] | None = None,
     results: str | Path = "results/runs",
     keep_maps: bool = False,
     keep_model: bool = False,
@@ -65,6 +77,15 @@ def run(
         device: auto, cpu, cuda or cuda:N.
         precision: arithmetic of the trained part.
         compile: whether the trained part goes through torch.compile.
+        store: where the encoder's features are kept for training: auto, device, memory, file or none.
+        store_budget_gib: most that they may take.
+        executor: where cells run: on this machine, on a Ray cluster, or as Slurm jobs.
+        jobs: most cells at once; None for one a GPU. Several on this machine are processes that import the script that
+            calls this one, which then has to do so below `if __name__ == "__main__":`.
+        address: of a Ray cluster: auto, or ray://HOST:PORT; None for one on this machine.
+        cpus: cores that a cell takes of a cluster.
+        gpus: GPUs that a cell takes of a cluster.
+        slurm: parameters of Slurm, such as partition or time.
         results: where records go and finished cells are looked for.
         keep_maps: whether anomaly maps are kept beside the record.
         keep_model: whether the trained model is, for `bench predict`.
@@ -91,6 +112,7 @@ def run(
     from bench.machine import devices
     from bench.machine.terminal import TerminalProgress
     from bench.plan import request as requests
+    from bench.run.executors import choice
 
     def given(chosen: Sequence[str]) -> dict[str, dict[str, Any]]:
         for name in set or {}:
@@ -115,7 +137,16 @@ def run(
         metrics=names(metrics),
         calibrate=calibrate,
     )
-    devices.check(device)
+    wanted = choice.ExecutorRequest(
+        executor, jobs, address, cpus, gpus, tuple(f"{name}={value}" for name, value in (slurm or {}).items())
+    )
+    if executor not in choice.EXECUTORS:
+        raise UsageError(f"unknown executor '{executor}'. Expected one of {', '.join(choice.EXECUTORS)}")
+    if store not in PLACES:
+        raise UsageError(f"unknown store '{store}'. Expected one of {', '.join(PLACES)}")
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"jobs={jobs}: expected 1 or more")
+    choice.check(wanted, device)
     requests.check(request)
     progress = TerminalProgress.of(quiet)
     sources = requests.sources(request, progress.say)
@@ -125,7 +156,10 @@ def run(
 
     options = Options(
         results=expanded(str(results)),
-        device=devices.choose(device),
+        # elsewhere each worker looks for itself
+        device=devices.choose(device if executor == "local" else "cpu"),
+        store=store,
+        store_budget_gib=store_budget_gib,
         keep_maps=keep_maps,
         keep_model=keep_model,
         compile=compile,
@@ -136,7 +170,7 @@ def run(
     def finished(item: Planned, record: Record) -> None:
         found[item.cell.fingerprint] = record
 
-    sweep.run(planned, options, progress, finished)
+    sweep.run(planned, options, progress, finished, choice.choose(wanted, device))
     records = [found.get(item.cell.fingerprint) for item in planned]
     done = [record for record in records if record is not None and record.error is None]
     if len(done) < len(planned):

@@ -85,3 +85,16 @@ def test_every_command_of_the_page_is_put_to_the_test() -> None:
         "explain",
         "reproduce",
     }
+
+
+def test_another_programs_maps(bench: Callable[..., Any], tree: Path, tmp_path: Path) -> None:
+    from bench.datasets.folder import Folder
+
+    tests = [sample for sample in Folder(tree).samples() if sample.split == "test"]
+    lines = [f"{sample.id},{place}" for place, sample in enumerate(tests)]
+    (tmp_path / "scores.csv").write_text("\n".join(["id,score", *lines]))
+    given = ["--method", "mine", "--datasets", "folder", "--data-root", str(tree), "--scores", "scores.csv"]
+    done = bench("score", *given, "--results", "runs", "--json")
+    assert done.returncode == 0, done.stderr
+    (record,) = same("score", done.stdout)["records"]
+    assert Path(record["record"]).is_file() and record["pooled"]["image/auroc"] == 0.5

@@ -175,6 +175,11 @@ def test_mistakes_are_raised_as_the_command_says_them(folder: Path) -> None:
         "expected auto, cpu, cuda": {"methods": "knn", "datasets": "./parts", "device": "tpu"},
         "expected one of fp32, tf32, bf16": {"methods": "knn", "datasets": "./parts", "precision": "fp16"},
         "unknown suite 'dmo'": {"suite": "dmo"},
+        "unknown executor 'dask'": {"methods": "knn", "datasets": "./parts", "executor": "dask"},
+        "unknown store 'cloud'": {"methods": "knn", "datasets": "./parts", "store": "cloud"},
+        "jobs=0: expected 1 or more": {"methods": "knn", "datasets": "./parts", "jobs": 0},
+        "--address: --executor local has none": {"methods": "knn", "datasets": "./parts", "address": "auto"},
+        "--slurm: --executor local has none": {"methods": "knn", "datasets": "./parts", "slurm": {"time": 5}},
     }
     for message, arguments in cases.items():
         with pytest.raises(UsageError, match=re.escape(message)):
@@ -251,6 +256,22 @@ def test_another_programs_maps_get_the_scores_of_the_command(folder: Path) -> No
     assert main(["score", "--method", "mine", "--datasets", "folder", *options]) == 0
     assert records.read(Path("here") / found.cell.file) == found
     assert records.read(Path("there") / found.cell.file).scores == found.scores
+    for place in ("./parts", folder / "parts"):
+        (own,) = bench.score("mine", place, maps="maps", results="own")
+        assert own.cell.dataset == "parts" and own.scores == found.scores
+
+
+def test_where_cells_run_and_features_lie_is_chosen_as_in_the_command(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.run import sweep
+
+    asked: list[Any] = []
+    monkeypatch.setattr(sweep, "run", lambda planned, options, progress, finished, executor: asked.append(executor))
+    monkeypatch.setattr(sweep, "prepare", lambda request, options, *rest, **more: asked.append(options) or [])
+    bench.run("knn", "./parts", jobs=2, store="none", store_budget_gib=1.5, results="out", **QUICK)
+    options, executor = asked
+    assert (options.store, options.store_budget_gib, executor.jobs) == ("none", 1.5, 2)
 
 
 def test_what_cannot_be_scored_or_predicted_is_raised(folder: Path) -> None:
