@@ -14,7 +14,7 @@ DOCUMENTED = {
     name: json.loads(block)
     for name, block in re.findall(r"^## bench ([a-z ]+)\n(?:(?!^## ).)*?```json\n(.*?)```", DOCUMENT, re.M | re.S)
 }
-BY_NAME = {"mean", "not_ready"}
+BY_NAME = {"mean", "pooled", "not_ready"}
 """Keys below which metrics and methods stand as keys."""
 
 
