@@ -43,7 +43,7 @@ from . import _ader
 from ._losses import FeatureLoss, feature_loss
 from ._maps import upsampled_sum
 from ._switches import refuse_idle
-from ._vit import neighbour_mask, to_grid
+from ._vit import dropped, neighbour_mask, to_grid
 
 Place = Literal["encoder", "queries", "decoder"]
 PLACES: tuple[Place, ...] = ("encoder", "queries", "decoder")
@@ -129,13 +129,6 @@ class Config(_ader.StageRecipe):
     def implied(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the variant's own values; the authors' learning rate does not follow the batch."""
         return {**super().implied(values), **ADER} if values.get("variant") == "ader" else {}
-
-
-def dropped(x: Tensor, share: float, random: Generator | None) -> Tensor:
-    """Return `x` with a random share of its elements 0 and the others larger by as much; as it is without `random`."""
-    if random is None or not share:
-        return x
-    return x * torch.empty_like(x).bernoulli_(1.0 - share, generator=random) / (1.0 - share)
 
 
 class Attention(nn.Module):
