@@ -57,6 +57,7 @@ ALLOWED = {
     "report.formats": f"{GROUND} bench published store report.tables report.figures",
     "explain": f"{GROUND} registry protocol loading metrics store published",
     "packs": f"{GROUND} loading metrics stats store curate",
+    "exports": f"{GROUND} registry metrics store",
     # the speed of cells, whose tables are tables
     "speed": f"{GROUND} demo api method config registry loading encoders store plan run report.tables",
     "checks": f"{GROUND} metrics stats store speed",
