@@ -93,6 +93,8 @@ def provenance(method: MethodSpeed) -> tuple[str, ...]:
         found.append(f"the whole is extrapolated from {', '.join(part)}; the other phases are measured")
     elif method.whole:
         found.append("the whole is one cell, run from end to end")
+    if method.compiled:
+        found.append("the trained part is compiled (torch.compile)")
     if method.random_weights:
         found.append(f"random weights in {method.encoder}, on whose values speed does not depend")
     if method.settings:

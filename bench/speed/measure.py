@@ -195,6 +195,7 @@ def _speed(plan: Plan, ready: Prepared, heard: _Heard) -> MethodSpeed:
         commit=record.environment.commit,
         phases=tuple(phases),
         floors=floors,
+        compiled=bool(record.training and record.training.compiled),
         latency=heard.latency,
         energy=heard.energy,
     )

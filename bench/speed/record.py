@@ -160,6 +160,8 @@ class MethodSpeed(_Part):
     floors: tuple[Floor, ...]
     whole: bool = False
     """Whether the phases are those of one cell that was run from end to end."""
+    compiled: bool = False
+    """Whether our way, as its rates and phases have it, went through torch.compile."""
     latency: Latency | None = None
     """None in records of before it was measured."""
     energy: Literal["nvml", "rapl"] | None = None

@@ -131,7 +131,7 @@ def table(records: Sequence[SpeedRecord], gpus: Sequence[int] = GPUS, assumed_tf
     cuda = [one for one in records if on_gpu(one)]
     for record in records:
         workers = gpus if record in cuda else (1,)
-        blocks.append(_block(f"{machine(record)}, {len(record.methods)} methods", record.methods, workers, columns))
+        blocks.append(_block(f"{machine(record)}, {_counted(len(record.methods))}", record.methods, workers, columns))
         notes.append(f"{machine(record)}: {_measured(record.methods)}.")
     if not cuda:
         rows = tuple(TableRow(f"{count} GPU{'s' * (count > 1)}", tuple(TableCell() for _ in columns)) for count in gpus)
@@ -193,3 +193,7 @@ def _measured(methods: dict[str, MethodSpeed]) -> str:
     said = [f"{', '.join(whole)} measured from end to end"] if whole else []
     said += [f"{', '.join(part)} extrapolated from timed blocks"] if part else []
     return "; ".join(said)
+
+
+def _counted(methods: int) -> str:
+    return f"{methods} method{'s' * (methods > 1)}"

@@ -59,6 +59,35 @@ def test_the_speed_table_is_the_committed_record() -> None:
     assert record.environment.device == "cpu"
 
 
+def test_the_gpu_s_speed_table_is_the_committed_record() -> None:
+    record, page = speed_record.read(SPEED.with_name("cuda-nvidia-h100-80gb-hbm3-mvtec.json")), PAGES["docs/speed.md"]
+    speed = record.methods["dinomaly"]
+    train, inference = speed.train, speed.inference
+    assert train is not None and speed.latency is not None and speed.energy == "nvml"
+    rows = {
+        f"{record.environment.precision}, eager": (train.ours, train.over_plain, inference.ours, inference.over_plain)
+    }
+    scoring = {(one.precision, one.compiled): one for one in inference.variants}
+    for one in train.variants:
+        how = "compiled" if one.compiled else "eager"
+        name = f"{one.precision}, {how}{'' if one.kept else ', features computed again'}"
+        scored = scoring[one.precision, one.compiled] if one.kept else None
+        rows[name] = (one.rate, one.over_plain, *((scored.rate, scored.over_plain) if scored else (None, None)))
+    for name, rates in rows.items():
+        texts = [f"{rate.median:.{digits}f}" if rate else "–" for rate, digits in zip(rates, (1, 2, 1, 2), strict=True)]
+        assert f"| {name} | {' | '.join(texts)} |" in page
+    compiled = max(one.rate.median for one in train.variants)
+    p50, p95 = (f"{1e3 * seconds:.1f} ms" for seconds in (speed.latency.p50, speed.latency.p95 or 0.0))
+    for text in (
+        f"takes {train.plain.median:.1f} steps and {inference.plain.median:.1f} images a second",
+        f"{speed.steps / compiled:.0f} s compiled and {speed.steps / train.ours.median:.0f} s eager in bf16",
+        f"takes {p50}\n(median of {speed.latency.images}; 95th percentile {p95})",
+        f"a step takes {train.joules:.1f} J and an image {inference.joules:.2f} J",
+        f"take {speed.store_mib / 1024:.1f} GiB",
+    ):
+        assert text in page
+
+
 def test_as_many_numbers_of_papers_are_held_as_is_said() -> None:
     from bench.claims.check import check
 
