@@ -27,7 +27,7 @@ COMMANDS = {
     "export": ("bench.cli.export:export", "Write a threshold of a record for other programs."),
     "check": ("bench.cli.check:check", "Fail where a score or a speed is worse than the recorded one."),
     "score": ("bench.cli.score:score", "Score anomaly maps that another program wrote."),
-    "explain": ("bench.cli.explain:explain", "Say what moves a recorded number to a published one, rule by rule."),
+    "explain": ("bench.cli.explain:explain", "Say what moves a recorded number to a published one."),
     "claims": ("bench.cli.claims:claims", "Judge a table of results by arithmetic, number by number."),
     "import": ("bench.cli.importing:importing", "Score a checkpoint that a method's authors released."),
     "compare": ("bench.cli.compare:compare", "Put two methods or runs side by side, with paired intervals."),

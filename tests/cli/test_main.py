@@ -192,9 +192,9 @@ def test_listing_runs_and_encoders(capsys: pytest.CaptureFixture[str], tmp_path:
 @pytest.mark.parametrize(
     ("words", "begun", "found"),
     [
-        (["run", "--methods"], "di", ["dinomaly"]),
+        (["run", "--methods"], "di", ["dinomaly", "dinomaly2"]),
         (["run", "--methods"], "dinomaly,vi", ["dinomaly,vitad"]),
-        (["run", "--methods"], "dinomaly,d", ["dinomaly,dual_student"]),
+        (["run", "--methods"], "dinomaly,d", ["dinomaly,dinomaly2", "dinomaly,dual_student"]),
         (["run", "--datasets"], "mv", ["mvtec", "mvtec_loco"]),
         (["run", "--suite"], "dem", ["demo"]),
         (["run", "--protocol"], "", ["common", "paper"]),
@@ -202,7 +202,7 @@ def test_listing_runs_and_encoders(capsys: pytest.CaptureFixture[str], tmp_path:
         (["show"], "mp", ["mpdd"]),
         (["ls"], "en", ["encoders"]),
         (["data", "verify"], "bt", ["btad"]),
-        (["compare", "dinomaly"], "rd", ["rd4ad"]),
+        (["compare", "dinomaly"], "rd", ["rd4ad", "rdpp"]),
         (["unknown"], "ru", ["run"]),
         ([], "compl", ["completion"]),
     ],
