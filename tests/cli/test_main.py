@@ -79,7 +79,7 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
             ("data", "vrify"),
             "bench data has no command 'vrify'. Did you mean 'verify'? Known: get, verify, sheet, cues.",
         ),
-        (("new", "dataset"), "bench new has no command 'dataset'. Known: method, metric. See: bench new --help"),
+        (("new", "suite"), "bench new has no command 'suite'. Known: method, dataset, metric. See: bench new --help"),
         (("data", "--no-such"), "No such option"),
         (("ls", "nothing"), "See: bench ls --help"),
         (("ls", "method"), "nothing called 'method' to list. Did you mean 'methods'?"),
