@@ -18,6 +18,8 @@ Differences from the official codes:
   papers' protocols.
 - Epochs are counted as iterations of whole batches. The authors keep an epoch's last incomplete batch, which counts
   here as a whole one. ADer: see `_ader.py`.
+- The encoder ends with the last stage asked for. Published counts (24.5 M parameters) hold what follows as well, which
+  both codes run for nothing.
 - Jitter is drawn in every step; the code's probability of it is 1 in every configuration.
 - Where an image has several masks (MVTec LOCO) their union counts.
 - Seeding, precision, clipping and batching are the harness's.
