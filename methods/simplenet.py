@@ -20,7 +20,7 @@ Differences from the official codes:
 - ADer's schedule would lower the rate at 80 of 100 epochs, but of an optimizer that is never used: its rates stay. It
   runs backward twice, once for each optimizer, which is the same as once.
 - Any CNN with stages at strides 8 and 16 serves, and ViTs, as in `patchcore`. The encoder ends with the last one asked
-  for; published counts (72.8 M parameters) hold WRN50's last stage and classifier too, which both codes run for nothing.
+  for; published counts (72.8 M parameters) hold WRN50's last stage and classifier, which both codes run for nothing.
 - Epochs are counted as iterations of whole batches; the authors keep an epoch's last incomplete batch, which counts
   here as a whole one. ADer: see `_ader.py`.
 - Maps are resized straight to the evaluation size; the codes' is the input size, which is the evaluation size of both

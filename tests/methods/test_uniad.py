@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,12 @@ from bench.api import Batch, EncoderInfo
 from bench.config import configure
 from bench.encoders import catalog, frozen
 from bench.errors import UsageError
+from bench.machine.progress import Silent
 from bench.method import resolve
 from bench.methods._vit import neighbour_mask
 from bench.methods.uniad import Attention, Config, Layer, Reconstructor, UniAD, dropped
+from bench.plan.cells import expand
+from bench.plan.request import Request
 from bench.run.complexity import complexity, training_cost
 from bench.run.seeding import step_generator
 
@@ -96,6 +100,13 @@ def test_each_variant_has_its_papers_protocol() -> None:
     assert (ader.eval_size, ader.mask_rule, ader.label_rule) == (256, "ader", "mask")
     assert official.name == ader.name == "paper:uniad" and official.hash() != ader.hash()
     assert resolve("common", UniAD, "industrial", "ader").name == "common"
+
+
+@pytest.mark.parametrize(("given", "rule"), [({}, "nearest"), ({"variant": "ader"}, "ader")])
+def test_a_run_is_scored_by_its_variants_protocol(tree: Path, given: dict[str, Any], rule: str) -> None:
+    asked = Request(("uniad",), ("folder",), protocol="paper", set={"uniad": given}, data_roots=(str(tree),))
+    (cell,) = expand(asked, Silent(), fetch=False)
+    assert cell.protocol.mask_rule == rule and cell.protocol.name == "paper:uniad"
 
 
 @pytest.mark.parametrize(
