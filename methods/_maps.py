@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ._precision import full_precision, widened
+
 TRUNCATE = 4.0
 """Standard deviations at which scipy's `gaussian_filter` cuts its kernel by default."""
 
@@ -33,6 +35,7 @@ def gaussian(maps: Tensor, sigma: float, radius: int | None = None) -> Tensor:
     """
     if radius is None:
         radius = int(TRUNCATE * sigma + 0.5)
+    maps = widened(maps)
     offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=torch.float64)
     profile = torch.exp(-(offsets**2) / (2.0 * sigma**2))
     kernel = (profile / profile.sum()).to(maps.dtype).view(1, 1, -1)
@@ -40,9 +43,10 @@ def gaussian(maps: Tensor, sigma: float, radius: int | None = None) -> Tensor:
     rows = (
         maps.index_select(1, _mirrored(height, radius, maps.device)).transpose(1, 2).reshape(-1, 1, height + 2 * radius)
     )
-    smooth = F.conv1d(rows, kernel).reshape(-1, width, height).transpose(1, 2)
-    columns = smooth.index_select(2, _mirrored(width, radius, maps.device)).reshape(-1, 1, width + 2 * radius)
-    return F.conv1d(columns, kernel).reshape(maps.shape)
+    with full_precision(maps):
+        smooth = F.conv1d(rows, kernel).reshape(-1, width, height).transpose(1, 2)
+        columns = smooth.index_select(2, _mirrored(width, radius, maps.device)).reshape(-1, 1, width + 2 * radius)
+        return F.conv1d(columns, kernel).reshape(maps.shape)
 
 
 def resized(maps: Tensor, size: int) -> Tensor:
@@ -63,12 +67,14 @@ def box_gaussian(maps: Tensor, sigma: float, window: int) -> Tensor:
         sigma: standard deviation in pixels.
         window: odd side of the window, less than twice the maps'.
     """
+    maps = widened(maps)
     offsets = torch.arange(window, device=maps.device, dtype=torch.float64) - window // 2
     profile = torch.exp(-(offsets**2) / (2.0 * sigma**2))
     kernel = (profile / profile.sum()).to(maps.dtype)
     wide = F.pad(maps.unsqueeze(1), (window // 2,) * 4, mode="reflect")
-    rows = F.conv2d(wide, kernel.view(1, 1, -1, 1))
-    return F.conv2d(rows, kernel.view(1, 1, 1, -1)).squeeze(1)
+    with full_precision(maps):
+        rows = F.conv2d(wide, kernel.view(1, 1, -1, 1))
+        return F.conv2d(rows, kernel.view(1, 1, 1, -1)).squeeze(1)
 
 
 def top_mean(maps: Tensor, share: float) -> Tensor:
@@ -79,10 +85,12 @@ def top_mean(maps: Tensor, share: float) -> Tensor:
 
 def gaussian_5x5(maps: Tensor, sigma: float) -> Tensor:
     """Convolve [B, 1, S, S] with a normalised 5x5 Gaussian; zeros beyond the border dim the outermost pixels."""
+    maps = widened(maps)
     offsets = torch.arange(-2, 3, device=maps.device, dtype=maps.dtype)
     profile = torch.exp(-(offsets**2) / (2.0 * sigma**2))
     kernel = torch.outer(profile, profile)
-    return F.conv2d(maps, (kernel / kernel.sum())[None, None], padding=2)
+    with full_precision(maps):
+        return F.conv2d(maps, (kernel / kernel.sum())[None, None], padding=2)
 
 
 def _mirrored(length: int, radius: int, device: torch.device) -> Tensor:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from bench.api import Batch, Batches, room
 
+from ._precision import full_precision
+
 CHUNK = 2**24
 """Distances held at once while searching: 64 MiB of float32."""
 BLOCK = 2**16
@@ -166,12 +168,6 @@ def _lowest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
         return least.values, least.indices
     some = values.topk(count, largest=False)
     return some.values, some.indices
-
-
-def full_precision(tensor: Tensor) -> torch.autocast:
-    """Return a context in which products of such tensors are not taken in half precision."""
-    # autocast knows no meta device
-    return torch.autocast("cpu" if tensor.is_meta else tensor.device.type, enabled=False)
 
 
 def _resize(module: Known, state: Mapping[str, Any], prefix: str, *rest: Any) -> None:

@@ -36,7 +36,8 @@ from bench.encoders import catalog
 from bench.errors import UsageError
 
 from ._maps import gaussian_5x5, resized, top_mean
-from ._memory import Known, Rows, full_precision, images_in
+from ._memory import Known, Rows, images_in
+from ._precision import full_precision
 
 PATCHES = 28
 """Patches a side where no input size is given: the code's 448 pixels at patches of 16."""

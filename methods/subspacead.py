@@ -40,7 +40,8 @@ from bench.encoders import catalog
 from bench.errors import UsageError
 
 from ._maps import box_gaussian, resized, top_mean
-from ._memory import Known, full_precision
+from ._memory import Known
+from ._precision import full_precision
 from ._rotation import rotated
 
 PATCHES = 48

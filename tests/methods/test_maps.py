@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
 from bench.methods._losses import feature_loss
-from bench.methods._maps import gaussian, upsampled_sum
+from bench.methods._maps import box_gaussian, gaussian, gaussian_5x5, upsampled_sum
 
 
 def seeded(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -22,6 +23,25 @@ def test_gaussian_is_scipys(shape: tuple[int, int, int], sigma: float) -> None:
     wanted = [gaussian_filter(one.numpy(), sigma) for one in maps]
     for found, expected in zip(gaussian(maps, sigma), wanted, strict=True):
         torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "smooth",
+    [
+        lambda maps: gaussian(maps, 4.0),
+        lambda maps: gaussian_5x5(maps.unsqueeze(1), 4.0),
+        lambda maps: box_gaussian(maps, 4.0, 33),
+    ],
+    ids=["gaussian", "gaussian_5x5", "box_gaussian"],
+)
+def test_smoothing_is_not_rounded_to_bfloat16_under_autocast(smooth: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    # 256 steps between two powers of two would make ties of nearly all pixels
+    maps = seeded(2, 64, 64).abs().float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = smooth(maps)
+        assert found.dtype == torch.float32
+        assert smooth(maps.bfloat16()).unique().numel() > 4000
+    torch.testing.assert_close(found, smooth(maps))
 
 
 def test_constant_maps_stay_constant_up_to_the_border() -> None:
