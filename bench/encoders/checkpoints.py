@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -54,7 +55,10 @@ def _loaded(path: Path) -> Any:
             if zipfile.is_zipfile(file):
                 _check_sizes(zipfile.ZipFile(file), path)
             file.seek(0)
-            return torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                # of pickles that it may not read: if so, it raises
+                warnings.simplefilter("ignore", UserWarning)
+                return torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}. Expected a PyTorch checkpoint") from error
     except WeightsError:
