@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import StoreError
+from bench.errors import StoreError, WeightsError
 
 if TYPE_CHECKING:
     from bench.api import Dataset, Sample
@@ -19,10 +19,18 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=4)
 def opened(path: Path) -> MapModel:
-    """Return the kept model of a record, given by the record's file. Loads torch, and raises as `model_of` does."""
+    """Return the kept model of a record, given by the record's file. Loads torch, and raises as `model_of` does.
+
+    Weights that are not here are not fetched: whoever asks for a report waits for no download.
+    """
+    from bench.encoders import weights
     from bench.machine import devices
     from bench.prediction.predictor import model_of
+    from bench.store import record as records
 
+    encoder = records.read(path).encoder
+    if encoder is not None and weights.at_hand(encoder.name) is None:
+        raise WeightsError(f"weights of {encoder.name} are not here; name their folder in {weights.ENVIRONMENT}")
     return MapModel(model_of(path, None, devices.choose("auto")))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.encoders import weights
 from bench.prediction.map_model import opened
 from bench.report.figures.gallery import Gallery, gallery
 from bench.report.figures.series import FigureSeries, series
@@ -63,9 +64,14 @@ def test_the_record_knows_where_its_images_lay(ran: Path, tree: Path, monkeypatc
     assert drawn(ran / "out", f"folder={tree}").absent == ""
 
 
-def test_a_model_that_cannot_be_asked_is_said(ran: Path) -> None:
+def test_a_model_that_cannot_be_asked_is_said(ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, _, _ = of(ran / "out")
     file = kept_model.path_of(path)
+    opened.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(weights, "at_hand", lambda name: None)
+        patch.setattr(weights, "locate", None)
+        assert f"weights of {VIT} are not here; name their folder in BENCH_WEIGHTS" in drawn(ran / "out").absent
     file.write_bytes(file.read_bytes()[:-1])
     assert "the kept model cannot make them" in drawn(ran / "out").absent
     file.unlink()
