@@ -1,4 +1,4 @@
-"""What plug-ins see: the contracts between the harness, methods and datasets. Loads no torch.
+"""The plug-in interface: contracts between the harness, methods and datasets. Loads no torch.
 
 A dataset says which images exist (`Sample`), what they are worth (`label`, masks) and how to read them.
 A method says which frozen encoder it looks through, if any, what of the encoder's output it needs (`features`) and what

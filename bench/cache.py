@@ -1,4 +1,4 @@
-"""What bench keeps on this machine so as not to do it twice, and its removal. Nothing in it cannot be made again."""
+"""The cache folder: what bench keeps on this machine so as not to compute it twice, and its removal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packages that are called as functions: `bench.run` and `bench.report` are both."""
+"""Callable packages: `bench.run` and `bench.report` are packages and functions."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ Overrides = dict[str, dict[str, Any]]
 """Method name -> config key -> raw value."""
 
 
-class Variant(BaseModel):
+class SuiteVariant(BaseModel):
     """A named configuration of a method, a row of an ablation table."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,7 +46,7 @@ class Suite(BaseModel):
     title: str
     methods: tuple[str, ...] = ()
     """Each as published; empty where `variants` say what runs."""
-    variants: tuple[Variant, ...] = ()
+    variants: tuple[SuiteVariant, ...] = ()
     datasets: tuple[str, ...]
     settings: tuple[str, ...] = ("multi",)
     seeds: tuple[int, ...] = (0,)

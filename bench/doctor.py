@@ -1,4 +1,4 @@
-"""What may be wrong on this machine, found before it costs a run; each finding with the command that mends it."""
+"""Diagnosis of this machine before it costs a run: each finding with the command that mends it."""
 
 from __future__ import annotations
 

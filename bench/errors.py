@@ -1,4 +1,4 @@
-"""All exceptions that bench raises on purpose.
+"""Exceptions that bench raises on purpose.
 
     BenchError                   base; `exit_code` is what the command line returns
     |-- UsageError          (2)  an unknown name, a bad option or config value

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and locks that die with their process."""
+"""Atomic files, whole or absent, and locks that die with their process."""
 
 from __future__ import annotations
 

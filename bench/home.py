@@ -1,4 +1,4 @@
-"""The user's home in paths: `~` is expanded as a shell does, which sees none in `--out=~/x`."""
+"""Home folder in paths: `~` is expanded as a shell does, which sees none in `--out=~/x`."""
 
 from __future__ import annotations
 

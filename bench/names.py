@@ -1,4 +1,4 @@
-"""Names from files, which anybody may choose: which can be shown, how the others are, and which are one."""
+"""Names from files made safe to show: which are shown as they are, how the others are, and which are one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datasets of the user's own, by the name of their folder or one that he gives: `./washers`, `washers=DIR`."""
+"""The user's own datasets, named by their folder or by the user: `./washers`, `washers=DIR`."""
 
 from __future__ import annotations
 

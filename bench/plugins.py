@@ -1,4 +1,4 @@
-"""Methods, datasets and metrics from one file, for as long as the process runs: `bench --plugin my_method.py run ...`.
+"""Plug-ins from one file, for as long as the process runs: methods, datasets, metrics (`--plugin my_method.py`).
 
 Nothing is looked for: only a file that the user names is executed. A package that is to be found without being named
 registers entry points instead, see `bench.registry`; those too are imported only when their name is asked for.

@@ -1,4 +1,4 @@
-"""One lazy registry: names to `module:attribute` strings and entry points, resolved on first use.
+"""Lazy registries: names to `module:attribute` strings and entry points, resolved on first use.
 
 Listing imports nothing: the one-line summaries are read from the modules' source. A third party adds a method, a
 dataset or a metric with an entry point in the group `bench.methods`, `bench.datasets` or `bench.metrics`, or from one

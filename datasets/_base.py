@@ -1,4 +1,4 @@
-"""What datasets made of files share: being found under a data root, and being read in spite of defects."""
+"""Base of datasets made of files: found under a data root, and read in spite of defects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders listed: which images and folders lie in them, and which pictures no reader takes.
+"""Folder listings: which images and folders lie in a folder, and which pictures no reader takes.
 
 A folder is listed once, without a look at each of its files: the system says with a name whether it is a folder.
 Hidden entries are left out everywhere.

@@ -1,4 +1,4 @@
-"""What ADer's recipes share: epochs as iterations, stages compared pair by pair, and its tables' evaluation.
+"""Shared parts of ADer's recipes: stages compared pair by pair, and the evaluation of its tables.
 
 Code: github.com/zhangzjn/ADer, read at commit 902937a. Its evaluation differs from the protocol here where that would
 not be a measurement, or is not offered:

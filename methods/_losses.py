@@ -1,4 +1,4 @@
-"""How far a rebuilt feature map is from its target in training: the losses that ViTAD's table XI compares."""
+"""Reconstruction losses on feature maps: those that ViTAD's table XI compares."""
 
 from __future__ import annotations
 

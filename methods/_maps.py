@@ -1,4 +1,4 @@
-"""From coarse anomaly grids to maps at the evaluation size, and from maps to image scores."""
+"""Anomaly maps at the evaluation size from coarse grids, and image scores from maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that another leaves without effect are refused: no row of an ablation table is silently the default's."""
+"""Refusal of settings that another leaves without effect: no ablation row is silently the default's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands between two records: what makes their scores incomparable, and what merely may explain a difference."""
+"""Differences between two records: those that make scores incomparable, and those that may explain a gap."""
 
 from __future__ import annotations
 

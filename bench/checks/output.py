@@ -1,4 +1,4 @@
-"""What was checked, for machines and for a CI summary: JUnit XML and Markdown."""
+"""Check results for machines: JUnit XML, and Markdown for a CI summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two methods or runs side by side: per class and in the mean, with intervals and significance of the difference.
+"""Paired comparison of two methods or runs, per class and in the mean, with intervals and significance.
 
 Where the interval comes from depends on what there is, in this order: `DeLong` for image AUROC of one seed each;
 `images`, a paired bootstrap over test images (both sides draw the same ones), for image metrics from the per-image
@@ -153,7 +153,7 @@ def _apart(interval: tuple[float, float]) -> bool:
 def _over_images(
     first: Series, second: Series, names: Sequence[str], metric: str, evidence: EvidenceFiles
 ) -> dict[str, tuple[str, _Interval]]:
-    """Return name -> how the difference was had and its interval; raises Lacking where files are missing."""
+    """Return name -> how the difference was computed, and its interval; raises Lacking where files are missing."""
     if not resamples_fast(metric):
         raise Lacking("which only exact metrics of images and pixels have")
     single = metric == "image/auroc" and len(first.rows) == len(second.rows) == 1

@@ -1,4 +1,4 @@
-"""Speed records: how many times the plain way's rate ours is, now and when it was recorded.
+"""Speed-up checks: our rate over the plain way's, now and when it was recorded.
 
 A ratio of two rates of one run says little about the machine, so that it compares where seconds do not.
 """

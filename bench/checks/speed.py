@@ -1,4 +1,4 @@
-"""Speeds: saved runs of pytest-benchmark, compared in units of a calibration kernel timed in the same run.
+"""Speed checks: saved runs of pytest-benchmark, in units of a calibration kernel timed in the same run.
 
 A time by itself says more about the machine than about the code. Each run therefore times a fixed piece of work
 (tests/perf/test_calibration.py), and a benchmark counts by how many times longer it takes. The minimum over the rounds

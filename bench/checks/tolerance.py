@@ -1,4 +1,4 @@
-"""How far a score may lie from its baseline before anybody is told: from the spread of the baseline's seeds.
+"""Tolerances: how far a score may lie from its baseline, from the spread of the baseline's seeds.
 
 The difference of two means, over n recorded and m new seeds, wobbles by s * sqrt(1/n + 1/m), where s is the standard
 deviation between seeds. The tolerance is MULTIPLE times that. A handful of seeds estimates s badly, and worst for a

@@ -1,4 +1,4 @@
-"""Prove the transcription: `python -m bench.claims.check` prints the report, exit code 1 where it does not hold.
+"""Check of the transcribed tables: `python -m bench.claims.check` prints a report, exit code 1 where one fails.
 
 The checks are in bench.claims.proofs. What the papers themselves print wrongly or differently is listed in
 exceptions.toml with its reason and its exact number; a finding that is not listed there fails, and so does an entry

@@ -23,14 +23,14 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class PrintedInterval:
     """Shares in [0, 1] that are printed alike, ends included."""
 
     low: Fraction
     high: Fraction
 
     @classmethod
-    def of(cls, percent: Decimal, unit: Decimal) -> Interval:
+    def of(cls, percent: Decimal, unit: Decimal) -> PrintedInterval:
         """Return what rounds to `percent` where the last printed digit is worth `unit`; clipped to [0, 1]."""
         middle, half = Fraction(percent) / 100, Fraction(unit) / 200
         return cls(max(middle - half, Fraction(0)), min(middle + half, Fraction(1)))
@@ -58,7 +58,7 @@ class TestSet:
         """Return the F1 of calling every image anomalous: no F1-max is below it."""
         return Fraction(2 * self.anomalous, 2 * self.anomalous + self.normal)
 
-    def confusions(self, f1: Interval) -> Iterator[tuple[int, int]]:
+    def confusions(self, f1: PrintedInterval) -> Iterator[tuple[int, int]]:
         """Yield the true and false positives (TP, FP) whose F1 = 2 TP / (P + TP + FP) lies in the interval."""
         for found in range(1, self.anomalous + 1):
             most = floor(2 * found / f1.low - self.anomalous - found) if f1.low else self.normal
@@ -75,7 +75,7 @@ class TestSet:
                 below, above = (max(below, f1), above) if f1 <= wanted else (below, min(above, f1))
         return below, above
 
-    def auroc_steps(self, auroc: Interval, ties: bool) -> bool:
+    def auroc_steps(self, auroc: PrintedInterval, ties: bool) -> bool:
         """Return whether an AUROC in the interval exists: k / (P N), or k / (2 P N) where images may score equal."""
         steps = self.pairs * (2 if ties else 1)
         return ceil(auroc.low * steps) <= floor(auroc.high * steps)
@@ -93,7 +93,7 @@ class TestSet:
         most = (under_line + self.anomalous * (self.normal - full)) / self.pairs
         return found * (self.normal - false) / self.pairs - ROUNDING, most + ROUNDING
 
-    def ap_beside(self, auroc: Interval, ties: bool) -> tuple[float, float]:
+    def ap_beside(self, auroc: PrintedInterval, ties: bool) -> tuple[float, float]:
         """Return bounds, nearly reached, between which AP lies beside an AUROC.
 
         AP = 1/P sum over the anomalous images of k / (k + normal images above the k-th). Where images score equal, AP

@@ -1,4 +1,4 @@
-"""What has to hold of the published scores, a function a check; each yields what does not hold.
+"""Proofs of the published scores: what has to hold, a function a check, each yielding what does not.
 
 Print rounds, so a mean of printed numbers is known up to half a unit of the last digit, and so is the printed mean it
 is compared with. What lies within both is agreement; everything else is a finding.

@@ -11,7 +11,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Literal
 
-from bench.claims.counts import Interval, TestSet
+from bench.claims.counts import PrintedInterval, TestSet
 from bench.claims.numbers import Claim, counts
 from bench.published.read import MEAN, lookup
 
@@ -59,7 +59,7 @@ def attainable(found: Iterable[Claim]) -> Iterator[Verdict]:
 def _line(line: dict[str, Claim], test: TestSet) -> Iterator[Verdict]:
     """Yield what is wrong with one method's numbers of one class; each number at most once."""
     auroc, f1, ap = (line.get(metric) for metric in IMAGE)
-    ranges = {claim.metric: Interval.of(claim.value, claim.unit) for claim in line.values()}
+    ranges = {claim.metric: PrintedInterval.of(claim.value, claim.unit) for claim in line.values()}
     if f1 is not None and (why := _f1(f1, ranges[f1.metric], test)):
         yield Verdict("impossible", (f1,), why)
         f1 = None
@@ -89,7 +89,7 @@ def _line(line: dict[str, Claim], test: TestSet) -> Iterator[Verdict]:
                 break
 
 
-def _f1(f1: Claim, printed: Interval, test: TestSet) -> str:
+def _f1(f1: Claim, printed: PrintedInterval, test: TestSet) -> str:
     """Return why an F1-max cannot be; empty where it can."""
     n, p = test.normal, test.anomalous
     if printed.high < test.all_called:
@@ -114,7 +114,7 @@ def _mean_below_all_called(line: dict[str, Claim], tests: Sequence[TestSet]) -> 
     if f1 is None or not tests or not all(test.pairs for test in tests):
         return
     floor = fmean(float(test.all_called) for test in tests)
-    if float(Interval.of(f1.value, f1.unit).high) < floor:
+    if float(PrintedInterval.of(f1.value, f1.unit).high) < floor:
         text = f"calling every image anomalous gives a mean of {_percent(floor)} over the {len(tests)} classes"
         yield Verdict("impossible", (f1,), f"{text}, and F1-max is no less in any")
 

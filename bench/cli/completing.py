@@ -1,4 +1,4 @@
-"""Names that a shell completes: methods, datasets, suites and the like, also behind a comma."""
+"""Shell completion of names: methods, datasets, suites and the like, also behind a comma."""
 
 from __future__ import annotations
 

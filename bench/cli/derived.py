@@ -1,4 +1,4 @@
-"""Facts that follow from bench's own source, kept until that changes: to count a network takes seconds of torch."""
+"""Cache of facts that follow from bench's source: to count a network's parameters takes seconds of torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines for the terminal by commands that do without rich, which takes time to import."""
+"""Plain terminal output, for commands that do without rich, which takes time to import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options under headings in a command's help: a flat list of thirty is not read."""
+"""Headings for groups of options in a command's help."""
 
 from __future__ import annotations
 

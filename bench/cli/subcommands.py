@@ -1,4 +1,4 @@
-"""Groups of commands that say what they have, where something else is asked of them."""
+"""Command groups that name their sub-commands where an unknown one is asked for."""
 
 from __future__ import annotations
 

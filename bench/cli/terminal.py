@@ -1,4 +1,4 @@
-"""What users see in the terminal: progress while a run works, the score table at its end."""
+"""Score tables on the terminal, with their footnotes and costs."""
 
 from __future__ import annotations
 

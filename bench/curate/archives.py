@@ -1,4 +1,4 @@
-"""Unpacking archives that somebody else made: only plain files and folders, only below the folder asked for.
+"""Safe unpacking of archives: plain files and folders alone, below the folder asked for alone.
 
 Everything is unpacked into a hidden folder first and moved into place at the end, so that an archive that is refused
 leaves nothing behind. Owners, permissions and times in the archive are ignored.

@@ -1,4 +1,4 @@
-"""Cues that tell a class's test images apart without any look at the defects: what `bench data cues` reports.
+"""Leakage cues: what tells a class's test images apart without any look at the defects (`bench data cues`).
 
 Where normal and anomalous test images were taken under different light, a number as plain as the mean grey value
 separates them, and every method that sees light is helped or pushed below chance by it. A score on such a class says

@@ -1,4 +1,4 @@
-"""Downloading one file: goes on where a cut connection stopped, and keeps nothing that is not what was asked for.
+"""Download of one file, resumed after a cut connection; a file that is not the expected one is not kept.
 
 What has arrived lies beside the target in a hidden `.part` file; a note beside it says which version of the server's
 file that is (its ETag or date), so that two versions are never glued together. The same command goes on from there,

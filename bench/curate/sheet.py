@@ -1,4 +1,4 @@
-"""Contact sheets, which `bench data sheet` draws: what is normal in a dataset, and what its owners call defective.
+"""Contact sheets of a dataset: normal images, and what its owners call defective (`bench data sheet`).
 
 A class takes a row of normal training images, then its defect types: each example twice, as it is, and with the masked
 area tinted and outlined. The outline lies outside the area, so that a defect of three pixels stays visible. A semantic

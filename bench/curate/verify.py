@@ -1,4 +1,4 @@
-"""Checking a dataset's files against its card and against each other: what `bench data verify` runs.
+"""Dataset verification: files against the card and against each other (`bench data verify`).
 
 Nothing here stops at the first defect. A dataset that can be read tolerantly says so by an `inspect` method; of one
 that cannot, the first DatasetError of `samples` becomes the one finding.

@@ -1,4 +1,4 @@
-"""What the generated dataset holds: its classes, its kinds of defects, and the SHA-256 of every file.
+"""Contents of the generated dataset: its classes, its kinds of defects, and the SHA-256 of every file.
 
 No NumPy is loaded here, since `bench ls` and `bench show` read it.
 """

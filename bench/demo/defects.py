@@ -1,4 +1,4 @@
-"""Which defects each of the demo's products has, and those that change its layout before it is drawn.
+"""Defects of the demo's products, and those that change a product's layout before it is drawn.
 
 An edit takes (layout, rng) and returns the faulty layout; marks on the surface are in `marks`.
 """

@@ -1,4 +1,4 @@
-"""Arithmetic with the same bits on every machine.
+"""Bit-exact arithmetic: the same bits on every machine.
 
 The sines, exponentials and powers of NumPy and of the C library differ in their last bits between processors and
 versions, and so do sums whose order is theirs; now and then a last bit moves a grey level. What stands here uses only

@@ -1,4 +1,4 @@
-"""Two of the demo's objects, a turned flange and a butter biscuit, and how an object lies in the picture.
+"""Objects of the demo, a turned flange and a butter biscuit, and how an object lies in the picture.
 
 As with the textures, a layout says what lies where and may be changed by a fault; drawing is separate and repeatable.
 """

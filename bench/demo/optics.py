@@ -1,4 +1,4 @@
-"""What the demo's pictures are made of: noise fields, soft edges, a relief under a lamp, and a camera.
+"""Optics of the demo's pictures: noise fields, soft edges, a relief under a lamp, and a camera.
 
 Lengths are pixels of the finished picture, colours fractions of white, angles radians. A field is float32
 [SIDE, SIDE], rows first. Every random draw comes from the `Chance` that is handed in.

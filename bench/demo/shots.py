@@ -1,4 +1,4 @@
-"""From a seed and a picture's name to the picture and its exact mask.
+"""Rendering of the demo: from a seed and a picture's name to the picture and its exact mask.
 
 Every picture has its own random streams, so it does not depend on which others are made, in what order or where. The
 mask is what changed: the faulty product is photographed beside the same product without its fault, same lamp, same

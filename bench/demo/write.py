@@ -1,4 +1,4 @@
-"""Writing the generated dataset to a folder, and comparing what was drawn with what every machine draws.
+"""Writing of the generated dataset, and the comparison with what every machine draws.
 
 `python -m bench.demo.write` draws the whole set and states its sums in `files.sha256`: after a change of the pictures.
 """

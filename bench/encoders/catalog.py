@@ -1,4 +1,4 @@
-"""Which frozen encoders exist and what shape they have. Needs no weights: networks are laid out on the meta device.
+"""Catalogue of frozen encoders and their shapes; needs no weights, networks are laid out on the meta device.
 
 Every timm name works whose network is a plain ViT (timm's VisionTransformer, or its Eva in DINOv3's form: rotary
 positions and no others) or a CNN with staged features. Names that

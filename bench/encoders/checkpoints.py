@@ -1,4 +1,4 @@
-"""Tensors by name out of a PyTorch checkpoint (.pth, .pt, .bin): nothing in the file is executed, or used otherwise."""
+"""Safe reading of PyTorch checkpoints (.pth, .pt, .bin): tensors by name, nothing in the file is executed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an official PyTorch checkpoint to the safetensors file that an encoder is read from.
+"""Conversion of an official PyTorch checkpoint to the safetensors file that an encoder is read from.
 
 Only tensors are taken out of a checkpoint, nothing in it is executed. Their names are brought to timm's by timm's own
 filter for the architecture; what is left over, missing or of another shape afterwards is refused.

@@ -1,4 +1,4 @@
-"""Where an encoder's weights come from, and how they are read: safetensors only, strictly, as float32.
+"""Encoder weights: where they are searched, and how they are read (safetensors only, strictly, as float32).
 
 Order of search: the folder given by `--weights` or BENCH_WEIGHTS, the file embedded in this package, an installed
 package of weights, the local Hugging Face cache, the hub (HF_ENDPOINT and HF_HUB_OFFLINE are honoured).

@@ -22,7 +22,7 @@ from bench.store.record import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RuleStep:
     """One rule of a ladder."""
 
     rule: str
@@ -40,7 +40,7 @@ class Explanation:
     classes: tuple[str, ...]
     ours: float
     """As recorded: the mean over the classes, a fraction."""
-    steps: tuple[Step, ...]
+    steps: tuple[RuleStep, ...]
     reached: float
     """With all rules changed, measured: `ours` and what the steps moved."""
     published: float | None
@@ -89,7 +89,7 @@ class Measured:
             return self.mean(mixed(ours, theirs, some), variant if "metric" in some else metric)
 
         parts = contributions(list(differing), value)
-        steps = tuple(Step(rule, *differing[rule], moved) for rule, moved in parts.items())
+        steps = tuple(RuleStep(rule, *differing[rule], moved) for rule, moved in parts.items())
         return Explanation(
             metric, tuple(self._images), value(frozenset()), steps, value(frozenset(differing)), *published
         )

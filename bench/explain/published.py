@@ -1,4 +1,4 @@
-"""The published number that a record's is held against: over the same classes, from the paper that is named."""
+"""The published number that a record is compared with: over the same classes, from the paper that is named."""
 
 from __future__ import annotations
 

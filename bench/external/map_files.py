@@ -1,4 +1,4 @@
-"""One anomaly map that another program wrote: its size and type before it is read, its numbers as they were written.
+"""Anomaly-map files of other programs: size and type known before reading, numbers as they were written.
 
 Only the order of the numbers counts in the end, so none is ever made equal to another: a map keeps its type, and where
 maps of several types come together they are converted to one that holds them all, or refused.

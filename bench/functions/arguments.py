@@ -1,4 +1,4 @@
-"""Arguments of the functions as the commands' options have them, and what a command says as a warning."""
+"""Arguments of the Python functions as the commands' options have them, and their warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What models say from Python: `predict` on any images by a kept model, `score` for another program's maps."""
+"""`predict` and `score` from Python: a kept model on any images, and another program's maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorded numbers from Python: `frame` as a pandas frame, `report` as tables in files."""
+"""`frame` and `report` from Python: recorded numbers as a pandas frame, and tables in files."""
 
 from __future__ import annotations
 

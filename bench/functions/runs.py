@@ -1,4 +1,4 @@
-"""Methods on data from Python: `run` trains and scores them."""
+"""`run` from Python: methods trained and scored on data."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From files to pixels: image and mask reading, content hashes, the decode-once pixel cache."""
+"""Image loading: from files to pixels and masks, content hashes, the decode-once pixel cache."""

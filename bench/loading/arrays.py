@@ -1,4 +1,4 @@
-"""NumPy's files, npy and npz, that somebody else wrote: what they hold is known before any of it takes memory.
+"""NumPy files (npy, npz) from elsewhere: what they hold is known before any of it takes memory.
 
 NumPy's own reader believes the length that a header states, up to 4 GiB of it, and unpickles what it is asked to. Here
 a header is short or refused, and an array is plain numbers. An npz is opened once, whatever is read from it, and only

@@ -1,4 +1,4 @@
-"""Picture files decoded: which formats, up to which size, and only whole ones.
+"""Image decoding: which formats, up to which size, and only whole files.
 
 EXIF orientation is not applied (nor is it in the papers' code), so that masks keep lying on the stored pixels; of a
 TIFF file it is a tag of the picture itself and its decoder applies it. Of a file with several frames the first is read.

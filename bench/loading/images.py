@@ -1,4 +1,4 @@
-"""From an image file to pixels: RGB, and the papers' resize and centre crop.
+"""Network input from an image file: RGB, and the papers' resize and centre crop.
 
 How other modes become RGB stands in `bench.loading.modes`. What of a file is not in these pixels, such as an
 orientation that viewers apply, are its `Traits`: they never change what is read, but whoever looks at it should know.

@@ -1,4 +1,4 @@
-"""Colours and transparency of a picture in any mode. The rule is fixed per mode, never per picture.
+"""Colour modes and transparency of images; the rule is fixed per mode, never per picture.
 
 - `L`, `1`: the grey value in all three channels. `P`, `PA`: the palette's colours.
 - `CMYK`, `YCbCr`, `LAB`, `HSV`: converted to RGB, so that black is 0 whatever the channels hold.

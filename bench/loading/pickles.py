@@ -1,4 +1,4 @@
-"""Reading plain data from a pickle without executing anything that it contains.
+"""Safe reading of pickles: plain data, and nothing that the file contains is executed.
 
 CIFAR-10 and CIFAR-100 are distributed as pickles of Python 2, which may name any function to be called while they are
 read. Here only three names mean something, those that NumPy's arrays are pickled with, and none of them leads to NumPy:

@@ -1,4 +1,4 @@
-"""Images and masks that are read, though not as they look: told by `bench data verify`, and by a run that reads them.
+"""Unusual images and masks, read but perhaps not as they look: told by `bench data verify` and by a run.
 
 None of this changes a pixel. It is found in what decoding shows anyway (`Traits` of images, `MaskTraits` of masks),
 gathered by class, and told as findings; rules that need all of a class, such as that no image uses the upper bits, are

@@ -1,4 +1,4 @@
-"""Comma-separated tables that people hand in, read strictly: a line is a row and has as many fields as the header.
+"""Strict reading of CSV tables that people hand in: a line is a row and has as many fields as the header.
 
 What is not so (a decimal comma, a column named twice or not at all, a cut line) puts values into other columns, and
 every number read from there on would be a wrong one without a word. UTF-8, with or without a byte order mark; empty

@@ -1,4 +1,4 @@
-"""Pictures that end early though their decoder does not mind: the rest of the rows would be read as black or grey.
+"""Detection of truncated images that a decoder accepts: missing rows would be read as black or grey.
 
 A PNG whose compressed data ends after some of its rows, a TIFF that lists some of its strips, and a JPEG whose end
 marker comes too early are decoded without an error. Counting what a PNG or JPEG really holds costs about as much again,

@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep what it gets back: networks on the CPU ask for the same blocks at each step.
+"""Memory allocator of the C library, told to keep freed blocks: a network on the CPU asks for the same each step.
 
 glibc takes blocks above 32 MiB from the system one by one and returns each as soon as it is freed, and the system hands
 them out again page by page, zeroed. The activations of a training step at a paper's size are such blocks. Kept, the

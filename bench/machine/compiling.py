@@ -1,4 +1,4 @@
-"""The trainable part through torch.compile: asked for, tried on one batch, and done without where it fails."""
+"""torch.compile of the trainable part: tried on one batch, and done without where it fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crowding: other processes want the cores. Threads of ours that wait for each other then sleep, where else they spin.
+"""CPU contention: where other processes want the cores, our waiting threads sleep instead of spinning.
 
 GNU's OpenMP, which torch's wheels bring, has a thread that waits for another spin for 300,000 turns before it sleeps.
 On a quiet machine that is best: the other comes within microseconds, and to be woken takes longer. On a crowded one it

@@ -1,4 +1,4 @@
-"""Which device a name means, and which GPUs there are. Importing this module loads no torch."""
+"""Device selection: what a device's name means, and which GPUs there are. Importing this module loads no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Out of memory: the same work in smaller pieces, said and recorded.
+"""Out-of-memory handling: the same work in smaller pieces, said and recorded.
 
 Images on their way through a network do not know of each other, so features and predictions are made with half as many
 at once wherever memory gives out; scores then differ by rounding at most. A training step does know: its batch is what

@@ -1,4 +1,4 @@
-"""Where training features may be kept, and how much room each place has."""
+"""Places for training features (device, memory, file, none), and how much room each has."""
 
 from __future__ import annotations
 

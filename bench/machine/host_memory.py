@@ -1,4 +1,4 @@
-"""Memory of the host that this process can still take: the machine's, or less where a batch system caps it.
+"""Host memory that this process can still take: the machine's, or less where a batch system caps it.
 
 Slurm, Kubernetes and Docker give a job or container a control group with a limit. /proc/meminfo does not
 know of it, and whoever takes more is killed.

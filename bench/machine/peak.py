@@ -1,4 +1,4 @@
-"""Peak of this process's resident memory since a chosen moment (Linux)."""
+"""Peak resident memory of this process since a chosen moment (Linux)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work done ahead: what is wanted next is made in a thread while the caller is busy with what it has."""
+"""Prefetching in a thread: what is wanted next is made while the caller is busy with what it has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the run reports what it is doing, without knowing who listens."""
+"""Progress by phases, reported without knowing who listens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a device can do: matrix products and memory traffic a second, measured here and now."""
+"""Device rates: matrix products and memory traffic a second, measured here and now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many processes of one run share this machine: each may count on its part of what is free, and no more.
+"""Processes of one run that share this machine: each counts on its part of what is free, and no more.
 
 A fact of the process, as its threads are: told once by whoever starts it.
 """

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a run stops at once, a training after the step it is in; a second signal kills the process.
+"""Interruption by Ctrl-C and SIGTERM: a training stops after its step; a second signal kills the process.
 
 A training has something to save, and half a step cannot be saved. Whatever else is going on is either kept already or
 done again from its beginning, and is left as it stands.

@@ -1,4 +1,4 @@
-"""Standard output and error that may break without breaking the work: what cannot be written is lost, nothing else.
+"""Standard output and error that may break, as a closed pipe does, without breaking the work.
 
 A reader leaves (`bench run | head`), a terminal is closed over a run that ignores it, the disk under a log is full: an
 ordinary stream raises then wherever something is said, in the midst of a training or of writing a record.

@@ -1,4 +1,4 @@
-"""Threads of a process: how many it may keep busy, and how they wait for each other.
+"""Thread counts of a process, and how its threads wait for each other.
 
 Importing `bench` sets both in the environment, where OpenMP's runtimes look when torch is loaded, and leaves alone what
 the user has set. How long a waiting thread spins before it sleeps decides what busy neighbours, or a control group that

@@ -1,4 +1,4 @@
-"""Seconds by phase and peak memory."""
+"""Timing: seconds by phase, and peak device memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metrics of a class whose maps never are in memory together, with the same bits as all at once.
+"""Streaming metrics of a class whose maps are never in memory together, with the same bits as all at once.
 
 Ranking needs the scores of all positives before it can count the others, so scores are kept as they came: BUFFER bytes
 of them in memory, what is more in a temporary file that is read back piece by piece. Nothing is binned, so no range of
@@ -34,7 +34,7 @@ BUFFER = 128 << 20
 
 
 def streams(metric: Metric) -> bool:
-    """Return whether a metric can be had of maps that never are in memory together."""
+    """Return whether a metric can be computed of maps that are never in memory together."""
     return all(part.level != "pixel" or part.needs == "ranks" for part in expanded([metric], parse))
 
 

@@ -1,4 +1,4 @@
-"""All classes ranked together, as one threshold for all of them sees them: what practice needs and papers leave out.
+"""Class-agnostic (pooled) metrics: all classes ranked together, as one threshold for all of them sees them.
 
 A mean over classes lets each class have its own threshold. Here the images, and the pixels, of all classes are in one
 ranking.
@@ -23,7 +23,7 @@ and VisA need 0.5 GiB as float32, Real-IAD 28 GiB."""
 
 
 class AllClasses:
-    """Takes one class after another; keeps image scores, and maps as long as pixel scores can be had.
+    """Takes one class after another; keeps image scores, and maps as long as pixel metrics can be computed.
 
     Args:
         metrics: ids of what is measured. Left out are objects, and what needs all maps or single defects at once.
@@ -76,7 +76,7 @@ class AllClasses:
             self._leave_out(str(error))
 
     def compute(self) -> Scores:
-        """Return the exact metrics over all classes; pixel metrics are None with a reason where they cannot be had."""
+        """Return the exact metrics over all classes; pixel metrics may be None with a reason."""
         images = evaluate_class(None, None, np.concatenate(self._scores), self._labels, metrics=self._image_metrics)
         if self._pixels is None:
             pixels = Scores(dict.fromkeys(self._pixel_metrics), dict.fromkeys(self._pixel_metrics, self._why_not))

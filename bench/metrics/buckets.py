@@ -1,4 +1,4 @@
-"""Ranking millions of pixels without sorting them.
+"""Ranking by counting: millions of pixels without sorting them.
 
 A score's bits, read as an integer, order like the score once the negative floats are turned round: its key. Less the
 lowest key of a positive it is its code, and scores whose code is outside of the positives' range matter only as a

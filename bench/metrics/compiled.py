@@ -1,4 +1,4 @@
-"""Checksums for the files in which numba keeps compiled kernels: it would run a damaged one."""
+"""Checksums of numba's cached kernels: a damaged one would be executed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIST = "sha256.json"
 def discard_damaged(folder: Path) -> None:
     """Remove each file below `folder` that its list does not vouch for, with a warning; it is compiled again.
 
-    A folder without a list is of before there were any.
+    In a folder without a list, which older versions left, nothing is vouched for.
     """
     for listed in sorted(folder.glob(f"*/{LIST}")):
         try:
@@ -27,7 +27,7 @@ def discard_damaged(folder: Path) -> None:
             known = {}
         for file in _files(listed.parent):
             if not isinstance(known, dict) or known.get(file.name) != _sha256(file):
-                # a process that is compiling right now loses nothing but the keeping
+                # a process that compiles it right now goes on with what it has, and only the file is gone
                 warnings.warn(f"{file} is damaged or not listed: compiled again", RuntimeWarning, stacklevel=2)
                 file.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""One class in, its metrics out: the front door, for arrays in memory and for tensors on a device."""
+"""Metrics of one class: the front door, for arrays in memory and for tensors on a device."""
 
 from __future__ import annotations
 

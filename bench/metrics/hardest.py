@@ -1,4 +1,4 @@
-"""Which defects and images a method finds worst: AUPRO falls apart into its regions, with nothing to add.
+"""Hardest defects and images of a method: AUPRO falls apart into its regions, with nothing to add.
 
 Every value uses the false-positive rate of the whole class, so the mean over regions is the class's AUPRO exactly.
 """

@@ -1,4 +1,4 @@
-"""ADEval's approximation: everything from how many pixels fall in each of some equal-width strips of the score range.
+"""ADEval's histogram approximation: pixels counted in equal-width strips of the score range.
 
 ADEval 1.1.0 holds two implementations that differ in where strips begin and in how often the highest score counts. The
 functions on NumPy arrays cut at float32 edges; the accumulator on CUDA (ADer, INP-Former) computes each pixel's strip

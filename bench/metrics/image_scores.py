@@ -1,4 +1,4 @@
-"""From maps to one score an image. The choice moves image metrics more than any bug does, so it has a name.
+"""Image scores from anomaly maps. The choice moves image metrics more than any bug does, so it has a name.
 
 Each rule takes NumPy arrays and torch tensors and gives the same kind back; tensors stay on their device.
 """

@@ -1,4 +1,4 @@
-"""What the metrics accept: everything that would silently give a wrong number is refused here, once."""
+"""Input checks of the metrics: what would silently give a wrong number is refused here, once."""
 
 from __future__ import annotations
 

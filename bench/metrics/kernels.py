@@ -1,4 +1,4 @@
-"""The compiled loops of the pixel metrics; no policy. buckets.py and regions.py say what they are for.
+"""Compiled loops of the pixel metrics; buckets.py and regions.py say what they are for.
 
 Importing this module compiles the kernels, once for a machine: a few seconds, then they are read from a cache on disk.
 Each has one explicit signature, so neither a read-only nor a strange array ever starts a second compilation. All

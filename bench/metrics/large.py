@@ -1,4 +1,4 @@
-"""Ranking more anomalous pixels than memory should be spent on at once: a range of scores at a time.
+"""Ranking in bounded memory: more anomalous pixels than fit at once, a range of scores at a time.
 
 Ranking takes 50 bytes a positive. So positives are parted by score into slabs of at most so many; each is ranked among
 all scores, and what the exact metrics need of it is taken before the next one comes. AUROC, average precision and

@@ -1,4 +1,4 @@
-"""Scores piece by piece: what ranking reads, wherever the scores lie."""
+"""Scores in pieces: what ranking reads, wherever the scores lie."""
 
 from __future__ import annotations
 

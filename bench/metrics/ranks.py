@@ -1,4 +1,4 @@
-"""AUROC, average precision and F1-max from the ranks of the positives alone.
+"""Rank metrics: AUROC, average precision and F1-max from the ranks of the positives alone.
 
 Every distinct score t is a threshold with the rule s >= t, so tied scores enter together. A threshold that only
 negatives hit lies on a flat piece of the ROC curve, adds nothing to average precision and can only lower F1. What all

@@ -1,4 +1,4 @@
-"""The definitions, written to be believed rather than to be fast: what the tests compare the engine with.
+"""Reference definitions of the metrics, slow and plain: what the tests compare the engine with.
 
 Nothing here shares code with the engine. AUROC and AP are scikit-learn's; all others walk over every threshold; regions
 come from a flood fill. Minutes on real maps, fine on a few thousand pixels. Named variants are in `rules`.

@@ -1,4 +1,4 @@
-"""The named rules, a threshold at a time: the slow definitions of what published tables were computed with.
+"""Reference definitions of the named variants, a threshold at a time.
 
 Like `reference`, nothing here shares code with the engine. A rule returns None where the code that it writes down
 raises, divides by zero or returns NaN.

@@ -1,4 +1,4 @@
-"""Scores parted into ranges that hold at most so many: slabs, found by counting and not by sorting.
+"""Slabs: ranges of scores that hold at most so many, found by counting and not by sorting.
 
 A score's key is an unsigned integer of the same order. Keys are counted by their first 16 bits that differ; a count
 that is too high is looked at by the next 16, until one key is left, which may come any number of times.

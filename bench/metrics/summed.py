@@ -1,4 +1,4 @@
-"""Metrics of many resamples at once: sums over thresholds, a column a resample. What `bootstrap` is fast by.
+"""Resampled metrics as sums over thresholds, a column a resample: what the bootstrap is fast by.
 
 A metric that is a sum (or a maximum) over the distinct scores of positives says what one block of them adds. All
 others are computed anew from each resample's ranks.

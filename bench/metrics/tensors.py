@@ -1,4 +1,4 @@
-"""The same values from torch tensors that stay on their device: the maps are not copied to the host.
+"""Metrics of torch tensors on their device: the maps are not copied to the host.
 
 The positives are sorted, the negatives looked up among them piece by piece and counted: what the metrics need of 131
 million pixels fits a few arrays of the positives' size (see ranks.py), and only those leave the device. Regions are

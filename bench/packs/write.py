@@ -31,7 +31,7 @@ anomaly maps, the ranks of anomalous pixels among normal ones (.ranks.npz). Reco
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class PackContents:
     """What a pack came to hold."""
 
     records: int
@@ -42,7 +42,7 @@ class Packed:
     """Which records' pixel metrics cannot be recomputed from it, and why."""
 
 
-def pack(records: dict[Path, Record], evidence: EvidenceFiles, out: Path, progress: Progress) -> Packed:
+def pack(records: dict[Path, Record], evidence: EvidenceFiles, out: Path, progress: Progress) -> PackContents:
     """Write a pack; the file appears when it is whole.
 
     Args:
@@ -89,7 +89,7 @@ def pack(records: dict[Path, Record], evidence: EvidenceFiles, out: Path, progre
                 archive.write(file, file.relative_to(top), stored)
         size = whole.stat().st_size
         whole.replace(out)
-    return Packed(len(records), classes, size, tuple(lacking))
+    return PackContents(len(records), classes, size, tuple(lacking))
 
 
 def name_of(record: Record) -> str:

@@ -1,1 +1,1 @@
-"""Cells planned: methods, data, settings and weights brought together, and what a results folder has of them."""
+"""Planning of cells: methods, data, settings and weights brought together, beside what is done already."""

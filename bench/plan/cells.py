@@ -1,4 +1,4 @@
-"""From a request to cells: methods, data and weights brought together; what does not fit is refused before any work."""
+"""Cells of a request: methods, data and weights brought together; what does not fit is refused before any work."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Cell:
             "weights": self.weights_sha256,
             "precision": self.precision,
         }
-        # cells without these keep the name they had before there were any
+        # left out where a cell has none of them: older cells keep their fingerprint
         textures = self.textures.fingerprint if self.textures is not None else ""
         optional = {
             "textures": textures,

@@ -1,4 +1,4 @@
-"""Settings that a method's source declares, read without importing it: to import a method loads torch, for seconds.
+"""Settings declared in a method's source, read without importing it, which would load torch for seconds.
 
 Only what can be told for certain is told. A configuration that is put together in another way than a class of fields
 upon a base class is not understood here, and is judged once the method is imported.

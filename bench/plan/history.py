@@ -1,4 +1,4 @@
-"""What a results folder knows of a cell under other data."""
+"""Earlier results of a cell on other data, in the same results folder."""
 
 from __future__ import annotations
 

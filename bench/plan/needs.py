@@ -1,4 +1,4 @@
-"""What a method needs of images and encoder, checked before any work."""
+"""Requirements of a method on images and encoder, checked before any work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cell beside what the results folder holds of it: what is done, what is lacking, what is left to do."""
+"""State of a planned cell: what the results folder holds of it, what is lacking, what is left to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the user asked for, and what of it can be refused before torch is loaded: names, settings, protocol, data."""
+"""The user's request, and what of it is refused before torch is loaded: names, settings, protocol, data."""
 
 from __future__ import annotations
 

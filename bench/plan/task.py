@@ -1,4 +1,4 @@
-"""A task: which images are trained on and which are tested. Read `bench.plan.settings` for how one is made."""
+"""Tasks: which images are trained on and which are tested. `bench.plan.settings` says how one is made."""
 
 from __future__ import annotations
 

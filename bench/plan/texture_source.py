@@ -1,4 +1,4 @@
-"""The source of the textures that methods paint defects with: an auxiliary dataset where one is at hand, else none."""
+"""Texture source of methods that paint defects: an auxiliary dataset where one is at hand, else generated ones."""
 
 from __future__ import annotations
 

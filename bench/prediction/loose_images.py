@@ -1,4 +1,4 @@
-"""Images that belong to no dataset: files and folders as a user names them, decoded when their turn comes."""
+"""Images of no dataset: files and folders as a user names them, decoded when their turn comes."""
 
 from __future__ import annotations
 

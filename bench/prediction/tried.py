@@ -1,4 +1,4 @@
-"""Every picture of a task through the model that its cell kept: tested, held back for the threshold, and trained on."""
+"""Scores of every picture of a task by its kept model: tested, held back for the threshold, and trained on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Role = Literal["test", "held", "train"]
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class TriedPicture:
     """A picture of the task and what the model says of it."""
 
     sample: Sample
@@ -47,7 +47,7 @@ class Asked:
     thresholds: Mapping[str, Threshold]
     """Class -> its own."""
 
-    def pictures(self, progress: Progress) -> Iterator[Picture]:
+    def pictures(self, progress: Progress) -> Iterator[TriedPicture]:
         """Yield every picture, class by class and those of a role together; memory is bounded by a batch."""
         roles: dict[Role, tuple[Sample, ...]] = {
             "test": self.task.test,
@@ -61,7 +61,7 @@ class Asked:
                     maps = self.model.scale is not None
                     found = predictor.predict(self.model, groups, cls=cls, maps=maps, side=SIDE, say=progress.say)
                     for sample, seen in zip(own, found, strict=True):
-                        yield Picture(sample, role, seen)
+                        yield TriedPicture(sample, role, seen)
                         advance(1, cls)
 
 

@@ -18,7 +18,7 @@ import bench
 from bench.files import atomic
 from bench.names import harmless
 from bench.prediction.threshold import Threshold, percent
-from bench.prediction.tried import Asked, Picture
+from bench.prediction.tried import Asked, TriedPicture
 from bench.report.figures.gallery import overlay, uncropped
 from bench.report.formats import html
 from bench.report.formats.csv import inert
@@ -101,7 +101,7 @@ class Tried:
     """Lines for the terminal."""
 
 
-def write(asked: Asked, pictures: Iterable[Picture], out: Path, command: str) -> Tried:
+def write(asked: Asked, pictures: Iterable[TriedPicture], out: Path, command: str) -> Tried:
     """Write index.html and scores.csv into a folder.
 
     Args:
@@ -167,7 +167,7 @@ def write(asked: Asked, pictures: Iterable[Picture], out: Path, command: str) ->
     return Tried(page, tuple(_told(parts)))
 
 
-def _outcome(picture: Picture, threshold: float) -> str:
+def _outcome(picture: TriedPicture, threshold: float) -> str:
     if picture.score is None:
         return "unread"
     if picture.role != "test":
@@ -176,7 +176,7 @@ def _outcome(picture: Picture, threshold: float) -> str:
     return ("found" if above else "missed") if picture.sample.label else ("alarm" if above else "passed")
 
 
-def _count(part: ClassPart, picture: Picture) -> None:
+def _count(part: ClassPart, picture: TriedPicture) -> None:
     part.trained += picture.role == "train"
     if picture.score is None or picture.role == "train":
         return
@@ -184,7 +184,7 @@ def _count(part: ClassPart, picture: Picture) -> None:
     part.scores[lane].append(picture.score)
 
 
-def _shown(picture: Picture, outcome: str, asked: Asked, with_tiles: bool) -> Shown:
+def _shown(picture: TriedPicture, outcome: str, asked: Asked, with_tiles: bool) -> Shown:
     sample, score = picture.sample, picture.score
     limit = asked.thresholds[sample.cls].value
     verdict = "" if score is None or outcome == "trained" else "anomalous" if score > limit else "normal"
@@ -257,7 +257,7 @@ def _interval(share: Share) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
-def _line(picture: Picture, made: Shown) -> tuple[str, ...]:
+def _line(picture: TriedPicture, made: Shown) -> tuple[str, ...]:
     sample, score = picture.sample, picture.score
     # all digits: the same bits are read again
     return (

@@ -1,4 +1,4 @@
-"""Records for a report: those that hold scores, and what is left out said."""
+"""Selection of records for a report: those that hold scores, and what is left out said."""
 
 from __future__ import annotations
 

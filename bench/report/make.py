@@ -1,4 +1,4 @@
-"""A report from what was asked for: records read, tables made and arranged, files written."""
+"""Assembly of a report: records read, tables made and arranged, files written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cell from plan to record; read `cell.py` first. Called, the package is `bench.functions.run`."""
+"""Running of cells, from plan to record; read `cell.py` first. Called, the package is `bench.functions.run`."""
 
 import sys
 

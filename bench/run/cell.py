@@ -128,7 +128,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         store = options.last_store.get(cell.features_key, compute)
 
     def trained(batch_size: int) -> tuple[torch.nn.Module, TrainingLog | None]:
-        # seeded after the features: how those were had must not move the generators that training draws from
+        # seeded after the features: whether they were computed or read must not change what training draws
         seed_everything(cell.seed)
         module = needs.build(method, encoder).to(device).to(memory_format=encoder.memory_format)
         log = None

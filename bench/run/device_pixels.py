@@ -1,4 +1,4 @@
-"""Pixels on their way to the device, and kept there where they are wanted again and again."""
+"""Pixels on the device: brought there, and kept there where they are wanted again and again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From images to what a method sees of them: pixels, features of the frozen encoder, the batch that holds both."""
+"""Feature extraction: from images to the batch that a method sees, pixels and features of the frozen encoder."""
 
 from __future__ import annotations
 

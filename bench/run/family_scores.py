@@ -1,4 +1,4 @@
-"""What single datasets are scored by beside the protocol's metrics; nothing for the others.
+"""Scores by family of defects (MVTec LOCO: logical, structural), beside the protocol's metrics.
 
 Metrics that a dataset's authors report (`Dataset.metrics`) are measured with every run. So are `sample/<metric>` where
 several images show one physical object, as Real-IAD's authors report (Wang et al., CVPR 2024), and

@@ -1,4 +1,4 @@
-"""What training needs of the frozen encoder, computed once.
+"""Feature store: what training needs of the frozen encoder, computed once.
 
 The encoder is frozen, so what is not augmented has the same features at every step. The store keeps exactly what
 `Method.features` returns of the clean training images: on the training device, in host memory or in a memory-mapped

@@ -1,4 +1,4 @@
-"""The trained part of a cell, kept beside its record: one safetensors file that `bench predict` and late maps read.
+"""Kept models: the trained part of a cell beside its record, one file that `bench predict` and late maps read.
 
 What is kept is the state of the module that the method's `build` returns, after `fit`, training and `finish`:
 parameters and buffers, memories included. The frozen encoder is not; the record names its weights by their SHA-256.

@@ -1,4 +1,4 @@
-"""Maps and metrics that a finished cell was not asked for when it was run: had by its kept model, without a training.
+"""Late maps and metrics of a finished cell, made by its kept model without a training.
 
 What was recorded before stays as it is, to the bit; a metric that is new stands beside it.
 """
@@ -35,7 +35,7 @@ more than rounding on another device, less than another model."""
 
 
 def run(item: Planned, options: Options, progress: Progress) -> Record:
-    """Add maps, metrics or both to a finished cell and return its record; one of a failure where they cannot be had.
+    """Add maps, metrics or both to a finished cell and return its record; one of a failure where they cannot be made.
 
     The finished record stays as it is until all is there.
 

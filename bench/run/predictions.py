@@ -1,4 +1,4 @@
-"""A method's anomaly scores and maps, collected batch by batch: one of each for every image, no number changed.
+"""Collector of predictions: anomaly scores and maps, batch by batch, one of each for every image.
 
 A tensor of another shape would be spread over the batch, and one of another type narrowed: images, or pixels, become
 equal that the method told apart, and what is recorded is chance.

@@ -1,4 +1,4 @@
-"""What a cell did, written down: facts of the cell, its scores or its failure, its cost."""
+"""Recording of a cell: its facts, its scores or its failure, its cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a trained module to scores: masks at the evaluation size, predictions, metrics, class by class."""
+"""Scoring of a trained module: masks at the evaluation size, predictions, metrics, class by class."""
 
 from __future__ import annotations
 

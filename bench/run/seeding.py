@@ -1,4 +1,4 @@
-"""Every source of randomness of a cell."""
+"""Random seeds: every source of randomness of a cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells one after another: skip what is done, go on after a failure, wherever an executor runs them."""
+"""Sweep over cells: skip what is done, go on after a failure, wherever an executor runs them."""
 
 from __future__ import annotations
 

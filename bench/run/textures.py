@@ -1,4 +1,4 @@
-"""Textures that methods paint defects with: an auxiliary dataset where one is at hand, else generated ones."""
+"""Textures that methods paint defects with, drawn on the device from an auxiliary dataset or generated."""
 
 from __future__ import annotations
 

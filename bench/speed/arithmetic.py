@@ -1,4 +1,4 @@
-"""From timed blocks to rates, ratios, floors and the seconds of a whole workload. No clock is read here."""
+"""Speed arithmetic: from timed blocks to rates, ratios, floors and the seconds of a whole workload."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.run.complexity import Complexity, TrainingCost
 from bench.speed.interleaved import OURS, TimedBlock
 from bench.speed.ours import Variant
 from bench.speed.record import Floor, Latency, Rate, WorkCompared
-from bench.speed.record import Variant as VariantRate
+from bench.speed.record import VariantSpeed as VariantRate
 
 WARM_UP = 2
 """First blocks that are left out: they fill caches and pools, and compile. After one of each way, memory is still cut

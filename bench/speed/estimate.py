@@ -1,4 +1,4 @@
-"""How long cells will take: from earlier records of the same kind on this machine, else counted from MACs."""
+"""Estimates of how long cells take: from earlier records of the same kind here, else counted from MACs."""
 
 from __future__ import annotations
 

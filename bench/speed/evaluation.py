@@ -1,4 +1,4 @@
-"""Metrics and record of a whole workload, measured on made-up maps: what they cost depends on no network."""
+"""Evaluation cost of a whole workload: metrics and record, measured on made-up maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tables of speeds have in common: a block a machine, rows a method, and what was measured of it."""
+"""Shared layout of the speed tables: a block a machine, rows a method, and what was measured of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One method on one workload: a real cell on generated images, its blocks timed in turns with other ways."""
+"""Measurement of one method on one workload: a real cell on generated images, timed in turns with other ways."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ class Ours:
         return self._modules[compiled]
 
     def _next(self, count: int) -> list[Sample]:
-        """Return the next test images, which come round for ever."""
+        """Return the next test images; after the last comes the first again."""
         test, first = self._cell.task.test, self._scored
         self._scored += count
         return [test[index % len(test)] for index in range(first, first + count)]

@@ -216,7 +216,7 @@ class Plain:
 
     @torch.no_grad()
     def _batched(self, name: str, samples: Sequence[Sample], count: int, step: int | None = None) -> Batch:
-        """Return the next images as a batch; of a training step where one is given. They come round for ever."""
+        """Return the next images as a batch, of a training step where one is given; after the last the first again."""
         parts = self.parts[name]
         looking = Looking(self._cell.method, self.encoder, Draw(Textures(), self._cell.input_size, self._device))
         with parts.part("decode"):
@@ -264,7 +264,7 @@ class Decoded(TorchDataset[Tensor]):
         self._mean, self._std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
 
     def __len__(self) -> int:
-        """Return more than anybody asks for."""
+        """Return a length that no loader reaches."""
         return 2**31
 
     def __getitem__(self, index: int) -> Tensor:

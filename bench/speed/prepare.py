@@ -1,4 +1,4 @@
-"""A method made ready to be timed: configured, its encoder's weights found or drawn, its work counted."""
+"""Preparation of a method for timing: configured, its encoder's weights found or drawn, its work counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the time goes, in the plain way and in ours, and what each change was to gain and has gained."""
+"""Time profile of the plain way and of ours, and what each change was to gain and has gained."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Rate(_Part):
     """Steps or images in all blocks."""
 
 
-class Variant(_Part):
+class VariantSpeed(_Part):
     """Our way otherwise than the cell goes it: in another arithmetic, compiled, or with features computed again."""
 
     precision: str
@@ -67,7 +67,7 @@ class WorkCompared(_Part):
     over_again: Rate | None = None
     allowed: float | None = None
     """What the counted floating-point operations allow `over_again` to be."""
-    variants: tuple[Variant, ...] = ()
+    variants: tuple[VariantSpeed, ...] = ()
     joules: float | None = None
     """Energy of a unit of ours; None where nothing counts it."""
 

@@ -1,4 +1,4 @@
-"""What the full matrix of methods, datasets and seeds costs on several GPUs: a model over measured rates.
+"""Cost model of the full matrix of methods, datasets and seeds on several GPUs, over measured rates.
 
 A cell costs decoding and features, which the seeds of a method on a dataset share where one worker runs them one after
 another, and training, fitting, inference and metrics, which each seed pays. Workers are equal and do not slow each

@@ -17,7 +17,7 @@ class Workload:
 
     name: str
     dataset: str
-    """Whose counts and whose published settings."""
+    """Name of the dataset that counts and published settings are taken from."""
     counts: Mapping[str, Counts]
     side: int
     """Of the generated images as they are decoded, in pixels."""

@@ -1,4 +1,4 @@
-"""DeLong's test: do two methods differ in image AUROC on the same images? Paired, without resampling, exact with ties.
+"""DeLong's paired test of two image AUROCs on the same images: without resampling, exact with ties.
 
 Source: DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988), equations 4 to 6. A positive's placement is the share
 of negatives below it (ties count half), a negative's the share of positives above it; their mean is AUROC, and the

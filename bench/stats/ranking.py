@@ -1,4 +1,4 @@
-"""Do methods differ over many classes or datasets? Friedman's test, then Nemenyi's distance or Wilcoxon with Holm.
+"""Rank tests over many classes or datasets: Friedman's, then Nemenyi's distance or Wilcoxon with Holm.
 
 Source: Demsar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006). The distributions are
 SciPy's. A block (a class or a dataset) counts only where every method has a score; what is left out is named.

@@ -1,4 +1,4 @@
-"""Agreement among the scores of one record: shares within [0, 1], units as the metrics have them, means of the classes.
+"""Consistency of a record's scores: shares within [0, 1], units as the metrics have them, means of the classes.
 
 A record may come from another program, or hold metrics of a plug-in that is not at hand. What can be told without that
 is told when the record is read, before a table is made of it.

@@ -1,4 +1,4 @@
-"""What tells configurations apart that would otherwise be called the same."""
+"""Distinguishing facts of configurations that would otherwise be called the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def apart(facts: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
     """Return of each configuration the few facts that tell it from the others; none where there is but one.
 
     Keys are taken in the order in which they first appear, each that tells more of the configurations apart than those
-    before it do. A fact that a configuration does not have is none of its.
+    before it do. A configuration is told by no fact that it does not have.
     """
     keys = dict.fromkeys(key for one in facts for key in one)
     chosen: list[str] = []

@@ -1,4 +1,4 @@
-"""What lies beside records: per-image scores, anomaly maps, and the images themselves where the dataset is at hand."""
+"""Evidence beside records: per-image scores, anomaly maps, and the images where the dataset is at hand."""
 
 from __future__ import annotations
 

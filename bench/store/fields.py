@@ -1,4 +1,4 @@
-"""Types of a record's fields that pydantic would read too kindly, or refuse where a record still has to be written."""
+"""Field types of records: stricter than pydantic's, or kinder where a record still has to be written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of schema 1 as schema 2 has them: older files keep counting, and no command rewrites them.
+"""Migration of records from schema 1 to schema 2, on reading: older files keep counting, none is rewritten.
 
 Schema 1 kept the list of metrics among the protocol's fields and in its hash, so that a metric more made a record
 incomparable; schema 2 has it beside the rules, and the hash is over the rules alone. It also had the input size with

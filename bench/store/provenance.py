@@ -1,4 +1,4 @@
-"""Where a number comes from: commit, packages, machine."""
+"""Provenance of a number: commit, packages, machine."""
 
 from __future__ import annotations
 

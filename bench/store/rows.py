@@ -1,4 +1,4 @@
-"""From records to the rows of a table: one row is all that one configuration scored on one dataset with one seed.
+"""Rows of results: all that one configuration scored on one dataset with one seed, from its records.
 
 In most settings that is one record. Where a setting makes several models of a dataset (one a class, one a half-split),
 it is one record a part, and the row's mean is over the parts; a mean over some of them is never given.

@@ -1,4 +1,4 @@
-"""Files that users begin with: each is a working module of its own, so that it is checked like the rest."""
+"""Templates of plug-ins: each is a working module of its own, so that it is checked like the rest."""
 
 from __future__ import annotations
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from bench.claims.counts import Interval, TestSet
+from bench.claims.counts import PrintedInterval, TestSet
 
 
-def printed(share: float, places: int = 1) -> Interval:
+def printed(share: float, places: int = 1) -> PrintedInterval:
     value = Decimal(str(round(100 * share, places)))
-    return Interval.of(value, Decimal(1).scaleb(-places))
+    return PrintedInterval.of(value, Decimal(1).scaleb(-places))
 
 
 def f1_max(truth: np.ndarray, scores: np.ndarray) -> float:
@@ -57,7 +57,7 @@ def test_bounds_of_ap_are_nearly_reached_by_some_ranking() -> None:
         by_auroc.setdefault(auroc, []).append(float(average_precision_score(truth, scores)))
     slacks = []
     for auroc, found in by_auroc.items():
-        low, high = test.ap_beside(Interval(auroc, auroc), ties=False)
+        low, high = test.ap_beside(PrintedInterval(auroc, auroc), ties=False)
         assert low <= min(found) and max(found) <= high
         slacks += [min(found) - low, high - max(found)]
     assert np.mean(slacks) < 0.03
@@ -69,7 +69,7 @@ def test_bounds_of_ap_are_nearly_reached_by_some_ranking() -> None:
 )
 def test_f1_that_is_no_ratio_of_the_counts(normal: int, anomalous: int, value: str, below: str, above: str) -> None:
     test = TestSet(normal, anomalous)
-    interval = Interval.of(Decimal(value), Decimal("0.1"))
+    interval = PrintedInterval.of(Decimal(value), Decimal("0.1"))
     ratios = {
         Fraction(2 * found, anomalous + found + false) for found in range(anomalous + 1) for false in range(normal + 1)
     }
@@ -80,7 +80,7 @@ def test_f1_that_is_no_ratio_of_the_counts(normal: int, anomalous: int, value: s
 
 
 def test_confusions_are_all_that_there_are() -> None:
-    test, interval = TestSet(7, 9), Interval.of(Decimal("80"), Decimal("1"))
+    test, interval = TestSet(7, 9), PrintedInterval.of(Decimal("80"), Decimal("1"))
     direct = {
         (found, false)
         for found in range(1, 10)
@@ -92,7 +92,7 @@ def test_confusions_are_all_that_there_are() -> None:
 
 def test_a_perfect_f1_is_a_perfect_auroc() -> None:
     test = TestSet(20, 63)
-    reached = list(test.confusions(Interval.of(Decimal("100"), Decimal("0.1"))))
+    reached = list(test.confusions(PrintedInterval.of(Decimal("100"), Decimal("0.1"))))
     assert reached == [(63, 0)]
     assert not printed(0.997).meets(*test.auroc_at(63, 0))
     assert printed(1.0).meets(*test.auroc_at(63, 0))

@@ -66,7 +66,7 @@ ALLOWED = {
     " report.tables report.figures report.formats",
     # the doors
     "doctor": f"{GROUND} registry data_roots encoders store",
-    "functions": f"{GROUND} config store plan run external prediction report report.formats",
+    "functions": f"{GROUND} own config store plan run external prediction report report.formats",
     "cli": "*",
     "__main__": "cli",
     # plug-ins, ours like anybody's; tests/package/test_packaging.py says which parts of these they see
@@ -135,17 +135,19 @@ def test_the_table_itself_has_no_circle_and_names_rooms_that_are_there() -> None
 )
 def test_a_broken_wall_is_seen(importer: str, line: str) -> None:
     sources = modules()
+    before = broken(sources)
     sources[importer] += f"\n{line}\n"
-    (found,) = broken(sources)
+    (found,) = set(broken(sources)) - {*before}
     assert found.startswith(f"{importer} imports ")
 
 
 def test_types_may_be_named_where_a_module_may_not_be_imported() -> None:
     sources = modules()
+    before = broken(sources)
     sources["bench.loading.hashes"] += "\nif TYPE_CHECKING:\n    from bench.dataset import Dataset\n"
-    assert broken(sources) == []
+    assert broken(sources) == before
     sources["bench.loading.hashes"] += "\nfrom bench.dataset import Dataset\n"
-    assert len(broken(sources)) == 1
+    assert len(broken(sources)) == len(before) + 1
 
 
 def test_a_planted_circle_is_seen() -> None:

@@ -8,7 +8,7 @@ import pytest
 from made_records import PAPER, made
 
 from bench import suites
-from bench.config import Suite, Variant, configure, load_suite
+from bench.config import Suite, SuiteVariant, configure, load_suite
 from bench.encoders import catalog
 from bench.errors import UsageError
 from bench.published import papers
@@ -82,7 +82,7 @@ def test_every_suite_can_be_planned_and_every_row_of_it_is_in_the_paper(name: st
     printed = {(line.method, line.variant, line.setting) for line in theirs.of_tables(suite.published)}
     few = sorted({variant for _, variant, _ in printed if variant.startswith("shots=")}) or [""]
     wanted = list(suite.variants) or [
-        Variant(name="", method=method, published=variant) for method in suite.methods for variant in few
+        SuiteVariant(name="", method=method, published=variant) for method in suite.methods for variant in few
     ]
     for dataset in suite.datasets:
         assert dataset in DATASETS.targets
@@ -153,9 +153,9 @@ ABLATION = Suite(
     protocol="paper",
     published=("dinomaly_preprint 4",),
     variants=(
-        Variant(name="0", method="dinomaly", set={"dropout": 0.0}, published="dropout=0"),
-        Variant(name="0.2", method="dinomaly", published=""),
-        Variant(name="0.1, softmax", method="dinomaly", set={"dropout": 0.1, "attention": "softmax"}),
+        SuiteVariant(name="0", method="dinomaly", set={"dropout": 0.0}, published="dropout=0"),
+        SuiteVariant(name="0.2", method="dinomaly", published=""),
+        SuiteVariant(name="0.1, softmax", method="dinomaly", set={"dropout": 0.1, "attention": "softmax"}),
     ),
 )
 

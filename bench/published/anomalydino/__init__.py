@@ -1,1 +1,1 @@
-"""Tables of the ViTAD paper; see papers.toml."""
+"""Tables of the AnomalyDINO paper; see papers.toml."""

@@ -1,1 +1,1 @@
-"""Tables of the ViTAD paper; see papers.toml."""
+"""Tables of SubspaceAD's preprint; see papers.toml."""

@@ -1,4 +1,4 @@
-"""The look of every figure, and how one becomes SVG or PDF. matplotlib is imported when something is drawn."""
+"""Figure style, and output as SVG or PDF. matplotlib is imported when something is drawn."""
 
 from __future__ import annotations
 

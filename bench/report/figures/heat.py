@@ -1,4 +1,4 @@
-"""Where the maps of a gallery come from: those that were kept, or the kept model, asked for the few that are shown."""
+"""Maps of a gallery: kept ones, or those that the kept model makes of the few images that are shown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Heat(Protocol):
     """Where their colours begin and end, from normal images alone."""
 
     def of_class(self, cls: str) -> Map | None:
-        """Return all maps of a class, [N, S, S]; None where only single ones are had."""
+        """Return all maps of a class, [N, S, S]; None where only single ones can be made."""
 
     def of(self, cls: str, index: int) -> Map:
         """Return the map of one image."""

@@ -1,4 +1,4 @@
-"""All figures and statistics of a report: which there are, and how many are enough."""
+"""All figures and statistics of a report, and how many of each are enough."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small pictures side by side, one a class.
+"""Panels: small plots side by side, one a class.
 
 All are drawn in one pair of axes that measures inches: axes of their own would cost several times what is in them.
 """

@@ -1,4 +1,4 @@
-"""What figures are made of: lines of ours with a label and a place of their own, the same in every figure."""
+"""Series of a figure: a configuration with its label and colour, the same in every figure."""
 
 from __future__ import annotations
 

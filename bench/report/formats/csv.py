@@ -1,4 +1,4 @@
-"""A table as CSV, as it is read: percentages with the table's decimals, nothing where nothing is known."""
+"""CSV of a table as it is read: percentages with the table's decimals, nothing where nothing is known."""
 
 from __future__ import annotations
 

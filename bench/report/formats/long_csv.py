@@ -1,4 +1,4 @@
-"""All numbers of a report as a frame, one a row, for people's own plots; CSV and Parquet are written from it.
+"""Long-format CSV and Parquet: all numbers of a report, one a row, for people's own plots.
 
 Scores are fractions at full precision; an undefined one has no value and its reason in `note`. Costs (`cost/...`) have
 their unit in the metric's name.

@@ -1,4 +1,4 @@
-"""Text for LaTeX: every character of a name, a title or a note comes out as itself, whatever engine reads it."""
+"""LaTeX escaping: every character of a name, a title or a note comes out as itself, whatever engine reads it."""
 
 from __future__ import annotations
 

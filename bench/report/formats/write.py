@@ -1,4 +1,4 @@
-"""A whole report and its formats: each is a function that writes files into a folder and returns them."""
+"""Report formats: each is a function that writes files into a folder and returns them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables arranged as a paper wants them: some metrics, triples, its caption and label, citations, notes."""
+"""Paper-style arrangement of tables: chosen metrics, triples, caption and label, citations, notes."""
 
 from __future__ import annotations
 

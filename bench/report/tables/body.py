@@ -1,4 +1,4 @@
-"""Lines against columns: cells with differences and ranks, and what holds for the whole table."""
+"""Table bodies: lines against columns, cells with differences and ranks, notes of the whole table."""
 
 from __future__ import annotations
 

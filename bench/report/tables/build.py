@@ -1,4 +1,4 @@
-"""Which tables there are: all that some records fill."""
+"""All tables that a set of records fills."""
 
 from __future__ import annotations
 

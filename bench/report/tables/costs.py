@@ -1,4 +1,4 @@
-"""What a method costs: the columns of a table of costs, and where records hold them."""
+"""Cost columns: what a method costs, and where records hold it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import fmean
 from bench.store.record import Efficiency, Record
 
 COUNTS = ("cost/params_m", "cost/trainable_m", "cost/macs_g")
-"""Costs that depend on no machine."""
+"""Machine-independent costs: a count, not a measurement."""
 TRAINING = ("features", "fit", "train")
 """Phases that are the price of a trained model; decoding, inference and metrics are not."""
 

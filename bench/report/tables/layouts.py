@@ -1,4 +1,4 @@
-"""The shapes of tables: datasets by methods, classes by methods, half-splits, seeds, costs."""
+"""Table layouts: datasets by methods, classes by methods, half-splits, seeds, costs."""
 
 from __future__ import annotations
 

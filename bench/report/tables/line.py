@@ -1,4 +1,4 @@
-"""A line: all that is known of one method under one configuration, or as one paper prints it. Tables are made of it."""
+"""Lines of tables: a method under one configuration, or as one paper prints it."""
 
 from __future__ import annotations
 

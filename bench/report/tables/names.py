@@ -1,4 +1,4 @@
-"""How metrics, methods and datasets are called in tables."""
+"""Display names of metrics, methods and datasets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def base(metric: str) -> str:
 
 
 def parts(metric: str) -> tuple[str, ...]:
-    """Return the metrics of which one is the mean, so that it can be had where no record holds it; empty for others."""
+    """Return the metrics of which one is the mean: what it is computed from where no record holds it. Else empty."""
     found = known(metric)
     return found.parts if found is not None else ()
 

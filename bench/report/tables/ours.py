@@ -1,4 +1,4 @@
-"""What was measured, as lines of tables: a line is a method under one configuration, on any number of datasets.
+"""Measured lines of tables: a method under one configuration, on any number of datasets.
 
 records -> rows (bench.store.rows) -> Entry: all seeds of a row -> Line: the entries of all datasets
 """

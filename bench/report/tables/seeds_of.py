@@ -1,4 +1,4 @@
-"""All seeds of one configuration on one dataset: its numbers, and what a reader has to know of them."""
+"""Seeds of one configuration on one dataset: mean and spread of its numbers, and what a reader has to know."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.config import Suite, Variant
+from bench.config import Suite, SuiteVariant
 from bench.published import papers
 from bench.report.tables import layouts, ours, subset, theirs
 from bench.report.tables.build import tables as all_tables
@@ -140,7 +140,9 @@ def _together(
     """Return each printed line followed by ours of the same configuration, and then ours that no paper prints."""
     lines: list[Line] = []
     left = list(suite.variants) or [
-        Variant(name="", method=method, published=variant) for method in suite.methods for variant in _plain(printed)
+        SuiteVariant(name="", method=method, published=variant)
+        for method in suite.methods
+        for variant in _plain(printed)
     ]
     switches = {key for variant in suite.variants for key in variant.set}
     for line in printed:
@@ -163,7 +165,7 @@ def _plain(printed: Sequence[theirs.PrintedLine]) -> list[str]:
 
 def _ours(
     suite: Suite,
-    variant: Variant,
+    variant: SuiteVariant,
     switches: Iterable[str],
     beside: Line | None,
     entries: Sequence[Seeds],
@@ -186,7 +188,7 @@ _MATRIX = ("splits", "datasets")
 """Layouts in which one row holds all datasets."""
 
 
-def _is(record: Record, variant: Variant, switches: Iterable[str]) -> bool:
+def _is(record: Record, variant: SuiteVariant, switches: Iterable[str]) -> bool:
     """Return whether a record is of a variant: it has the variant's values, and no other switch was touched."""
     if record.cell.method != variant.method:
         return False

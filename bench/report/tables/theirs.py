@@ -1,4 +1,4 @@
-"""What papers print, as lines of tables: a line is a method as one paper has it, on any number of datasets."""
+"""Published lines of tables: a method as one paper has it, on any number of datasets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where cells are run: in this process, in worker processes, on a Ray cluster, as Slurm jobs.
+"""Executors of cells: in this process, in worker processes, on a Ray cluster, as Slurm jobs.
 
     here.py        one after another in this process: the default with one worker
     processes.py   several worker processes on this machine, one a GPU      (their side: worker.py)

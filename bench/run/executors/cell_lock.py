@@ -1,4 +1,4 @@
-"""One process a cell: the lock that says whose a cell is, and the look at what others did meanwhile."""
+"""Cell locks: one process a cell, and the look at what others did meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what the user asked for to an executor. Importing this module loads neither torch nor Ray nor submitit."""
+"""Choice of an executor. Importing this module loads neither torch nor Ray nor submitit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many cells at once, wherever they are run: handed out, waited for, tried again where a worker died, and yielded."""
+"""Dispatch of cells to several workers: handed out, waited for, tried again where a worker died, and yielded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cell on its way to another process. Importing this module loads no torch."""
+"""Handover of a cell to another process. Importing this module loads no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells one after another in this process, with bars for every phase; further seeds share the stored features."""
+"""In-process executor: cells one after another, with bars for every phase; further seeds share the features."""
 
 from __future__ import annotations
 

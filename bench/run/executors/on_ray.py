@@ -1,4 +1,4 @@
-"""Cells as tasks of a Ray cluster; see ray_node.py for what happens there.
+"""Ray executor: cells as tasks of a cluster; ray_node.py is the node's side.
 
 The nodes share nothing with the driver but the data, which must lie at the same path: bench's source is shipped,
 results come back through Ray and are written here, and a checkpoint stays on its node. So a cell whose node died begins

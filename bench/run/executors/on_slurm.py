@@ -1,4 +1,4 @@
-"""Cells as an array of Slurm jobs, through submitit; see slurm_job.py for what a job does.
+"""Slurm executor: cells as an array of jobs, through submitit; slurm_job.py is the job's side.
 
 The nodes share the file system with whoever submits: the same environment, data, weights and results folder at the same
 paths. A job that is preempted or reaches its time limit is queued again and goes on from its checkpoint. Jobs do not

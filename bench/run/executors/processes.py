@@ -1,4 +1,4 @@
-"""Several worker processes on this machine: one a GPU, or as many as the user says; see worker.py for their side.
+"""Worker-process executor: one a GPU, or as many as the user says; worker.py is the worker's side.
 
 Workers are started anew and not forked, since neither CUDA nor OpenMP threads survive a fork. Each takes one cell at a
 time. CPU threads are shared fairly: cores // workers each, unless OMP_NUM_THREADS says otherwise.

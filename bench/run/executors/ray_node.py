@@ -1,4 +1,4 @@
-"""What happens on a node of a Ray cluster; see on_ray.py. The node shares no files with the driver but the data.
+"""Node side of the Ray executor. The node shares no files with the driver but the data.
 
 Importing this module loads no torch: threads are set first.
 """

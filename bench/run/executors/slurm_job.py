@@ -1,4 +1,4 @@
-"""A cell as a job that submitit runs; see on_slurm.py. Importing this module loads no torch."""
+"""Job side of the Slurm executor. Importing this module loads no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bench's own source as other machines import it, so that they run the code that planned the cells."""
+"""Source bundle: bench's own source for other machines, so that they run the code that planned the cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker process's side of bench.run.executors.processes: cells come out of a pipe, records go back.
+"""Worker side of the worker-process executor: cells come out of a pipe, records go back.
 
 Importing this module loads no torch: threads and visible devices are set first.
 """
