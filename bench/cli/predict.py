@@ -48,7 +48,7 @@ HIGHEST = 5
 @threshold_options
 @click.option(
     "--threshold",
-    metavar="SCORE|FILE",
+    metavar="T",
     default="",
     help="Scores above it are anomalous: a number, or a file of bench export threshold.",
 )

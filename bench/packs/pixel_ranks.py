@@ -52,7 +52,7 @@ def _smallest(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return values.astype(kind)
 
 
-def load(path: Path) -> tuple[Ranks, Regions]:
+def read(path: Path) -> tuple[Ranks, Regions]:
     """Read what `save` wrote.
 
     Raises:
@@ -110,8 +110,8 @@ class PackedPixels:
     """The pixel evidence of a class from a pack; see `bench.metrics.metric.Evidence`."""
 
     def __init__(self, path: Path) -> None:
-        """Read the class's ranks. Raises StoreError as `load`."""
-        self.ranks, self.regions = load(path)
+        """Read the class's ranks. Raises StoreError as `read`."""
+        self.ranks, self.regions = read(path)
 
     @property
     def whole(self) -> Any:

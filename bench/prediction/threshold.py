@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from bench import regular
 from bench.errors import StoreError, UsageError
 from bench.files import atomic
+from bench.home import expanded
 from bench.metrics.thresholds import RULES, SPREAD, WORDS, at_false_alarms, expected
 from bench.registry import did_you_mean
 from bench.store.calibration import OperatingPoints, Share
@@ -238,7 +239,7 @@ def given(text: str, record: Record) -> Threshold:
     try:
         return Threshold(float(text))
     except ValueError:
-        path = Path(text)
+        path = expanded(text)
     if not path.exists():
         raise UsageError(f"--threshold {text}: no number and no such file. Expected one of bench export threshold")
     try:

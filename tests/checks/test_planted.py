@@ -71,7 +71,7 @@ def test_a_dropout_and_a_protocol_that_were_changed_are_named(
     done = checked("--set", "dinomaly.dropout=0")
     assert done.returncode == 1 and "not comparable" in done.stdout and "config dropout 0.2 -> 0.0" in done.stdout
     changed = replace(COMMON, mask_rule="ader")
-    monkeypatch.setattr(cells, "resolve", lambda name, method, kind: changed)
+    monkeypatch.setattr(cells, "resolve", lambda *request: changed)
     done = checked()
     assert done.returncode == 1 and "mask_rule area -> ader" in done.stdout
     assert METHODS.load("dinomaly").paper != changed

@@ -9,8 +9,8 @@ import pytest
 from made_records import made
 from rich.console import Console
 
-from bench.cli import terminal
 from bench.cli.terminal import footnotes, percent, print_scores, score_line, score_table
+from bench.machine import terminal as live
 from bench.machine.terminal import TerminalProgress, console, duration, time_left
 from bench.protocol import COMMON, SEVEN
 from bench.store.agreement import mean
@@ -240,7 +240,7 @@ def test_an_extra_score_that_one_class_lacks_has_no_mean() -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """A clock that passes when it is told to."""
     now = [100.0]
-    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
 
     def passes(seconds: float) -> None:
         now[0] += seconds

@@ -198,6 +198,7 @@ OWN = {
     "bench/prediction/tried_page.py": "the package's own templates",
     "bench/registry.py": "the source of a module of ours",
     "bench/encoders/catalog.py": "the encoder that the package ships",
+    "bench/templates/__init__.py": "the package's own templates",
     "bench/machine": "/proc and /sys",
     "bench/store/provenance.py": "/proc/cpuinfo",
     "bench/machine/host_memory.py": "/proc and /sys",

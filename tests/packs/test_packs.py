@@ -20,7 +20,7 @@ from bench.metrics.arrays import pixel_evidence
 from bench.metrics.evaluate import evaluate_class
 from bench.metrics.ids import parse_all
 from bench.metrics.scores import collect
-from bench.packs.pixel_ranks import SUFFIX, PackedPixels, load, save
+from bench.packs.pixel_ranks import SUFFIX, PackedPixels, read, save
 
 METRICS = ("pixel/auroc", "pixel/ap", "pixel/f1max", "pixel/aupro@0.3", "pixel/aupro@0.05", "pixel/fpr@recall0.95")
 
@@ -53,10 +53,10 @@ def test_ranks_that_were_changed_are_refused(tmp_path: Path, name: str) -> None:
     for bad in (arrays[name][:-1], np.concatenate([arrays[name], arrays[name][:1]]), arrays[name].astype(np.float32)):
         np.savez(path, **{**arrays, name: bad})
         with pytest.raises(StoreError, match=r"pack changed|no pixel ranks"):
-            load(path)
+            read(path)
     path.write_bytes(b"PK\x03\x04 no zip")
     with pytest.raises(StoreError, match="no pixel ranks"):
-        load(path)
+        read(path)
 
 
 @pytest.fixture

@@ -177,7 +177,7 @@ def test_a_non_finite_loss_stops_at_its_step_and_names_the_images(
 @pytest.mark.parametrize(
     ("settings", "precision", "advice"),
     [
-        ({}, "fp32", "Try --set dinomaly.attention_eps=1e-6 (its authors' advice), or a smaller learning rate"),
+        ({}, "fp32", "Try --set dinomaly.attention_eps=1e-06 (its authors' advice), or a smaller learning rate"),
         ({"attention_eps": 1e-6}, "fp32", "Try a smaller learning rate"),
         ({"attention": "softmax"}, "bf16", "Try a smaller learning rate, or --precision fp32"),
     ],
