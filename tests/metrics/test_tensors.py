@@ -142,7 +142,7 @@ def test_only_other_devices_take_this_path() -> None:
 def test_evaluate_class_hands_tensors_on_a_device_over(monkeypatch: pytest.MonkeyPatch) -> None:
     maps, masks, scores = random_class(5, "float32")
     ranked = []
-    monkeypatch.setattr(module, "on_accelerator", lambda given: isinstance(given, torch.Tensor))
+    monkeypatch.setattr("bench.metrics.evaluate.on_accelerator", lambda given: isinstance(given, torch.Tensor))
     monkeypatch.setattr(module, "rank_tensor", lambda *given: ranked.append(given) or rank_tensor(*given))
     found = evaluate_class(torch.from_numpy(maps), masks, scores, metrics=METRICS)
     assert len(ranked) == 1

@@ -1,7 +1,6 @@
 """DeSTSeg, much reduced: a student sees spoilt images as the teacher sees clean ones; where they differ is marked.
 
-After Zhang et al., CVPR 2023; an example. The teacher's features of clean images come from the store, those of images
-that are painted on here from `Batch.encode`.
+After Zhang et al., CVPR 2023. Features of clean images come from the store, of spoilt ones from `Batch.encode`.
 """
 
 from __future__ import annotations
@@ -16,14 +15,13 @@ from bench.api import Batch, EncoderInfo, EncoderRequest, MethodConfig, Predicti
 from bench.encoders import catalog
 from bench.errors import UsageError
 
-STAGE = 2  # of a CNN, from 0; the paper takes three
-
 
 class Config(MethodConfig):
     """Settings; every default says where it comes from."""
 
     encoder: str = sourced("resnet18.tv_in1k", "section 4.1", "frozen CNN, by timm name")
     input_size: int = sourced(256, "section 4.1", "input side in pixels", gt=0)
+    stage: int = sourced(2, "ours", "stage of the CNN, from 0; the paper takes three", ge=0)
     steps: int = sourced(2000, "ours", "training iterations", ge=0)
     batch_size: int = sourced(8, "ours", "images a step", gt=0)
     lr: float = sourced(1e-3, "ours", "learning rate", gt=0)
@@ -34,8 +32,8 @@ class Networks(nn.Module):
 
     def __init__(self, width: int, grid: tuple[int, int]) -> None:
         super().__init__()
-        layers = (nn.Conv2d(3, 32, 5, 4, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(grid), nn.Conv2d(32, width, 3, 1, 1))
-        self.student = nn.Sequential(*layers)
+        pool = nn.AdaptiveAvgPool2d(grid)
+        self.student = nn.Sequential(nn.Conv2d(3, 32, 5, 4, 2), nn.ReLU(), pool, nn.Conv2d(32, width, 3, 1, 1))
         self.mark = nn.Sequential(nn.Conv2d(width, 32, 3, 1, 1), nn.ReLU(), nn.Conv2d(32, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -55,11 +53,11 @@ class DestsegLite(Trained[Config, Networks]):
         """Ask for one stage of a CNN."""
         if catalog.describe(self.config.encoder).family != "cnn":
             raise UsageError(f"destseg_lite needs a CNN, {self.config.encoder} is a ViT. Try resnet18.tv_in1k")
-        return EncoderRequest(self.config.encoder, (STAGE,), self.config.input_size)
+        return EncoderRequest(self.config.encoder, (self.config.stage,), self.config.input_size)
 
     def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
         """Keep the stage: `stage` float [B, C, h, w], of length 1 over C."""
-        return {"stage": F.normalize(blocks[STAGE], dim=1)}
+        return {"stage": F.normalize(blocks[self.config.stage], dim=1)}
 
     def build(self, info: EncoderInfo) -> Networks:
         """Return both networks."""
