@@ -2,6 +2,7 @@
 # make example: the committed report under reports/example, of the records in RECORDS (several folders may be named): those of
 # make example-records, of two classes of MVTec AD in DATA, and of make demo.
 # make speed: the metrics' time and memory beside other packages', 10 minutes and 12 GB.
+# make docs: the documentation as a site under build/site; warnings are errors.
 # make gpu: what only a GPU shows, in pieces, 9 minutes; with BIN=DIR READY= by the Python in DIR as it is.
 # An active virtual environment is used; otherwise .venv is made here.
 PYTHON ?= python3
@@ -15,7 +16,7 @@ READY := $(VENV)/.bench-ready
 RUNS := $(or $(wildcard $(READY)),$(VENV)/.bench-runs)
 SMALL := $(BIN)/bench run --suite small --datasets mvtec --data-root $(DATA) --classes bottle,screw --results results/example
 
-.PHONY: demo example example-records test speed gpu check format install clean
+.PHONY: demo example example-records test docs speed gpu check format install clean
 
 demo: $(RUNS)
 	$(BIN)/bench run --suite demo --keep-maps
@@ -44,6 +45,10 @@ speed: $(READY)
 
 gpu: $(READY)
 	$(BIN)/python tests/perf/gpu.py
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=tools $(BIN)/python -m mkdocs build --quiet
+	@echo "look at: build/site/index.html"
 
 check: $(READY)
 	$(BIN)/ruff format --check

@@ -1,0 +1,1 @@
+"""Pages of the documentation's site that are made from the code: methods, datasets, metrics; `make docs`."""
