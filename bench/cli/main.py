@@ -98,8 +98,19 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
+def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Print what a record made here would be of."""
+    if not asked or ctx.resilient_parsing:
+        return
+    from bench.store.provenance import commit
+    from bench.store.record import SCHEMA_VERSION
+
+    click.echo(f"bench {bench.__version__}, commit {commit() or 'not known'}, record schema {SCHEMA_VERSION}")
+    ctx.exit()
+
+
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(bench.__version__, prog_name="bench")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option(
     "--plugin", metavar="FILE", multiple=True, help="Execute a Python file that defines methods, datasets or metrics."

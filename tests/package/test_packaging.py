@@ -17,7 +17,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import citation
 import pytest
+
+from bench.published.references import references
 
 REPO = Path(__file__).resolve().parents[2]
 BENCH = Path(sys.executable).with_name("bench")
@@ -133,22 +136,33 @@ def _setuptools() -> tuple[int, ...]:
         return (0,)
 
 
-def test_a_wheel_holds_every_file_of_ours(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the wheel that the source distribution gives, as whoever installs from it gets it."""
     if _setuptools() < (77,):
         pytest.skip("building a wheel offline needs setuptools 77 or newer in this environment")
-    copy = tmp_path / "copy"
-    copy.mkdir()
+    copy = tmp_path_factory.mktemp("copy")
     # a copy, since a build leaves files behind
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPO / name, copy)
     for top in ("bench", *MAPPED.values()):
         shutil.copytree(REPO / top, copy / top, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation", "--wheel-dir", "out"]
-    done = subprocess.run(
-        [*command, "--quiet", "--disable-pip-version-check", "--no-index"], cwd=copy, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    (wheel,) = (copy / "out").glob("*.whl")
+    _done([sys.executable, "-c", "from setuptools.build_meta import build_sdist; build_sdist('out')"], copy)
+    (source,) = (copy / "out").glob("*.tar.gz")
+    command = [sys.executable, "-m", "pip", "wheel", str(source), "--no-deps", "--no-build-isolation"]
+    _done([*command, "--wheel-dir", "out", "--quiet", "--disable-pip-version-check", "--no-index"], copy)
+    (built,) = (copy / "out").glob("*.whl")
+    return built
+
+
+def _done(command: list[str], where: Path, **environment: str) -> str:
+    told = {**os.environ, **environment}
+    done = subprocess.run(command, cwd=where, env=told, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_wheel_holds_every_file_of_ours(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
         (points,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
@@ -163,6 +177,27 @@ def test_a_wheel_holds_every_file_of_ours(tmp_path: Path) -> None:
     named = {"methods/dinomaly.py", "datasets/mvtec.py", "datasets/demo.py", "suites/demo.toml", "py.typed"}
     named |= {f"encoders/embedded/{name}" for name in ("vit_tiny_patch8_128.safetensors", "card.toml")}
     assert {f"bench/{name}" for name in named} <= held
+
+
+def test_an_installed_wheel_runs_the_demo_outside_of_the_repository(wheel: Path, tmp_path: Path) -> None:
+    installed, empty = tmp_path / "installed", tmp_path / "elsewhere"
+    empty.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    bench = [sys.executable, "-m", "bench"]
+    told = {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
+    assert "commit not known" in _done([*bench, "--version"], empty, **told)
+    assert "dinomaly" in _done([*bench, "ls", "methods"], empty, **told)
+    run = [*bench, "run", "--suite", "demo", "--classes", "fabric", "--set", "dinomaly.steps=2"]
+    _done([*run, "--set", "dinomaly.warmup=1", "--quiet"], empty, **told)
+    (record,) = (empty / "results").rglob("s0-*.json")
+    assert json.loads(record.read_text())["environment"]["commit"] is None
+
+
+def test_the_citation_file_names_the_papers_of_the_methods() -> None:
+    cited = (REPO / "CITATION.cff").read_text(encoding="utf-8")
+    assert cited == citation.text(), "python tools/citation.py > CITATION.cff"
+    assert references()["dinomaly"].title in cited
 
 
 # --------------------------------------------------------------------------------------------------- imports
