@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +25,7 @@ class Sample:
     """Defect type as the dataset names it; `good` for a normal image."""
     image: Path
     """File that holds the image."""
+    _: KW_ONLY
     member: str = ""
     """Which image inside `image`, where one file holds many; empty where the file is the image."""
     masks: tuple[Path, ...] = ()

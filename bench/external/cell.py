@@ -40,8 +40,9 @@ from bench.run.scoring import Predicted
 from bench.run.single_defects import read_defects
 from bench.setting import SETTINGS
 from bench.store import record as records
+from bench.store.facts import CellKey, EncoderFacts, ExternalFacts
 from bench.store.provenance import environment
-from bench.store.record import CellKey, EncoderFacts, ExternalFacts, Record
+from bench.store.record import Record
 
 RESIZED = "maps resized to the evaluation size, bilinear with antialiasing"
 LARGEST = 8192

@@ -25,7 +25,7 @@ from bench.plan.texture_source import find as find_textures
 from bench.protocol import Protocol
 from bench.registry import METHODS
 from bench.setting import SETTINGS
-from bench.store.record import AUTHORS, CellKey
+from bench.store.facts import AUTHORS, CellKey
 
 
 @dataclass(frozen=True)

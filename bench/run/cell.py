@@ -33,7 +33,8 @@ from bench.run.single_defects import read_defects
 from bench.run.textures import Draw
 from bench.run.training import Trainer, TrainingLog
 from bench.store import record as records
-from bench.store.record import ModelFacts, Record
+from bench.store.facts import ModelFacts
+from bench.store.record import Record
 
 
 @dataclass(frozen=True)

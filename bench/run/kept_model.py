@@ -29,7 +29,8 @@ from bench.machine.progress import Progress
 from bench.plan.cells import Cell
 from bench.run.scoring import Predict
 from bench.run.seeding import seed_everything
-from bench.store.record import ModelFacts, Record
+from bench.store.facts import ModelFacts
+from bench.store.record import Record
 from bench.words import counted
 
 SCHEMA = "1"

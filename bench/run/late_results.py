@@ -27,7 +27,8 @@ from bench.run.extractor import Extractor
 from bench.run.scoring import Scored
 from bench.run.single_defects import read_defects
 from bench.store import record as records
-from bench.store.record import ClassScores, Record
+from bench.store.facts import ClassScores
+from bench.store.record import Record
 
 AGREES = 1e-3
 """Most by which image scores may differ from the recorded ones, as a share of their range, and what is new be kept:

@@ -28,8 +28,7 @@ from bench.run.scoring import Scored
 from bench.run.training import TrainingLog
 from bench.store import record as records
 from bench.store.agreement import mean
-from bench.store.provenance import environment
-from bench.store.record import (
+from bench.store.facts import (
     ClassScores,
     DatasetFacts,
     Efficiency,
@@ -37,9 +36,10 @@ from bench.store.record import (
     Failure,
     ImportedFacts,
     ProtocolFacts,
-    Record,
     TrainingFacts,
 )
+from bench.store.provenance import environment
+from bench.store.record import Record
 
 
 def facts(

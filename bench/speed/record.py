@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bench import regular
 from bench.errors import StoreError
 from bench.files import atomic, file_name
+from bench.store.facts import Environment
 from bench.store.fields import Text
 from bench.store.folder import SPEED
-from bench.store.record import MOST_BYTES, Environment
+from bench.store.record import MOST_BYTES
 
 SCHEMA_VERSION = 2
 RESULTS, BASELINES = Path("results", SPEED), Path("results", "baselines", SPEED)

@@ -12,7 +12,7 @@ from pathlib import Path
 import bench
 from bench.machine import threads as processor
 from bench.machine.libraries import decoders
-from bench.store.record import Environment
+from bench.store.facts import Environment
 
 PACKAGES = ("numpy", "pillow", "safetensors", "scikit-learn", "scipy", "timm", "torch", "torchvision")
 

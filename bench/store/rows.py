@@ -13,7 +13,8 @@ from functools import cached_property
 
 from bench.setting import is_each
 from bench.store.agreement import mean
-from bench.store.record import AUTHORS, ClassScores, Record
+from bench.store.facts import AUTHORS, ClassScores
+from bench.store.record import Record
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.protocol import COMMON, SEVEN, Protocol
-from bench.store.record import (
-    CellKey,
-    ClassScores,
-    DatasetFacts,
-    Efficiency,
-    EncoderFacts,
-    Environment,
-    ProtocolFacts,
-    Record,
-)
+from bench.store.facts import CellKey, ClassScores, DatasetFacts, Efficiency, EncoderFacts, Environment, ProtocolFacts
+from bench.store.record import Record
 
 PAPER = Protocol(
     name="paper:dinomaly",

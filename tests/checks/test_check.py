@@ -18,7 +18,8 @@ from bench.checks.verdicts import Checked, Comparison, check
 from bench.errors import StoreError, UsageError
 from bench.protocol import COMMON, SEVEN
 from bench.store import record as records
-from bench.store.record import ClassScores, Record
+from bench.store.facts import ClassScores
+from bench.store.record import Record
 
 CLASSES = ("bottle", "metal_nut", "screw")
 

@@ -14,7 +14,8 @@ from bench.protocol import COMMON
 from bench.stats import delong
 from bench.store import record as records
 from bench.store.evidence import EvidenceFiles
-from bench.store.record import ClassScores, Record
+from bench.store.facts import ClassScores
+from bench.store.record import Record
 
 IMAGES = 80
 LABELS = [index % 2 for index in range(IMAGES)]

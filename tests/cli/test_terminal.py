@@ -14,7 +14,8 @@ from bench.machine import terminal as live
 from bench.machine.terminal import TerminalProgress, console, duration, time_left
 from bench.protocol import COMMON, SEVEN
 from bench.store.agreement import mean
-from bench.store.record import ClassScores, Record
+from bench.store.facts import ClassScores
+from bench.store.record import Record
 from bench.store.rows import Row
 
 TRICKY = ("[red]x[/]", "[/]", "a[bold", ":bug:", "50%", "{0}", "grüne Dose")

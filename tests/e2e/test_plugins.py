@@ -21,6 +21,7 @@ from bench.registry import DATASETS, METHODS
 REPO = Path(__file__).resolve().parents[2]
 EXAMPLE = REPO / "docs" / "example-plugin"
 ENCODER = "vit_tiny_patch8_128.bench"
+CONTRACTS = ("tests/contract/test_methods.py", "tests/contract/test_datasets.py")
 EXAMPLES = ("mean_patch", "draem_lite", "destseg_lite")
 
 
@@ -53,11 +54,12 @@ def test_the_template_is_listed_shown_and_run(bench: Callable, tree: Path, tmp_p
 
 @pytest.fixture(scope="module")
 def contract(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What pytest prints of the contract tests of the template and of the examples' methods, a line a test."""
+    """What pytest prints of the contract tests of the template, of the examples' methods and dataset, a line a test."""
     path = tmp_path_factory.mktemp("contract") / "from_template.py"
     path.write_text(templates.method("from_template"))
     files = [path, *(EXAMPLE / "bench_example" / f"{name}.py" for name in EXAMPLES)]
-    command = [Path(sys.executable).with_name("pytest"), "tests/contract/test_methods.py", "-v", "--color=no"]
+    files.append(EXAMPLE / "bench_example" / "labelled.py")
+    command = [Path(sys.executable).with_name("pytest"), *CONTRACTS, "-v", "--color=no"]
     command += ["-p", "no:cacheprovider", *(part for file in files for part in ("--plugin", str(file)))]
     # one process for all: starting torch anew costs seconds
     command += ["-k", f"({' or '.join(file.stem for file in files)}) and not whole_cell and not uncached"]
@@ -65,8 +67,8 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("method", ["from_template", *EXAMPLES])
-def test_the_template_and_the_examples_methods_pass_the_contract_tests(method: str, contract: str) -> None:
+@pytest.mark.parametrize("method", ["from_template", *EXAMPLES, "labelled"])
+def test_the_template_and_the_examples_pass_the_contract_tests(method: str, contract: str) -> None:
     outcomes = re.findall(rf"^\S+::\S+\[(?:\S+-)?{method}(?:-\S+)?\] (\w+)", contract, re.M)
     assert len(outcomes) >= 10 and set(outcomes) == {"PASSED"}, contract
 

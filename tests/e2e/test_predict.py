@@ -18,7 +18,8 @@ from PIL import Image
 from bench.prediction import predictor
 from bench.run import kept_model
 from bench.store import record as records
-from bench.store.record import ExternalFacts, Record
+from bench.store.facts import ExternalFacts
+from bench.store.record import Record
 
 VIT = "vit_tiny_patch8_128.bench"
 

@@ -30,7 +30,9 @@ def samples(train: int = 6, test: int = 3, classes: tuple[str, ...] = CLASSES, b
             for index in range(count):
                 label = int(bad and split == "test" and index > 0)
                 name = f"{cls}/{split}/{index:05}"
-                made.append(Sample(name, cls, split, label, "scratch" if label else "good", Path("all"), str(index)))
+                made.append(
+                    Sample(name, cls, split, label, "scratch" if label else "good", Path("all"), member=str(index))
+                )
     return made
 
 

@@ -8,7 +8,8 @@ from made_records import PAPER, made, scores
 from bench.protocol import SEVEN
 from bench.report.tables import build, ours
 from bench.report.tables.table import Table, TableCell, TableRow
-from bench.store.record import ClassScores, ExternalFacts, Record
+from bench.store.facts import ClassScores, ExternalFacts
+from bench.store.record import Record
 
 CLASSES = {"bottle": 0.9, "metal_nut": 0.8}
 MVTEC = {f"class{number}": 0.9 for number in range(15)}

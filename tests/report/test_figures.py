@@ -30,7 +30,8 @@ from bench.stats import Ranking
 from bench.store import evidence as evidence_module
 from bench.store import record as records
 from bench.store.evidence import EvidenceFiles, Lacking
-from bench.store.record import EncoderFacts, Record, TrainingFacts
+from bench.store.facts import EncoderFacts, TrainingFacts
+from bench.store.record import Record
 
 
 def lines(*found: Record) -> list[ours.OurLine]:

@@ -22,7 +22,8 @@ from bench.report.formats.markdown import document, escaped, markdown
 from bench.report.formats.tex import tex
 from bench.report.tables import build
 from bench.report.tables.table import Column, RowBlock, Table, TableCell, TableRow
-from bench.store.record import ClassScores, Record
+from bench.store.facts import ClassScores
+from bench.store.record import Record
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 ODD = ("50%", "a&b", "back\\slash", "metal_nut", "<img src=x onerror=alert(1)>", "$x^2$ {y} ~#|`*", "Grün 中", "a\nb")

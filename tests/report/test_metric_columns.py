@@ -25,7 +25,8 @@ from bench.report.formats.markdown import markdown
 from bench.report.tables import build
 from bench.report.tables.names import in_order
 from bench.report.tables.table import Table
-from bench.store.record import ClassScores, Record
+from bench.store.facts import ClassScores
+from bench.store.record import Record
 from bench.store.rows import rows
 
 MORE = ("image/fpr@recall0.95", "pixel/aupro@0.05", "pixel/iou:grid7")

@@ -17,7 +17,8 @@ from bench.report.tables.table import TableCell
 from bench.stats import delong, rank_methods
 from bench.store import record as records
 from bench.store.evidence import EvidenceFiles
-from bench.store.record import ClassScores, Record
+from bench.store.facts import ClassScores
+from bench.store.record import Record
 
 LABELS = np.arange(40) % 2 == 0
 CLASSES = ("bottle", "metal_nut")

@@ -14,7 +14,8 @@ from bench.files import atomic
 from bench.published import MEAN, Score, scores
 from bench.report.formats.csv import inert
 from bench.report.tables.costs import COST_METRICS, cost
-from bench.store.record import AUTHORS, ClassScores, Record
+from bench.store.facts import AUTHORS, ClassScores
+from bench.store.record import Record
 from bench.store.rows import rows
 
 if TYPE_CHECKING:

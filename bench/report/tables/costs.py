@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from bench.store.record import Efficiency, Record
+from bench.store.facts import Efficiency
+from bench.store.record import Record
 
 COUNTS = ("cost/params_m", "cost/trainable_m", "cost/macs_g")
 """Machine-independent costs: a count, not a measurement."""

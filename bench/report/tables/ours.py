@@ -15,7 +15,8 @@ from bench.report.tables.names import method_title
 from bench.report.tables.seeds_of import Seeds, protocol_title, spelt
 from bench.report.tables.table import Source, TableCell
 from bench.store.apart import apart
-from bench.store.record import AUTHORS, Record
+from bench.store.facts import AUTHORS
+from bench.store.record import Record
 from bench.store.rows import Row, configuration, rows
 
 

@@ -10,6 +10,8 @@ import csv
 from pathlib import Path
 from typing import cast
 
+from PIL import Image
+
 from bench.api import Card, Dataset, Sample, Split
 from bench.errors import DatasetError
 
@@ -34,10 +36,14 @@ class Labelled(Dataset):
 
     @classmethod
     def locate(cls, data_root: Path | None) -> Path:
-        """Return the data root, which has to hold the table."""
-        if data_root is None or not (data_root / TABLE).is_file():
-            raise DatasetError(f"labelled: no {TABLE} in {data_root}. Expected --data-root DIR with one")
-        return data_root
+        """Return the folder that holds the table: the data root, or the folder `labelled` inside of it."""
+        if data_root is None or not data_root.is_dir():
+            raise DatasetError(f"labelled: no folder {data_root}. Expected --data-root DIR with a {TABLE}")
+        for folder in (data_root, data_root / "labelled"):
+            if (folder / TABLE).is_file():
+                return folder
+        found = ", ".join(sorted(path.name for path in data_root.iterdir() if path.is_dir())) or "no folders"
+        raise DatasetError(f"labelled is not at {data_root}: found {found}. Expected a {TABLE}")
 
     def samples(self) -> tuple[Sample, ...]:
         """Read the table; no image is opened."""
@@ -48,7 +54,10 @@ class Labelled(Dataset):
         for line, row in enumerate(rows, start=2):
             if any(row.get(column) is None for column in COLUMNS) or row["split"] not in ("train", "test"):
                 raise DatasetError(f"{path}, line {line}: {row}. Expected {','.join(COLUMNS)}, split train or test")
-            image = self.root / row["file"]
+            mask = self.root / row["mask"] if row["mask"] else None
+            if mask is not None and not mask.is_file():
+                image = self.root / row["file"]
+                raise DatasetError(f"{path}, line {line}: no mask {mask} of {image}. See: bench data verify labelled")
             found.append(
                 Sample(
                     id=Path(row["file"]).with_suffix("").as_posix(),
@@ -56,8 +65,29 @@ class Labelled(Dataset):
                     split=cast("Split", row["split"]),
                     label=int(row["defect"] != "good"),
                     defect=row["defect"],
-                    image=image,
-                    masks=(self.root / row["mask"],) if row["mask"] else (),
+                    image=self.root / row["file"],
+                    masks=(mask,) if mask is not None else (),
                 )
             )
         return tuple(sorted(found, key=lambda sample: (sample.cls, sample.id)))
+
+
+def miniature(root: Path) -> tuple[Sample, ...]:
+    """Write six small images with their table, and return what has to be read of them: the contract tests' material."""
+    rows, found = [COLUMNS], []
+    for place, (split, defect) in enumerate([("train", "good")] * 3 + [("test", "good")] + [("test", "dent")] * 2):
+        one, bad = f"cups/{place}", defect != "good"
+        mask = root / f"{one}_mask.png" if bad else None
+        root.joinpath("cups").mkdir(exist_ok=True, parents=True)
+        Image.new("RGB", (48, 40), (9 * place, 90, 90)).save(root / f"{one}.png")
+        if mask is not None:
+            area = Image.new("L", (48, 40))
+            area.paste(255, (10, 10, 20, 25))
+            area.save(mask)
+        rows.append((f"{one}.png", "cups", split, defect, f"{one}_mask.png" if bad else ""))
+        known = cast("Split", split)
+        masks = (mask,) if mask is not None else ()
+        found.append(Sample(one, "cups", known, int(bad), defect, root / f"{one}.png", masks=masks))
+    with root.joinpath(TABLE).open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return tuple(found)
