@@ -25,12 +25,12 @@ from bench.metrics.ranking import rank_pieces
 from bench.metrics.ranks import MISSING, Ranks, Undefined
 from bench.metrics.regions import Regions, find_marked, gather
 from bench.metrics.scores import Scores, collect, sides
-from bench.metrics.workers import spans
+from bench.metrics.workers import each, spans
 
 Array = npt.NDArray[Any]
 
-BUFFER = 128 << 20
-"""Bytes of scores kept in memory by default: 512 float32 maps of 256 x 256."""
+BUFFER = 512 << 20
+"""Bytes of scores kept in memory by default: 2,048 float32 maps of 256 x 256, which is most classes."""
 
 
 def streams(metric: Metric) -> bool:
@@ -188,12 +188,12 @@ class _StoredPieces:
     def add(self, scores: Array) -> None:
         self.dtype = scores.dtype
         flat = scores.reshape(-1)
-        for part in spans(len(flat), PIECE):
-            piece = flat[part]
-            kept = piece.copy() if piece.nbytes <= self._room else self._write(piece)
-            self._room -= piece.nbytes if isinstance(kept, np.ndarray) else 0
-            self._kept.append(kept)
-            self.sizes.append(len(piece))
+        pieces = [flat[part] for part in spans(len(flat), PIECE)]
+        fitting = int(np.searchsorted(np.cumsum([piece.nbytes for piece in pieces]), self._room, side="right"))
+        copies = each(np.copy, pieces[:fitting])
+        self._room -= sum(copy.nbytes for copy in copies)
+        self._kept += [*copies, *map(self._write, pieces[fitting:])]
+        self.sizes += map(len, pieces)
 
     def read(self, number: int) -> Array:
         kept = self._kept[number]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import ScoreError, UsageError
+from bench.metrics.workers import each
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
@@ -229,7 +230,7 @@ def refuse_nan(what: str, scores: Array | None, before: int = 0) -> None:
         return
     with np.errstate(invalid="ignore"):
         # a maximum is NaN as soon as one value is
-        peaks = np.array([part.max() for part in scores])
+        peaks = scores if scores.ndim == 1 else np.array(each(lambda image: scores[image].max(), range(len(scores))))
     bad = np.flatnonzero(np.isnan(peaks)) + before
     if bad.size:
         raise ScoreError(
