@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bench.files import file_name
 from bench.report.figures.curves import overlap, precision_recall, roc
+from bench.report.figures.detectability import detectability
 from bench.report.figures.drawing import Figure
 from bench.report.figures.gallery import Gallery, gallery
 from bench.report.figures.histograms import histograms
@@ -109,6 +110,7 @@ def _of(chosen: Sequence[FigureSeries], dataset: str, evidence: EvidenceFiles) -
         scaling(chosen, dataset),
         *by_image,
         overlap(chosen, dataset, evidence),
+        detectability(chosen, dataset, evidence),
         *spread,
         training(chosen, dataset),
     ]
