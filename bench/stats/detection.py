@@ -1,4 +1,4 @@
-"""How large a defect has to be to be found: a logistic curve of found or missed against the logarithm of its size.
+"""Logistic curve of detection: found or missed against the logarithm of a defect's size, or of its contrast.
 
 The fit is Firth's (Biometrika 80, 1993), whose penalty keeps it finite where all large regions are found and all small
 ones missed, as for a good method they are. The size at which a share is found has Fieller's interval (J. R. Stat. Soc.

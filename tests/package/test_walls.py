@@ -53,7 +53,7 @@ ALLOWED = {
     "external": f"{GROUND} api config registry protocol setting data_roots loading metrics store plan run",
     # what is made of records alone: no room below here but the last ones knows how a cell is run
     "report.tables": f"{GROUND} config registry protocol setting metrics stats store published",
-    "report.figures": f"{GROUND} metrics stats store report.tables",
+    "report.figures": f"{GROUND} protocol metrics stats store report.tables",
     "report.formats": f"{GROUND} bench published store report.tables report.figures",
     "explain": f"{GROUND} registry protocol loading metrics store published",
     "packs": f"{GROUND} loading metrics stats store curate",
