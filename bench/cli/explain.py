@@ -12,11 +12,12 @@ from bench.cli.options import PATH, data_root_option, json_option, names, quiet_
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from bench.explain.measure import Explanation
+    from bench.store.explained import Explanation
 
 EPILOG = """\b
 Examples:
   bench explain results/runs/mvtec/dinomaly/multi/s0-1f3c.json --paper dinomaly_cvpr2025 --data-root /data
+  bench explain RECORD --paper dinomaly_cvpr2025 --data-root /data --keep
   bench explain RECORD --paper vitad --metrics pixel/aupro@0.3,pixel/f1max --data-root /data
 
 Crop, mask rule, image label rule, image score and metric code are changed from the record's to the paper's, alone and
@@ -34,6 +35,7 @@ Exit code: 0 explained, 2 something given was wrong or is not at hand.
 @click.option("--method", metavar="NAME", help="Whose row in the paper (default: the record's method).")
 @click.option("--metrics", metavar="M,..", help="Metrics (default: the field's seven that both have).")
 @click.option("--markdown", is_flag=True, help="Print Markdown tables.")
+@click.option("--keep", is_flag=True, help="Keep the ladders beside the record; bench report draws them.")
 @data_root_option()
 @quiet_option()
 @json_option()
@@ -43,6 +45,7 @@ def explain(
     method: str | None,
     metrics: str | None,
     markdown: bool,
+    keep: bool,
     data_roots: tuple[str, ...],
     quiet: bool,
     as_json: bool,
@@ -56,6 +59,7 @@ def explain(
     from bench.machine.terminal import TerminalProgress
     from bench.protocol import SEVEN
     from bench.published import protocols
+    from bench.store import explained
     from bench.store.evidence import EvidenceFiles, Lacking
     from bench.store.record import read
 
@@ -79,6 +83,11 @@ def explain(
         ]
     except Lacking as why:
         raise UsageError(f"{record}: {why}") from why
+    if keep:
+        kept = explained.Explained(
+            fingerprint=found.cell.fingerprint, paper=paper, method=row, beside=beside, ladders=tuple(done)
+        )
+        explained.write(kept, explained.place(record, paper))
     if as_json:
         print_json(record=str(record), paper=paper, protocol=tag, beside=beside, ladders=[_facts(one) for one in done])
         return 0
@@ -86,7 +95,10 @@ def explain(
         echo("\n".join(_markdown(one) if markdown else _lines(one)))
     if beside:
         echo(f"not to be told from a record: {beside}")
-    suggest(f"bench report --results {record.parent}")
+    if keep:
+        suggest(f"bench report --results {record.parent}")
+    else:
+        suggest("the same command with --keep, then bench report: the page draws the ladders")
     return 0
 
 
@@ -106,7 +118,7 @@ def _facts(one: Explanation) -> dict[str, Any]:
 
 def _rows(one: Explanation) -> list[tuple[str, str, str]]:
     """Return the rungs: what, from and to, and the number or what it is moved by, in percent."""
-    from bench.explain.rules import NAMES
+    from bench.store.explained import NAMES
 
     classes = len(one.classes)
     rows = [("ours", f"mean of {classes}" if classes > 1 else one.classes[0], f"{100 * one.ours:.2f}")]

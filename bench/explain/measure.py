@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -18,39 +18,8 @@ from bench.machine.progress import Progress
 from bench.metrics import evaluate_class
 from bench.metrics.image_scores import IMAGE_SCORES
 from bench.store.evidence import EvidenceFiles, protocol_of
+from bench.store.explained import Explanation, RuleStep
 from bench.store.record import Record
-
-
-@dataclass(frozen=True, slots=True)
-class RuleStep:
-    """One rule of a ladder."""
-
-    rule: str
-    ours: str
-    theirs: str
-    moved: float
-    """Fraction."""
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """From our number to theirs."""
-
-    metric: str
-    classes: tuple[str, ...]
-    ours: float
-    """As recorded: the mean over the classes, a fraction."""
-    steps: tuple[RuleStep, ...]
-    reached: float
-    """With all rules changed, measured: `ours` and what the steps moved."""
-    published: float | None
-    """None where no paper prints it over these classes."""
-    where: str = ""
-
-    @property
-    def unexplained(self) -> float | None:
-        """Return what no rule accounts for: training, weights, and what no record tells."""
-        return None if self.published is None else self.published - self.reached
 
 
 class Measured:
@@ -89,9 +58,18 @@ class Measured:
             return self.mean(mixed(ours, theirs, some), variant if "metric" in some else metric)
 
         parts = contributions(list(differing), value)
-        steps = tuple(RuleStep(rule, *differing[rule], moved) for rule, moved in parts.items())
+        steps = tuple(
+            RuleStep(rule=rule, ours=differing[rule][0], theirs=differing[rule][1], moved=moved)
+            for rule, moved in parts.items()
+        )
         return Explanation(
-            metric, tuple(self._images), value(frozenset()), steps, value(frozenset(differing)), *published
+            metric=metric,
+            classes=tuple(self._images),
+            ours=value(frozenset()),
+            steps=steps,
+            reached=value(frozenset(differing)),
+            published=published[0],
+            where=published[1],
         )
 
     def mean(self, rules: Rules, metric: str) -> float:

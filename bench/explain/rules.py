@@ -9,16 +9,9 @@ from typing import Any
 from bench.errors import UsageError
 from bench.protocol import LabelRule, MaskRule, Protocol
 from bench.published.read import Computed
+from bench.store.explained import NAMES
 
 OWN_SCORE = "the method's own"
-NAMES = {
-    "crop": "crop",
-    "mask_rule": "mask rule",
-    "label_rule": "image label rule",
-    "image_score": "image score",
-    "metric": "metric code",
-}
-"""Rule -> what it is called in a ladder."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bench import regular
-from bench.errors import BenchError, DatasetError
+from bench.errors import BenchError, DatasetError, StoreError
 from bench.files import file_name
 from bench.loading import arrays
 from bench.protocol import Protocol, from_facts
 from bench.stats import Images
+from bench.store import explained
 from bench.store.record import Record
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ AGREES = 1e-9
 
 _COLUMNS = {"id": "string", "class": "string", "defect": "string", "label": "int64", "score": "float64"}
 """Of the per-image scores, as Parquet calls them."""
-KINDS = ("*.parquet", "*.maps", "*.model.safetensors")
+KINDS = ("*.parquet", "*.maps", "*.model.safetensors", f"*{explained.SUFFIX}")
 """Files and folders beside records."""
 MOST_MASKS = 6000
 """Test images of a record; reading the masks of more takes longer than anybody waits for a report."""
@@ -122,6 +124,17 @@ class EvidenceFiles:
         if maps.dtype.kind not in "fiu" or maps.shape != (len(self.images(record)[cls].ids), side, side):
             raise Lacking(f"{path.name} holds {maps.dtype} {list(maps.shape)}, which are no maps of these images")
         return maps
+
+    def explained(self, record: Record) -> list[explained.Explained]:
+        """Return the explanations that lie beside a record and are of its numbers, by paper; others are left out."""
+        stem = record.cell.file.stem
+        found = []
+        for name in sorted(
+            name for name in self._files if name.endswith(explained.SUFFIX) and name.startswith(f"{stem}.")
+        ):
+            with suppress(StoreError):
+                found.append(explained.read(self._files[name]))
+        return [one for one in found if one.of(record)]
 
     @property
     def asks_models(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from itertools import permutations
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from bench.loading.masks import read_mask_file, to_evaluation
 from bench.machine.progress import Silent
 from bench.metrics import evaluate_class
 from bench.protocol import Protocol
+from bench.report.figures.ladders import rungs
+from bench.store import explained
 from bench.store.evidence import EvidenceFiles
 from bench.store.record import Record, read
 
@@ -134,6 +136,35 @@ def test_the_command_prints_the_ladder(kept: Path, data: str, capsys: pytest.Cap
     assert "centre 0.875" in said and "pixel/aupro@0.3:grid200" in said and "unexplained" in said
     assert run([*command, "--metrics", "pixel/ap", "--markdown"]) == 0
     assert "| rule | ours -> theirs | percent |" in capsys.readouterr().out
+
+
+def test_kept_ladders_are_drawn_in_the_page_as_long_as_they_are_of_the_record(
+    kept: Path, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record, metrics = read(kept), "pixel/ap,pixel/aupro@0.3"
+    command = ["explain", str(kept), "--paper", "dinomaly_preprint", "--data-root", data, "--quiet"]
+    assert run([*command, "--metrics", metrics, "--keep"]) == 0
+    assert "next: bench report" in capsys.readouterr().err
+    path = explained.place(kept, "dinomaly_preprint")
+    found = explained.read(path)
+    assert [one.metric for one in found.ladders] == metrics.split(",") and found.of(record)
+    for one in found.ladders:
+        bars = rungs(one)
+        assert [bars[0][0], bars[-2][0], bars[-1][0]] == ["ours", "unexplained", "published"]
+        # each bar begins where the one before ends, up to the published number
+        assert all(start == pytest.approx(end) for (_, _, end), (_, start, _) in pairwise(bars[:-1]))
+        assert bars[-2][2] == pytest.approx(bars[-1][2])
+    assert run(["report", "--results", str(kept.parent), "--data-root", data, "--out", str(tmp_path / "one")]) == 0
+    page = (tmp_path / "one" / "report.html").read_text(encoding="utf-8")
+    assert "differs from dinomaly_preprint" in page and "mask rule" in page and "unexplained" in page
+    # of other numbers, or damaged, it is nobody's explanation
+    text = path.read_text()
+    try:
+        for other in (text.replace(record.cell.fingerprint, "0" * 12), text.replace('"ours": 0', '"ours": 1'), "{"):
+            path.write_text(other)
+            assert EvidenceFiles([kept.parent], (data,)).explained(record) == []
+    finally:
+        path.unlink()
 
 
 def test_what_is_lacking_or_mistyped_is_said(

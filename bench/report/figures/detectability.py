@@ -62,7 +62,9 @@ def detectability(chosen: Sequence[FigureSeries], dataset: str, evidence: Eviden
         "of the image that they cover, the largest difference of a colour's mean to that of the 8 pixels around, and "
         "their distance from the edge; logistic curves with 95 % intervals. Dots: fifths of the regions. "
     ) + " ".join(f"{label}: {told(curve)}." for label, curve in curves.items())
-    return Figure(name, title, caption, _drawing(found, {one.label: one.place for one in shown}), "", dataset)
+    return Figure(
+        name, title, caption, _drawing(found, {one.label: one.place for one in shown}), "", dataset, wide=True
+    )
 
 
 def told(curve: Detection) -> str:

@@ -14,6 +14,7 @@ from bench.report.figures.detectability import detectability
 from bench.report.figures.drawing import Figure
 from bench.report.figures.gallery import Gallery, gallery
 from bench.report.figures.histograms import histograms
+from bench.report.figures.ladders import ladders
 from bench.report.figures.series import FigureSeries, best_first, series
 from bench.report.figures.statistics import METRIC, pairs, rankings
 from bench.report.figures.tradeoffs import scaling, throughput
@@ -112,5 +113,6 @@ def _of(chosen: Sequence[FigureSeries], dataset: str, evidence: EvidenceFiles) -
         overlap(chosen, dataset, evidence),
         detectability(chosen, dataset, evidence),
         *spread,
+        *ladders(chosen, dataset, evidence),
         training(chosen, dataset),
     ]
