@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from statistics import fmean
 
+from bench.metrics.ids import column
+from bench.store.calibration import OPERATING
 from bench.store.record import Record
 from bench.store.rows import Row, configuration, rows, value
 
@@ -59,8 +62,12 @@ class Series:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Return the metrics that any seed has."""
-        return tuple(dict.fromkeys(metric for row in self.rows for metric in row.metrics))
+        """Return the metrics that any seed has, and what its operating points are worth."""
+        measured = [metric for row in self.rows for metric in row.metrics]
+        held = [record.calibration for record in self.records if record.calibration is not None]
+        return tuple(
+            dict.fromkeys([*measured, *(name for one in held for at in one.classes.values() for name in at.worth)])
+        )
 
     def values(self, line: str, metric: str) -> list[float]:
         """Return the fractions of one line and metric, a seed each; seeds without a value are left out."""
@@ -70,9 +77,26 @@ class Series:
 
 def of(row: Row, line: str, metric: str) -> float | None:
     """Return the fraction of one line of a row, which may be the mean; None where there is none."""
+    if metric.partition("@")[0] in OPERATING:
+        found = _worth(row, metric)
+        if line != MEAN:
+            return found.get(line)
+        known = [number for number in found.values() if number is not None]
+        return fmean(known) if len(known) == len(row.lines) and not row.missing else None
     if line == MEAN:
         return row.mean(metric)
     return value(row.lines[line], metric) if line in row.lines else None
+
+
+def _worth(row: Row, metric: str) -> dict[str, float | None]:
+    held = [record.calibration for record in row.records if record.calibration is not None]
+    return {cls: points.worth.get(metric) for one in held for cls, points in one.classes.items()}
+
+
+def higher_is_better(metric: str) -> bool | None:
+    """Return which way is better; None of a metric that is not at hand."""
+    name = metric.partition("@")[0]
+    return OPERATING[name] if name in OPERATING else column(metric).higher_is_better
 
 
 def series(records: Iterable[Record]) -> list[Series]:

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
+from bench.checks.series import higher_is_better
 from bench.errors import UsageError
-from bench.metrics.ids import column, parse
+from bench.metrics.ids import parse
 
 MULTIPLE = 5.0
 FLOOR = 0.01
@@ -77,7 +78,7 @@ def parse_tolerances(options: Sequence[str], multiple: float) -> Tolerances:
     for option in options:
         metric, equals, number = option.rpartition("=")
         metric = metric.strip()
-        if equals and column(metric).higher_is_better is None:
+        if equals and higher_is_better(metric) is None:
             parse(metric)  # says what there is
         try:
             fraction = float(number)

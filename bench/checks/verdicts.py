@@ -9,9 +9,8 @@ from statistics import fmean
 from typing import Literal
 
 from bench.checks import differences
-from bench.checks.series import MEAN, Series, identity, series, subject
+from bench.checks.series import MEAN, Series, higher_is_better, identity, series, subject
 from bench.checks.tolerance import Tolerances
-from bench.metrics.ids import column
 from bench.store.record import Record
 
 Verdict = Literal["same", "better", "worse", "missing", "not comparable"]
@@ -142,7 +141,7 @@ def _compare(baseline: Series, current: Series, line: str, metric: str, toleranc
     # a difference of exactly the tolerance is within it, also after rounding
     beyond = abs(now - was) > allowed + 1e-12
     # of a metric that is not at hand nobody knows which way is better, and a change that nobody can judge is no gain
-    better = column(metric).higher_is_better
+    better = higher_is_better(metric)
     verdict: Verdict = "same" if not beyond else "better" if better is not None and (now > was) == better else "worse"
     return Comparison(line, metric, verdict, was, now, allowed, unit=unit)
 

@@ -13,6 +13,9 @@ from pydantic import model_validator
 from bench.stats.proportions import clopper_pearson
 from bench.store.fields import Count, Number, RecordPart
 
+OPERATING = {"image/false_alarms": False, "image/found": True, "pixel/segf1": True}
+"""What an operating point is worth, `image/found@q0.95` with its threshold's rule -> whether higher is better."""
+
 
 class Share(RecordPart):
     """So many of so many images, or regions."""
@@ -84,6 +87,14 @@ class OperatingPoints(RecordPart):
     pixel: dict[str, PixelPoint] = {}
     """The same of maps; empty without masks or maps."""
     hindsight: Hindsight
+
+    @property
+    def worth(self) -> dict[str, float | None]:
+        """Return the fractions of OPERATING by rule: `image/found@q0.95`; None of no images."""
+        found: dict[str, float | None] = {}
+        for rule, point in self.image.items():
+            found |= {f"image/false_alarms@{rule}": point.false_alarms.value, f"image/found@{rule}": point.found.value}
+        return found | {f"pixel/segf1@{rule}": point.f1 for rule, point in self.pixel.items()}
 
 
 class Calibration(RecordPart):

@@ -14,9 +14,11 @@ from bench.files import atomic
 from bench.published import MEAN, Score, scores
 from bench.report.formats.csv import inert
 from bench.report.tables.costs import COST_METRICS, cost
+from bench.store.calibration import OperatingPoints
 from bench.store.facts import AUTHORS, ClassScores
 from bench.store.record import Record
 from bench.store.rows import rows
+from bench.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,11 +82,22 @@ def _of_record(record: Record) -> Iterator[Number]:
         yield from (_facts(record) | {"of": "class", "class": cls} | number for number in _of_class(found))
     if record.pooled is not None:
         yield from (_facts(record) | {"of": "pooled"} | number for number in _of_class(record.pooled))
+    if record.calibration is not None:
+        for cls, points in record.calibration.classes.items():
+            yield from (_facts(record) | {"of": "class", "class": cls} | number for number in _at_thresholds(points))
+        if (pooled := record.calibration.pooled) is not None:
+            yield from (_facts(record) | {"of": "pooled"} | number for number in _at_thresholds(pooled))
 
 
 def _of_class(found: ClassScores) -> Iterator[Number]:
     for metric, value in {**found.values, **found.extra}.items():
         yield {"metric": metric, "value": value, "note": found.undefined.get(metric, "")}
+
+
+def _at_thresholds(points: OperatingPoints) -> Iterator[Number]:
+    note = f"at a threshold of {counted(points.images, 'normal image')} held back"
+    for metric, value in points.worth.items():
+        yield {"metric": metric, "value": value, "note": note}
 
 
 def _facts(record: Record) -> Number:
