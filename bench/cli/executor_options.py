@@ -27,6 +27,7 @@ OPTIONS = (
     click.option(
         "--slurm", metavar="KEY=VALUE", multiple=True, help="Slurm parameter, such as partition=gpu or time=4:00:00."
     ),
+    click.option("--detach", is_flag=True, help="Submit Slurm's jobs and return; without it the same command waits."),
 )
 
 
@@ -35,7 +36,7 @@ def executor_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def gathered(*args: Any, **values: Any) -> Any:
-        own = {name: values.pop(name) for name in ("executor", "jobs", "address", "cpus", "gpus", "slurm")}
+        own = {name: values.pop(name) for name in ("executor", "jobs", "address", "cpus", "gpus", "slurm", "detach")}
         return command(*args, wanted=ExecutorRequest(**own), **values)
 
     for option in reversed(OPTIONS):

@@ -60,7 +60,7 @@ HEADINGS = {
     ),
     "Data and weights": ("data_roots", "weights"),
     "How": ("device", "precision", "compile", "store", "store_budget", "checkpoint_seconds"),
-    "Where": ("shard", "executor", "jobs", "address", "cpus", "gpus", "slurm"),
+    "Where": ("shard", "executor", "jobs", "address", "cpus", "gpus", "slurm", "detach"),
     "Results": ("results", "keep_maps", "keep_model", "again", "dry_run", "quiet", "as_json"),
 }
 """Headings of the help -> parameters."""
@@ -243,15 +243,17 @@ def run(
         print_json(cells=[cells.facts(item, results) for item in planned], exit_code=code)
     elif not quiet and click.get_current_context().parent is not None:
         # called by the user, and not by bench check
-        suggest_next(planned, options, dry_run, code)
+        suggest_next(planned, options, dry_run, code, executor.detached)
     return code
 
 
-def suggest_next(planned: list[Planned], options: Options, dry_run: bool, code: int) -> None:
+def suggest_next(planned: list[Planned], options: Options, dry_run: bool, code: int, detached: bool = False) -> None:
     """Print which command comes next after a run that ended with `code`."""
     results = options.results
     if dry_run:
         suggest("the same command without --dry-run")
+    elif detached and any(item.todo for item in planned):
+        suggest("the same command without --detach waits for the jobs; bench report shows what has ended")
     elif code:
         suggest("the same command again, when the cause is mended: finished cells are kept")
     elif options.keep_model and planned:

@@ -105,7 +105,7 @@ def run(
             if record.error is not None:
                 code = max(code, record.error.exit_code)
             finished(item, record)
-    if left:
+    if left and not (executor is not None and executor.detached):
         which = ", ".join(item.cell.name for item in left.values())
         progress.say(f"no record yet of {which}: another process has it. Once that is done, the same command shows it")
         code = max(code, 1)

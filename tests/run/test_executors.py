@@ -28,7 +28,7 @@ from bench.run import cell as cells
 from bench.run import sweep
 from bench.run.cell import Options
 from bench.run.executors.cell_lock import claim
-from bench.run.executors.choice import ExecutorRequest, choose
+from bench.run.executors.choice import ExecutorRequest, check, choose
 from bench.run.executors.dispatch import RETRIES, Died, Outcome, dispatch
 from bench.run.executors.handover import Parcel
 from bench.run.executors.in_process import Here
@@ -299,6 +299,7 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "sbatch": f'cp "$1" {folder}/script; echo Submitted batch job 77',
         "sacct": "",
         "srun": "",
+        "scancel": "",
     }.items():
         (folder / name).write_text(f"#!/bin/sh\n{text}\n")
         (folder / name).chmod(0o755)
@@ -324,6 +325,44 @@ def test_cells_become_an_array_job_with_the_parameters_given(
     expected = {"array=0-2%2", "partition=gpu", "time=4:00:00", "cpus-per-task=8", "gpus-per-node=1", "job-name=bench"}
     assert expected | {"reservation=mine"} <= set(lines)
     assert any(line.startswith("signal=USR2@") for line in lines), "preempted jobs would not come back"
+
+
+def test_detached_jobs_are_not_waited_for_and_not_submitted_twice(
+    plan: list[Planned], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    from bench.run.executors.on_slurm import LOGS, OnSlurm, _Jobs
+
+    wanted, out, said = OnSlurm("cuda", {}, detach=True), tmp_path / "out", Silent()
+    told: list[str] = []
+    monkeypatch.setattr(said, "say", told.append, raising=False)
+    with stand_in(tmp_path / "bin", monkeypatch) as script:
+        queue = tmp_path / "bin" / "squeue"
+        queue.write_text("#!/bin/sh\necho PENDING\n")
+        queue.chmod(0o755)
+        assert list(wanted.run(plan, options(out), said)) == [] and wanted.detached
+        notes = {path.stem: path.read_text() for path in (out / LOGS).glob("*.job")}
+        assert notes == {item.cell.fingerprint: f"77_{place}" for place, item in enumerate(plan)}
+        script.unlink()
+        assert list(wanted.run(plan, options(out), said)) == []
+        assert not script.exists() and told[-1] == "3 cells submitted before, not again: 77_0 to 77_2"
+        # what Slurm has no longer is submitted anew; and whoever waits, waits for what is there
+        queue.write_text("#!/bin/sh\ncase $* in *77_1*) echo RUNNING;; *) exit 1;; esac\n")
+        jobs = _Jobs(OnSlurm("cuda", {}), options(out), said)
+        jobs.take(list(plan))
+        assert jobs.running == 3 and "array=0-1" in script.read_text()
+        jobs.stop()
+    assert not list((out / LOGS).glob("*.job"))
+
+
+def test_what_would_end_with_this_process_is_not_left_alone(plan: list[Planned], tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    from bench.run.executors.on_slurm import OnSlurm
+
+    with pytest.raises(UsageError, match="ends with this process"):
+        list(OnSlurm("cpu", {"cluster": "local"}, detach=True).run(plan, options(tmp_path), Silent()))
+    with pytest.raises(UsageError, match="--detach: --executor local has none"):
+        check(ExecutorRequest(detach=True), "cpu")
 
 
 def test_slurm_options_are_checked() -> None:

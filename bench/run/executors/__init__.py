@@ -29,6 +29,11 @@ class Executor(Protocol):
         """Return how many devices share the work, by which its estimate is divided; None where a cluster decides."""
         return None
 
+    @property
+    def detached(self) -> bool:
+        """Return whether cells are handed over and not waited for."""
+        return False
+
     def run(
         self, todo: Sequence[Planned], options: Options, progress: Progress
     ) -> Generator[tuple[Planned, Record], None, None]:

@@ -30,6 +30,8 @@ class ExecutorRequest:
     """GPUs a cell takes of a cluster."""
     slurm: tuple[str, ...] = ()
     """submitit's parameters as KEY=VALUE."""
+    detach: bool = False
+    """Whether Slurm's jobs are submitted and not waited for."""
 
 
 def check(wanted: ExecutorRequest, device: str) -> None:
@@ -49,6 +51,7 @@ def check(wanted: ExecutorRequest, device: str) -> None:
         "--cpus": (wanted.cpus, ("ray", "slurm")),
         "--gpus": (wanted.gpus, ("ray", "slurm")),
         "--slurm": (wanted.slurm or None, ("slurm",)),
+        "--detach": (wanted.detach or None, ("slurm",)),
     }
     for option, (value, kinds) in options.items():
         if value is not None and kind not in kinds:
@@ -82,7 +85,7 @@ def choose(wanted: ExecutorRequest, device: str) -> Executor:
         return OnRay(wanted.address, device, wanted.jobs, wanted.cpus, wanted.gpus)
     from bench.run.executors.on_slurm import OnSlurm, parameters
 
-    return OnSlurm(device, parameters(wanted.slurm), wanted.jobs, wanted.cpus, _whole(wanted.gpus))
+    return OnSlurm(device, parameters(wanted.slurm), wanted.jobs, wanted.cpus, _whole(wanted.gpus), wanted.detach)
 
 
 def _local(jobs: int | None, device: str) -> Executor:

@@ -8,15 +8,20 @@ need the process that submitted them: where it is killed, they write their recor
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import submitit
 from submitit.core.utils import FailedJobError
 
+from bench import regular
 from bench.errors import BenchError, UsageError
+from bench.files import atomic
 from bench.machine.progress import Progress
 from bench.plan.planned import Planned
 from bench.registry import did_you_mean
@@ -76,6 +81,7 @@ class OnSlurm(Executor):
         jobs: most cells at once; None for as many as Slurm starts, elsewhere for 1.
         cpus: cores that a cell takes; None for Slurm's own default.
         gpus: GPUs that a cell takes; None for none, or for 1 where the device is cuda.
+        detach: whether the jobs are submitted and not waited for.
     """
 
     device: str
@@ -83,13 +89,25 @@ class OnSlurm(Executor):
     jobs: int | None = None
     cpus: int | None = None
     gpus: int | None = None
+    detach: bool = False
+
+    @property
+    def detached(self) -> bool:
+        """Return whether jobs are submitted and not waited for."""
+        return self.detach
 
     def run(
         self, todo: Sequence[Planned], options: Options, progress: Progress
     ) -> Generator[tuple[Planned, Record], None, None]:
-        """Submit all cells as one array and wait for them."""
-        if todo:
-            pool = _Jobs(self, options, progress)
+        """Submit all cells as one array, but for those whose jobs are there already, and wait for all of them."""
+        if not todo:
+            return
+        if self.detach and self.cluster != "slurm":
+            raise UsageError(f"--detach: --slurm cluster={self.cluster} ends with this process. Expected Slurm itself")
+        pool = _Jobs(self, options, progress)
+        if self.detach:
+            pool.take(list(todo))
+        else:
             yield from dispatch(pool, todo, options, progress)
 
     @property
@@ -126,6 +144,11 @@ class OnSlurm(Executor):
         return {name: value for name, value in wanted.items() if value}
 
 
+def _numbers(jobs: Sequence[tuple[Planned, submitit.Job[Any]]]) -> str:
+    numbers = [job.job_id for _, job in jobs]
+    return f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else numbers[0]
+
+
 class _Jobs:
     """The jobs that were submitted; see bench.run.executors.dispatch.Pool."""
 
@@ -153,14 +176,45 @@ class _Jobs:
         if not items:
             return
         del waiting[: len(items)]
+        queued = [(item, job) for item in items if (job := self._queued(item)) is not None]
+        if queued:
+            self._jobs.extend(queued)
+            self._progress.say(f"{counted(len(queued), 'cell')} submitted before, not again: {_numbers(queued)}")
+        items = [item for item in items if all(item is not other for other, _ in queued)]
+        if not items:
+            return
         try:
             with self._submitter.batch():
                 jobs = [self._submitter.submit(self._job(item)) for item in items]
         except FailedJobError as error:
             raise UsageError(f"--executor slurm: sbatch refused the jobs: {error}") from error
         self._jobs.extend(zip(items, jobs, strict=True))
-        names = f"{jobs[0].job_id} to {jobs[-1].job_id}" if len(jobs) > 1 else f"{jobs[0].job_id}"
+        if self._wanted.cluster == "slurm":
+            for item, job in zip(items, jobs, strict=True):
+                with atomic(self._note_of(item), durable=False) as file:
+                    file.write(job.job_id.encode())
+        names = _numbers(self._jobs[-len(jobs) :])
         self._progress.say(f"submitted {counted(len(jobs), 'cell')} ({names}), logs in {self._options.results / LOGS}")
+
+    def _note_of(self, item: Planned) -> Path:
+        """Return the file that says which job a cell was submitted as, for whoever comes later."""
+        return self._options.results / LOGS / f"{item.cell.fingerprint}.job"
+
+    def _queued(self, item: Planned) -> submitit.Job[Any] | None:
+        """Return the job that a cell was submitted as, where Slurm still has it."""
+        note = self._note_of(item)
+        if self._wanted.cluster != "slurm" or not note.is_file():
+            return None
+        number = regular.read_text(note).strip()
+        if not re.fullmatch(r"\d+(_\d+)?", number):
+            return None
+        command = ["squeue", "--noheader", f"--jobs={number}", "--format=%T"]
+        try:
+            asked = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError:
+            return None  # who has no squeue cannot know
+        folder = self._options.results.absolute() / LOGS / "%j"
+        return submitit.SlurmJob(folder, number) if asked.returncode == 0 and asked.stdout.strip() else None
 
     def _job(self, item: Planned) -> Job:
         return Job(Parcel.pack(item, self._options), self._wanted.device, self._wanted.cpus)
@@ -174,6 +228,7 @@ class _Jobs:
         return [(item, self._outcome(item, job)) for item, job in over]
 
     def _outcome(self, item: Planned, job: submitit.Job[Any]) -> Outcome:
+        self._note_of(item).unlink(missing_ok=True)
         if job.exception() is not None:
             return Died(f"(job {job.job_id}) ended as {job.state}, see {job.paths.stderr}")
         result: Record | BenchError | None = job.result()
@@ -186,8 +241,9 @@ class _Jobs:
         return result
 
     def stop(self) -> None:
-        for _, job in self._jobs:
+        for item, job in self._jobs:
             job.cancel(check=False)
+            self._note_of(item).unlink(missing_ok=True)
         deadline = time.monotonic() + STOP_SECONDS
         if self._wanted.cluster == "local":
             # a job that is told to end writes a last line into a folder that may be gone by then
