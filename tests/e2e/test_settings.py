@@ -56,7 +56,7 @@ class Shapes(Dataset):
             for index in range(TRAIN + TEST):
                 split = "train" if index < TRAIN else "test"
                 name, member = f"{cls}/{split}/{index:02}", f"{number},{index}"
-                found.append(Sample(name, cls, split, 0, "good", self.root / "shapes.npy", member))  # type: ignore[arg-type]
+                found.append(Sample(name, cls, split, 0, "good", self.root / "shapes.npy", member=member))  # type: ignore[arg-type]
         return tuple(found)
 
     def read_image(self, sample: Sample) -> Image.Image:

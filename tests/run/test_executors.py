@@ -157,7 +157,7 @@ def test_a_cell_left_to_another_process_is_shown_where_that_has_ended_it_and_tol
     class Leaving:
         """Leaves every cell to another process, which ends the first of them meanwhile."""
 
-        devices_at_once = 1
+        devices_at_once, detached = 1, False
 
         def run(self, todo: Sequence[Planned], options: Options, progress: Any) -> Any:
             cells.run(todo[0].cell, options, Silent())
