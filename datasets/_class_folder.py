@@ -66,7 +66,7 @@ class ClassReader:
         if here.trouble:
             return self
         self._unread(here.images, f"in the class's folder itself. Expected train/{self.normals[0]} and the like")
-        truths = [path for path in here.folders if self._is_truth(path)]
+        truths = self._truths(here)
         drawn: dict[str, tuple[Path, Masks]] | None = None
         if truths and self.masks != "none":
             drawn = {name: own for truth in truths for name, own in self._truth(self._list(truth)).items()}
@@ -90,6 +90,10 @@ class ClassReader:
 
     def _split_of(self, folder: Path) -> Split | None:
         return SPLITS.get(composed(folder.name))
+
+    def _truths(self, here: Contents) -> list[Path]:
+        """Return the folders of masks; `here` is the class's own folder."""
+        return [path for path in here.folders if self._is_truth(path)]
 
     def _is_truth(self, folder: Path) -> bool:
         return composed(folder.name) == TRUTH
@@ -127,16 +131,19 @@ class ClassReader:
                 self._find("name", kind, TWIN if is_text(kind.name) else NOT_TEXT)
                 continue
             seen.add(composed(kind.name))
-            if split == "train" and not normal:
-                if pictures_below(kind):
-                    self._find("layout", kind, f"images to train on. Expected only normal ones, in {normals}")
-            elif split == "val" and not normal:
-                self._unread(
-                    pictures_below(kind), f"in {home.name}/{kind.name}. Expected only normal ones, in {normals}"
-                )
+            if split != "test" and not normal:
+                self._anomalous(kind, split, normals)
             else:
                 self._read_kind(kind, split, f"{split}/{composed(kind.name)}", normal, drawn)
         return here.folders
+
+    def _anomalous(self, kind: Path, split: Split, normals: str) -> None:
+        """Tell a folder of images that are not normal outside of the test split."""
+        if split == "val":
+            where = f"in {kind.parent.name}/{kind.name}"
+            self._unread(pictures_below(kind), f"{where}. Expected only normal ones, in {normals}")
+        elif pictures_below(kind):
+            self._find("layout", kind, f"images to train on. Expected only normal ones, in {normals}")
 
     def _read_kind(
         self, kind: Path, split: Split, place: str, normal: bool, drawn: Mapping[str, tuple[Path, Masks]] | None
@@ -236,6 +243,7 @@ def _mask_for(stem: str, folder: Path) -> Path:
     """Return where an image's mask would be, going by the other masks of the folder."""
     here = contents(folder)
     if here.folders:
-        return folder / stem / "000.png"
+        named = (path.name for inside in here.folders for path in contents(inside).images)
+        return folder / stem / next(named, "000.png")
     other = next(iter(here.images), Path("_mask.png"))
     return folder / f"{stem}{'_mask' if other.stem.endswith('_mask') else ''}{other.suffix}"

@@ -7,7 +7,9 @@ writer of each registered dataset; the contract tests read all of them.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +212,67 @@ def write_btad(root: Path) -> tuple[Sample, ...]:
     return in_order(samples, formats)
 
 
+def write_autovi(root: Path) -> tuple[Sample, ...]:
+    """A folder of masks an image, as LOCO's, and a saturation file in one of the classes."""
+    samples = [
+        sample
+        for cls in ("tank_screw", "pipe_clip")
+        for sample in tree(root / "AutoVI", cls, ("missing",), truth="/0000.png")
+    ]
+    config = [{"defect_name": "missing", "pixel_value": 255, "saturation_threshold": 1.0, "relative_saturation": True}]
+    (root / "AutoVI/tank_screw/defects_config.json").write_text(json.dumps(config))
+    return in_order(samples, ("pipe_clip", "tank_screw"))
+
+
+def write_vad(root: Path) -> tuple[Sample, ...]:
+    """One product without masks; anomalous images to train on, which nobody reads."""
+    samples = tree(root, "vad", ("bad",))
+    for index in range(3):
+        picture(root / f"vad/train/bad/{index:04}.png")
+    shutil.rmtree(root / "vad/ground_truth")
+    return in_order((replace(sample, masks=()) for sample in samples), ("vad",))
+
+
+def write_goodsad(root: Path) -> tuple[Sample, ...]:
+    """JPEGs with masks in PNG."""
+    samples = [*tree(root, "food_box", ("opened",), image=".jpg", truth=".png"), *tree(root, "drink_can", image=".jpg")]
+    return in_order(samples, ("drink_can", "food_box"))
+
+
+def write_3cad(root: Path) -> tuple[Sample, ...]:
+    """MVTec AD's layout, masks named as their images."""
+    samples = [*tree(root, "Iron_Stator", ("scratch",), truth=".png"), *tree(root, "Aluminum_Pc", truth=".png")]
+    return in_order(samples, ("Aluminum_Pc", "Iron_Stator"))
+
+
+def write_bmad(root: Path) -> tuple[Sample, ...]:
+    """Masks beside the images of Brain, whose normal test images have black ones; Chest without folders inside."""
+    samples: list[Sample] = []
+    for cls, inside in (("Brain", "img/"), ("Chest", "")):
+        for folder, split, kind in (
+            ("train", "train", "good"),
+            ("valid", "val", "good"),
+            ("valid", "val", "Ungood"),
+            ("test", "test", "good"),
+            ("test", "test", "Ungood"),
+        ):
+            for index in range(2):
+                stem, bad = f"{index:05}_{60 + index}", kind == "Ungood"
+                home = root / "BMAD" / cls / folder / kind
+                file = picture(home / f"{inside}{stem}.png")
+                masks = (mask(home / "label" / f"{stem}.png", 255 if bad else 0),) if inside and split == "test" else ()
+                if not (bad and split == "val"):
+                    name, defect = f"{cls}/{split}/{kind}/{stem}", "Ungood" if bad else "good"
+                    samples.append(Sample(name, cls, split, int(bad), defect, file, masks=masks if bad else ()))  # type: ignore[arg-type]
+    return in_order(samples, ("Brain", "Chest"))
+
+
+def write_uni_medical(root: Path) -> tuple[Sample, ...]:
+    """MVTec AD's layout with the one defect Ungood."""
+    samples = [*tree(root, "retinal", ("Ungood",), truth=".png"), *tree(root, "brain", ("Ungood",), truth=".png")]
+    return in_order(samples, ("brain", "retinal"))
+
+
 def write_dtd(root: Path) -> tuple[Sample, ...]:
     """DTD: one picture of each texture."""
     names = DATASETS.load("dtd").card.classes
@@ -231,6 +294,12 @@ LAYOUTS: dict[str, Writer] = {
     "mvtec_loco": write_loco,
     "visa": write_visa,
     "realiad": write_realiad,
+    "autovi": write_autovi,
+    "vad": write_vad,
+    "goodsad": write_goodsad,
+    "3cad": write_3cad,
+    "bmad": write_bmad,
+    "uni_medical": write_uni_medical,
     "mpdd": write_mpdd,
     "dtd": write_dtd,
     "btad": write_btad,
