@@ -28,7 +28,7 @@ from bench.method import (
     sourced,
 )
 from bench.protocol import Protocol
-from bench.sample import Finding, Sample, Split, by_class
+from bench.sample import Finding, Sample, Split, by_class, labels_of
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +57,7 @@ __all__ = [
     "Trained",
     "Verification",
     "by_class",
+    "labels_of",
     "room",
     "sourced",
 ]

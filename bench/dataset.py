@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Number of images of a class: `train` (normal), test `good`, test `bad` (anomalous) and `val` (normal, unused).
+    """Number of images of a class: `train` (normal), test `good`, test `bad` (anomalous), `val` (normal), `unlabelled`.
 
     A semantic class is neither good nor bad until a setting says so: its test images count as `good`.
     """
@@ -27,6 +27,7 @@ class Counts:
     good: int
     bad: int
     val: int = 0
+    unlabelled: int = 0
 
 
 @dataclass(frozen=True, slots=True)

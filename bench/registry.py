@@ -211,6 +211,7 @@ DATASETS: Registry[Dataset] = Registry(
     base="bench.api:Dataset",
     builtin={
         "mvtec": "bench.datasets.mvtec:MVTec",
+        "mvtec_ad2": "bench.datasets.mvtec_ad2:MVTecAD2",
         "mvtec_loco": "bench.datasets.mvtec_loco:MVTecLoco",
         "visa": "bench.datasets.visa:VisA",
         "realiad": "bench.datasets.realiad:RealIAD",

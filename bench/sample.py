@@ -7,7 +7,9 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Literal
 
-Split = Literal["train", "val", "test"]
+Split = Literal["train", "val", "test", "unlabelled"]
+"""`unlabelled`: images whose labels only the owners know (MVTec AD 2's private test sets). They are scored for their
+server (`bench submit`), and neither trained on nor counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +21,10 @@ class Sample:
     cls: str
     """Class (product, category) the image belongs to."""
     split: Split
-    label: int
-    """0 normal, 1 anomalous: by the dataset's own statement, never derived from a mask."""
+    label: int | None
+    """0 normal, 1 anomalous: by the dataset's own statement, never derived from a mask. None of an unlabelled image."""
     defect: str
-    """Defect type as the dataset names it; `good` for a normal image."""
+    """Defect type as the dataset names it; `good` for a normal image, empty for an unlabelled one."""
     image: Path
     """File that holds the image."""
     _: KW_ONLY
@@ -55,6 +57,16 @@ class Finding:
     text: str
     stops: bool = True
     """Whether a run is refused until it is mended; others it says, and goes on."""
+
+
+def labels_of(samples: Iterable[Sample]) -> list[int]:
+    """Return the labels of samples, all of which have one. Raises ValueError for an unlabelled sample."""
+    found = []
+    for sample in samples:
+        if sample.label is None:
+            raise ValueError(f"{sample.id} is unlabelled, and nothing is measured on it")
+        found.append(sample.label)
+    return found
 
 
 def by_class(samples: Iterable[Sample]) -> dict[str, list[Sample]]:

@@ -125,7 +125,8 @@ class ClassReader:
         normals = f"{home.name}/{self.normals[0]}"
         self._unread(self._read_own(home, here, split), f"in {home.name}/ itself. Expected {normals} and the like")
         seen: set[str] = set()
-        for kind in here.folders:
+        kinds = self._kinds(here)
+        for kind in kinds:
             normal = kind.name.lower() in self.normals
             if not is_text(kind.name) or composed(kind.name) in seen:
                 self._find("name", kind, TWIN if is_text(kind.name) else NOT_TEXT)
@@ -135,6 +136,10 @@ class ClassReader:
                 self._anomalous(kind, split, normals)
             else:
                 self._read_kind(kind, split, f"{split}/{composed(kind.name)}", normal, drawn)
+        return kinds
+
+    def _kinds(self, here: Contents) -> tuple[Path, ...]:
+        """Return the folders of images in a split's folder: all that are there."""
         return here.folders
 
     def _anomalous(self, kind: Path, split: Split, normals: str) -> None:

@@ -220,6 +220,8 @@ def _parts(card: Card, report: Verification) -> dict[str, str]:
     parts = {"train": "train", "good": "test normal", "bad": "test anomalous"}
     if any(counts.val for counts in (*report.seen.values(), *card.counts.values())):
         parts["val"] = "validation"
+    if any(counts.unlabelled for counts in (*report.seen.values(), *card.counts.values())):
+        parts["unlabelled"] = "unlabelled"
     return parts
 
 

@@ -119,6 +119,8 @@ def _facts(samples: Sequence[Sample], semantic: bool) -> Iterator[str]:
     yield f"{kinds.count(('test', 0))} test{'' if semantic else ' normal'}"
     if not semantic:
         yield f"{kinds.count(('test', 1))} test anomalous"
+    if unlabelled := sum(split == "unlabelled" for split, _ in kinds):
+        yield f"{unlabelled} unlabelled"
 
 
 def _rows(samples: Sequence[Sample], normals: int, examples: int, semantic: bool) -> list[list[_Cell]]:

@@ -113,7 +113,8 @@ def _index(dataset: Dataset) -> tuple[Sequence[Sample], list[Finding]]:
 def _count(samples: Iterable[Sample]) -> Counts:
     kinds = [(sample.split, sample.label) for sample in samples]
     val = sum(split == "val" for split, _ in kinds)
-    return Counts(kinds.count(("train", 0)), kinds.count(("test", 0)), kinds.count(("test", 1)), val)
+    unlabelled = sum(split == "unlabelled" for split, _ in kinds)
+    return Counts(kinds.count(("train", 0)), kinds.count(("test", 0)), kinds.count(("test", 1)), val, unlabelled)
 
 
 def _check_counts(dataset: Dataset, seen: dict[str, Counts]) -> list[Finding]:
@@ -130,6 +131,7 @@ def _check_counts(dataset: Dataset, seen: dict[str, Counts]) -> list[Finding]:
             (test, found.good, expected.good),
             ("anomalous test images", found.bad, expected.bad),
             ("validation images", found.val, expected.val),
+            ("unlabelled images", found.unlabelled, expected.unlabelled),
         ):
             if have != want:
                 text = f"{cls}: {have} {what}. Expected {want}, as published"
@@ -207,7 +209,7 @@ def _finding(dataset: Dataset, sample: Sample, path: Path, kind: str, text: str,
 def _duplicates(dataset: Dataset, looked: Iterable[tuple[Sample, _Look]]) -> list[Finding]:
     # of images that are the same in all that counts the first stands for all, or a thousand black ones take a million
     # comparisons
-    first: dict[str, dict[tuple[str, int, str], Sample]] = {}
+    first: dict[str, dict[tuple[str, int | None, str], Sample]] = {}
     semantic = dataset.card.kind == "semantic"
     findings = []
     for sample, look in looked:

@@ -135,7 +135,7 @@ def index(name: str, root: Path | None, classes: Sequence[str], *, validation: b
             )
     chosen = tuple(cls for cls in present if not classes or cls in classes)
     used = frozenset(present if semantic else chosen)
-    samples = tuple(sample for sample in found if sample.cls in used and sample.split != "val")
+    samples = tuple(sample for sample in found if sample.cls in used and sample.split in ("train", "test"))
     there = {(sample.cls, sample.split) for sample in samples}
     for cls in present:
         for split in ("train", "test"):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from bench.api import Dataset, Sample
+from bench.api import Dataset, Sample, labels_of
 from bench.metrics import Scores, evaluate_class
 from bench.store.agreement import mean
 
@@ -37,7 +37,7 @@ def by_family(samples: Sequence[Sample], image_scores: npt.NDArray[np.float64]) 
     reasons: dict[str, str] = {}
     for family in sorted({sample.family for sample in samples if sample.family}):
         picked = [index for index, sample in enumerate(samples) if not sample.label or sample.family == family]
-        labels = [samples[index].label for index in picked]
+        labels = labels_of(samples[index] for index in picked)
         found = evaluate_class(None, None, image_scores[picked], labels, metrics=["image/auroc"])
         values[f"image/auroc:{family}"] = found["image/auroc"]
         reasons |= {f"image/auroc:{family}": reason for reason in found.reasons.values()}

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench.api import Dataset, Method, Prediction, Sample, by_class
+from bench.api import Dataset, Method, Prediction, Sample, by_class, labels_of
 from bench.files import atomic, file_name
 from bench.loading.hashes import check_unchanged
 from bench.loading.masks import Mask, read_union, to_evaluation
@@ -182,7 +182,7 @@ def score(
 
     def measured(one: _Class) -> None:
         truth = _unpack(masks[one.cls], protocol.eval_size) if one.cls in masks else None
-        labels = [sample.label for sample in one.samples]
+        labels = labels_of(one.samples)
         single = [one_of.unpacked(protocol.eval_size) for one_of in defects[one.cls]] if one.cls in defects else None
         own = of_authors(task.dataset, one.samples)
         found = _measure(one, truth, labels, (*wanted, *own), single)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.api import Sample, by_class
+from bench.api import Sample, by_class, labels_of
 from bench.machine.progress import Advance, Silent
 from bench.machine.timing import Stopwatch
 from bench.plan.cells import Cell
@@ -46,7 +46,7 @@ class MadeUp:
     def __call__(self, samples: Sequence[Sample], map_wanted: bool, advance: Advance) -> Predicted:
         """Return maps float32 [N, S, S] and scores float64 [N]."""
         start = time.perf_counter()
-        labels = np.array([sample.label for sample in samples])
+        labels = np.array(labels_of(samples))
         scores = np.random.default_rng(1).random(len(samples)) + labels
         maps = None
         if self.with_maps and map_wanted:
@@ -71,7 +71,7 @@ def packed(task: Task, size: int) -> PackedMasks:
     mask = np.zeros((size, size), dtype=np.bool_)
     mask[box(size)] = True
     kinds = np.stack([np.packbits(np.zeros_like(mask)), np.packbits(mask)])
-    return {cls: kinds[[sample.label for sample in samples]] for cls, samples in by_class(task.test).items()}
+    return {cls: kinds[labels_of(samples)] for cls, samples in by_class(task.test).items()}
 
 
 def phases(cell: Cell, task: Task, whole: int, device: torch.device, with_maps: bool) -> tuple[Phase, Phase]:

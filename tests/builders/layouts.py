@@ -119,6 +119,26 @@ def write_loco(root: Path) -> tuple[Sample, ...]:
     return in_order(samples, ("breakfast_box", "juice_bottle"))
 
 
+def write_ad2(root: Path) -> tuple[Sample, ...]:
+    """Masks inside of the public test set; private images in one folder, without labels."""
+    samples: list[Sample] = []
+    for cls in ("rice", "can"):
+        home = root / "mvtec_ad_2" / cls
+        for folder, split, number in (("train", "train", 3), ("validation", "val", 3), ("test_public", "test", 2)):
+            for index in range(number):
+                file = picture(home / folder / "good" / f"{index:03}_regular.png")
+                samples.append(Sample(f"{cls}/{split}/good/{file.stem}", cls, split, 0, "good", file))  # type: ignore[arg-type]
+        for index in range(2):
+            file = picture(home / "test_public/bad" / f"{index:03}_overexposed.png")
+            truth = mask(home / "test_public/ground_truth/bad" / f"{file.stem}_mask.png")
+            samples.append(Sample(f"{cls}/test/bad/{file.stem}", cls, "test", 1, "bad", file, masks=(truth,)))
+        for folder, word in (("test_private", "regular"), ("test_private_mixed", "mixed")):
+            for index in range(2):
+                file = picture(home / folder / f"{index:03}_{word}.png")
+                samples.append(Sample(f"{cls}/{folder}/{file.stem}", cls, "unlabelled", None, "", file))
+    return in_order(samples, ("can", "rice"))
+
+
 def write_visa(root: Path) -> tuple[Sample, ...]:
     """JPEGs called .JPG, masks of class indices, the split in a CSV file with CRLF; stems repeat between folders."""
     samples, rows = [], []
@@ -292,6 +312,7 @@ def write_folder(root: Path) -> tuple[Sample, ...]:
 LAYOUTS: dict[str, Writer] = {
     "mvtec": write_mvtec,
     "mvtec_loco": write_loco,
+    "mvtec_ad2": write_ad2,
     "visa": write_visa,
     "realiad": write_realiad,
     "autovi": write_autovi,

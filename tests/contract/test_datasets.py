@@ -97,7 +97,8 @@ def test_samples_come_in_the_cards_order_and_the_same_each_time(built: Dataset) 
 
 def test_labels_agree_with_defects_and_training_is_normal(built: Dataset) -> None:
     for sample in built.samples():
-        assert sample.label in (0, 1)
+        assert (sample.label is None) == (sample.split == "unlabelled")
+        assert sample.label in (None, 0, 1)
         assert (sample.defect == "good") == (sample.label == 0), sample.id
         assert sample.split != "train" or sample.label == 0, sample.id
         assert sample.label or not sample.masks, sample.id
