@@ -24,6 +24,7 @@ COMMANDS = {
     "run": ("bench.cli.run:run", "Run methods on datasets and record the scores."),
     "try": ("bench.cli.try_folder:try_folder", "Show which pictures of a folder are anomalous."),
     "predict": ("bench.cli.predict:predict", "Score any images by a model that a run kept."),
+    "submit": ("bench.cli.submit:submit", "Make the archive that MVTec AD 2's server takes, and check it."),
     "export": ("bench.cli.export:export", "Write a threshold of a record for other programs."),
     "check": ("bench.cli.check:check", "Fail where a score or a speed is worse than the recorded one."),
     "score": ("bench.cli.score:score", "Score anomaly maps that another program wrote."),

@@ -32,7 +32,7 @@ Examples:
   bench show results/baselines/demo-dinomaly-multi-s0.json
 """
 
-COUNTED = {"train": "train", "val": "validation", "good": "good", "bad": "anomalous"}
+COUNTED = {"train": "train", "val": "validation", "good": "good", "bad": "anomalous", "unlabelled": "unlabelled"}
 """Fields of bench.api.Counts -> headings."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,10 +119,10 @@ def write_loco(root: Path) -> tuple[Sample, ...]:
     return in_order(samples, ("breakfast_box", "juice_bottle"))
 
 
-def write_ad2(root: Path) -> tuple[Sample, ...]:
+def write_ad2(root: Path, classes: Sequence[str] = ("rice", "can")) -> tuple[Sample, ...]:
     """Masks inside of the public test set; private images in one folder, without labels."""
     samples: list[Sample] = []
-    for cls in ("rice", "can"):
+    for cls in classes:
         home = root / "mvtec_ad_2" / cls
         for folder, split, number in (("train", "train", 3), ("validation", "val", 3), ("test_public", "test", 2)):
             for index in range(number):
@@ -136,7 +136,7 @@ def write_ad2(root: Path) -> tuple[Sample, ...]:
             for index in range(2):
                 file = picture(home / folder / f"{index:03}_{word}.png")
                 samples.append(Sample(f"{cls}/{folder}/{file.stem}", cls, "unlabelled", None, "", file))
-    return in_order(samples, ("can", "rice"))
+    return in_order(samples, sorted(classes))
 
 
 def write_visa(root: Path) -> tuple[Sample, ...]:

@@ -64,6 +64,7 @@ ALLOWED = {
     "report": f"{GROUND} callable_package config registry store speed report.tables report.formats",
     "prediction": f"{GROUND} bench api registry protocol loading encoders metrics store plan run"
     " report.tables report.figures report.formats",
+    "submission": f"{GROUND} api registry loading curate external metrics prediction",
     # the doors
     "doctor": f"{GROUND} registry data_roots encoders store",
     "functions": f"{GROUND} own config store plan run external prediction report report.formats",
