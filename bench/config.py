@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from bench import suites
 from bench.errors import UsageError
 from bench.registry import METHODS, did_you_mean
-from bench.setting import SETTINGS
+from bench.setting import known as setting_of
 
 if TYPE_CHECKING:
     from bench.api import Method, MethodConfig
@@ -149,7 +149,7 @@ def configure(
         if key not in known:
             raise unknown_setting(method.name, key, known)
     values: dict[str, Any] = {}
-    names = SETTINGS[setting].overrides
+    names = setting_of(setting).overrides
     for place in (dataset, *names, *(f"{dataset}/{name}" for name in names)):
         values.update(method.overrides.get(place, {}))
     if encoder is not None and "encoder" in known:

@@ -84,7 +84,7 @@ def _data(before: Row, after: Row) -> list[str]:
             found.append(f"dataset {first.cell.dataset} -> {second.cell.dataset}")
         elif first.cell.classes != second.cell.classes:
             found.append(f"classes {', '.join(first.cell.classes)} -> {', '.join(second.cell.classes)}")
-        elif first.cell.shots:
+        elif first.cell.chooses:
             counts = [(r.dataset.train, r.dataset.test_good, r.dataset.test_bad) for r in (first, second)]
             if counts[0] != counts[1]:
                 found.append(f"numbers of images{where}: {counts[0]} -> {counts[1]}")

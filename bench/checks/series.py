@@ -104,8 +104,8 @@ def series(records: Iterable[Record]) -> list[Series]:
     found: dict[Hashable, dict[int, Row]] = {}
     for row in rows(records):
         cell = row.head.cell
-        # few-shot seeds choose their training images, so that their data differs; parts differ within a row
-        data = None if cell.part or cell.shots else (cell.classes, row.head.dataset.fingerprint)
+        # where seeds choose training images their data differs; parts differ within a row
+        data = None if cell.part or cell.chooses else (cell.classes, row.head.dataset.fingerprint)
         seeds = found.setdefault((configuration(row.head), data), {})
         known = seeds.get(cell.seed)
         if known is None or row.head.created >= known.head.created:

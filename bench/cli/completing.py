@@ -31,7 +31,7 @@ def _names(kind: str) -> Sequence[str]:
         "datasets": registry.DATASETS.names,
         "suites": suites.names,
         "protocols": lambda: list(protocol.SUMMARIES),
-        "settings": lambda: list(setting.SETTINGS),
+        "settings": lambda: [*setting.SETTINGS, setting.NOISY],
         "metrics": registry.METRICS.names,
         "shown": lambda: [*registry.METHODS.names(), *registry.DATASETS.names(), *registry.METRICS.names()],
     }

@@ -55,7 +55,19 @@ Exit code: 0 all cells done, 1 a cell failed or is with another process still, 2
 
 HEADINGS = {
     "What": (
-        *("suite", "methods", "datasets", "classes", "settings", "splits", "shots", "seeds", "protocol"),
+        *(
+            "suite",
+            "methods",
+            "datasets",
+            "classes",
+            "settings",
+            "splits",
+            "shots",
+            "rate",
+            "overlap",
+            "seeds",
+            "protocol",
+        ),
         *("encoder", "metrics", "calibrate", "pairs"),
     ),
     "Data and weights": ("data_roots", "weights"),
@@ -88,7 +100,7 @@ HEADINGS = {
     metavar="S,..",
     shell_complete=completed("settings"),
     help="multi (one model for all classes; on semantic sets one a half-split), single (one a class), few-shot or "
-    "few-shot-single (the same from --shots images a class).",
+    "few-shot-single (the same from --shots images a class), noisy (as multi, a --rate of the images anomalous).",
 )
 @click.option("--splits", metavar="A,..", help="Only these half-splits of semantic sets (default: all).")
 @click.option(
@@ -97,6 +109,10 @@ HEADINGS = {
     type=click.IntRange(min=1),
     help="Training images a class, for few-shot and few-shot-single.",
 )
+@click.option(
+    "--rate", metavar="R", type=float, help="Share of anomalous training images, for noisy; taken from the test images."
+)
+@click.option("--overlap", is_flag=True, help="Test the anomalous training images of noisy, too.")
 @click.option("--seeds", metavar="N,..", help="Seeds, for example 0,1,2 (default 0).")
 @click.option(
     "--protocol",
@@ -151,6 +167,8 @@ def run(
     settings: str | None,
     splits: str | None,
     shots: int | None,
+    rate: float | None,
+    overlap: bool,
     seeds: str | None,
     protocol: str | None,
     encoder: str | None,
@@ -196,6 +214,8 @@ def run(
         classes=names(classes),
         splits=names(splits),
         shots=shots,
+        rate=rate,
+        overlap=overlap,
         encoder=encoder,
         given=lambda chosen: parse_set(pairs, chosen),
         data_roots=data_roots,

@@ -38,7 +38,7 @@ from bench.registry import DATASETS, METHODS
 from bench.run import recording, scoring
 from bench.run.scoring import Predicted
 from bench.run.single_defects import read_defects
-from bench.setting import SETTINGS
+from bench.setting import find as find_setting
 from bench.store import record as records
 from bench.store.facts import CellKey, EncoderFacts, ExternalFacts
 from bench.store.provenance import environment
@@ -119,7 +119,7 @@ def _check(request: ScoreRequest) -> None:
         raise UsageError("nothing to score: give --maps, --scores or both. See: bench score --help")
     if request.keep_maps and request.maps is None:
         raise UsageError("--keep-maps: there are no maps to keep. Expected --maps, or image scores without --keep-maps")
-    if request.setting in SETTINGS and SETTINGS[request.setting].few:
+    if (setting := find_setting(request.setting)) is not None and setting.chooses:
         raise UsageError(f"--setting {request.setting}: bench cannot know which images another program was trained on")
     if request.map_size is not None and not 1 <= request.map_size <= LARGEST:
         raise UsageError(f"--map-size {request.map_size}: expected 1 to {LARGEST}")

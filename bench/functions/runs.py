@@ -30,6 +30,8 @@ def run(
     settings: Names = (),
     splits: Names = (),
     shots: int | None = None,
+    rate: float | None = None,
+    overlap: bool = False,
     seeds: int | Sequence[int] = (),
     protocol: str | None = None,
     encoder: str | None = None,
@@ -64,9 +66,11 @@ def run(
         suite: a named run definition, which the other arguments override.
         data_root: folder of the data, or a folder a dataset.
         classes: only these; empty for all.
-        settings: multi, single, few-shot or few-shot-single; see `bench ls settings`.
+        settings: multi, single, few-shot, few-shot-single or noisy; see `bench run --help`.
         splits: half-splits of semantic datasets; empty for all.
         shots: training images a class in the few-shot settings.
+        rate: share of anomalous training images in the setting noisy, in (0, 1).
+        overlap: whether these are tested, too.
         seeds: one or several.
         protocol: common or paper.
         encoder: frozen encoder in place of the method's own.
@@ -129,6 +133,8 @@ def run(
         classes=names(classes),
         splits=names(splits),
         shots=shots,
+        rate=rate,
+        overlap=overlap,
         encoder=encoder,
         given=given,
         data_roots=data_roots(data_root),

@@ -24,7 +24,7 @@ from bench.plan.texture_source import Textures
 from bench.plan.texture_source import find as find_textures
 from bench.protocol import Protocol
 from bench.registry import METHODS
-from bench.setting import SETTINGS
+from bench.setting import known as setting_of
 from bench.store.facts import AUTHORS, CellKey
 
 
@@ -268,7 +268,7 @@ def _configured(
 
 def _parts(source: IndexedDataset, setting: str, request: Request) -> list[dict[int, Task]]:
     """Return each part's tasks by seed; one task serves all seeds unless the seed chooses images."""
-    if not SETTINGS[setting].few:
+    if not setting_of(setting).chooses:
         found = settings.tasks(source, setting, request.splits, share=request.calibrate)
         return [dict.fromkeys(request.seeds, task) for task in found]
     by_seed = [

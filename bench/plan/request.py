@@ -16,6 +16,8 @@ from bench.metrics.ids import parse_all
 from bench.plan import declared, settings
 from bench.plan.task import IndexedDataset, index
 from bench.registry import DATASETS, METHODS
+from bench.setting import NOISY, noisy
+from bench.setting import find as find_setting
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -62,6 +64,8 @@ def of(
     seeds: Sequence[int] = (),
     protocol: str | None = None,
     encoder: str | None = None,
+    rate: float | None = None,
+    overlap: bool = False,
     given: Callable[[Sequence[str]], Overrides] = lambda methods: {},
     data_roots: Sequence[str] = (),
     metrics: Sequence[str] = (),
@@ -77,6 +81,8 @@ def of(
         seeds: likewise.
         protocol: likewise, None for the suite's.
         encoder: likewise, None for the suite's.
+        rate: share of anomalous training images, of the setting noisy.
+        overlap: whether these are tested, too.
         given: returns values for settings of the methods that are run, over the suite's.
         data_roots: as `bench run --data-root`.
         metrics: beside the suite's and the protocol's.
@@ -96,7 +102,7 @@ def of(
     return Request(
         methods=chosen,
         datasets=sets,
-        settings=tuple(settings) or base.settings,
+        settings=_with_rate(tuple(settings) or base.settings, rate, overlap),
         seeds=tuple(seeds) or base.seeds,
         protocol=protocol or base.protocol,
         encoder=encoder or base.encoder,
@@ -106,6 +112,20 @@ def of(
         metrics=(*base.metrics, *metrics),
         **others,
     )
+
+
+def _with_rate(names: tuple[str, ...], rate: float | None, overlap: bool) -> tuple[str, ...]:
+    """Return the settings, of which `noisy` names its rate and whether its anomalous images are tested, too."""
+    if NOISY not in names:
+        if rate is not None or overlap:
+            option = f"--rate {rate:g}" if rate is not None else "--overlap"
+            raise UsageError(f"{option}: setting {', '.join(names)} has none. Expected --setting {NOISY}")
+        return names
+    if rate is None:
+        raise UsageError(f"--setting {NOISY}: what share of the training images? Expected --rate R, for example 0.1")
+    if not (0 < rate < 1 and find_setting(noisy(rate, overlap))):
+        raise UsageError(f"--rate {rate:g}: expected a share of the training images in (0, 1), such as 0.1")
+    return tuple(noisy(rate, overlap) if name == NOISY else name for name in names)
 
 
 def check(request: Request) -> dict[str, Card]:

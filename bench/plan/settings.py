@@ -6,6 +6,7 @@
 | single | one model a class | one a class: that class is normal, the others anomalous |
 | few-shot | as multi, from k training images a class | as multi, from k training images a normal class |
 | few-shot-single | as single, from k training images | as single, from k training images |
+| noisy-RATE | as multi, anomalous images among the training images | likewise, images of the other classes |
 
 Few-shot tables of papers are mostly of a model a class; few shots in the multi-class way are bench's own. A seed
 chooses the same images of a class in both.
@@ -23,9 +24,12 @@ from dataclasses import replace
 from bench.api import Card, Sample, by_class
 from bench.errors import UsageError
 from bench.plan.held_back import hold_back
+from bench.plan.mixing import mix
 from bench.plan.task import IndexedDataset, Task
 from bench.registry import did_you_mean
-from bench.setting import SETTINGS
+from bench.setting import NOISY, SETTINGS, is_each
+from bench.setting import find as find_setting
+from bench.setting import known as setting_of
 from bench.words import counted
 
 
@@ -39,11 +43,10 @@ def check(
             `--shots` where they mean nothing.
     """
     for setting in settings:
-        if setting not in SETTINGS:
-            raise UsageError(
-                f"unknown setting '{setting}'.{did_you_mean(setting, SETTINGS)} Known: {', '.join(SETTINGS)}"
-            )
-    few = [setting for setting in settings if SETTINGS[setting].few]
+        if find_setting(setting) is None:
+            known = [*SETTINGS, NOISY]
+            raise UsageError(f"unknown setting '{setting}'.{did_you_mean(setting, known)} Known: {', '.join(known)}")
+    few = [setting for setting in settings if setting_of(setting).few]
     if few and shots is None:
         raise UsageError(f"--setting {few[0]}: how many training images a class? Expected --shots K, for example 4")
     if not few and shots is not None:
@@ -57,7 +60,7 @@ def check(
                 f"itself. Expected another dataset, and this one as --data-root {card.name}=DIR"
             )
         for setting in settings:
-            if card.kind == "semantic" and not SETTINGS[setting].each:
+            if card.kind == "semantic" and not is_each(setting):
                 _check_halves(card, setting, classes, splits)
             elif splits:
                 raise UsageError(
@@ -83,7 +86,7 @@ def _check_halves(card: Card, setting: str, classes: Sequence[str], splits: Sequ
 
 def _each(name: str) -> str:
     """Return the setting of a model a class that is like another one in all else."""
-    return next(one.name for one in SETTINGS.values() if one.each and one.few == SETTINGS[name].few)
+    return next(one.name for one in SETTINGS.values() if one.each and one.few == setting_of(name).few)
 
 
 def tasks(
@@ -98,18 +101,19 @@ def tasks(
 
     Args:
         source: the dataset, as `bench.plan.task.read` gives it.
-        setting: one of SETTINGS; with `splits` and `shots` as `check` lets them through.
+        setting: as `check` lets it through, with `splits` and `shots`.
         splits: half-splits asked for; empty for all.
         shots: training images a class; None for all that there are.
-        seed: chooses the training images where `shots` are asked for; without effect otherwise.
+        seed: chooses training images where `shots`, or anomalous ones, are asked for; without effect otherwise.
         share: of the training images (of the shots, where there are), held back for thresholds; None for none.
 
     Raises:
-        UsageError: a class has fewer than `shots` training images, or too few to hold some back.
+        UsageError: a class has fewer than `shots` training images, or too few to hold some back, or too few anomalous
+            ones.
     """
     card = source.dataset.card
     parts: dict[str, tuple[str, ...]]
-    if SETTINGS[setting].each:
+    if is_each(setting):
         parts = {cls: (cls,) for cls in source.classes}
         known = source.classes_known
     elif card.kind == "semantic":
@@ -145,6 +149,9 @@ def _task(
         # a semantic part is one class by now
         own = [] if semantic else [sample for sample in source.validation if sample.cls in normal]
         train, held = hold_back(train, own, share)
+    mixed = setting_of(setting)
+    if mixed.rate is not None:
+        train, test = mix(train, test, mixed.rate, seed, overlap=mixed.overlap)
     return Task(
         name=source.name,
         dataset=source.dataset,

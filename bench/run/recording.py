@@ -18,7 +18,7 @@ from bench.errors import BenchError, DatasetError, StoreError
 from bench.loading.surprises import Surprises, notes
 from bench.machine import timing
 from bench.metrics import METRIC_VERSION, parse
-from bench.plan import held_back
+from bench.plan import held_back, mixing
 from bench.plan.cells import Cell
 from bench.plan.imported import Imported
 from bench.plan.task import Task
@@ -136,16 +136,22 @@ def dataset(
         parts_known=task.parts_known,
         normal=task.normal,
         root=_root(task.dataset),
-        chosen=tuple(sample.id for sample in task.train) if task.shots else (),
+        chosen=_chosen(task),
         train=_count(task.train, task.classes),
         test_good=_count([sample for sample in task.test if sample.label == 0], task.classes),
         test_bad=_count([sample for sample in task.test if sample.label == 1], task.classes),
         masks_vanished={cls: count - empty.get(cls, 0) for cls, count in lost.items() if count > empty.get(cls, 0)},
         relabelled=lost if protocol.label_rule == "mask" else {},
         notes=tuple(f"{cls}: {note}" for cls, note in task.dataset.notes if cls in task.classes)
+        + tuple(mixing.notes(task.train))
         + ((held_back.note(task.calibration, task.train),) if task.calibration else ())
         + notes([*_remarks(task), *(surprises.findings() if surprises is not None else ())]),
     )
+
+
+def _chosen(task: Task) -> tuple[str, ...]:
+    """Return the ids of the training images that the seed chose: the few shots, or those that are anomalous."""
+    return tuple(sample.id for sample in task.train if task.shots or sample.label)
 
 
 def _root(dataset: Dataset) -> str | None:

@@ -11,6 +11,7 @@ from typing import Self
 from pydantic import model_validator
 
 from bench.files import file_name
+from bench.setting import find as find_setting
 from bench.store.fields import Amount, Count, Facts, Number, RecordPart, Text
 from bench.words import counted
 
@@ -33,6 +34,12 @@ class CellKey(RecordPart):
     shots: Count | None = None
     """Training images a class (`few-shot`, `few-shot-single`)."""
     fingerprint: str
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the seed chooses the cell's training images, so that two seeds have other data."""
+        found = find_setting(self.setting)
+        return self.shots is not None or (found is not None and found.chooses)
 
     @property
     def file(self) -> Path:
@@ -71,7 +78,7 @@ class DatasetFacts(RecordPart):
     normal: tuple[str, ...] = ()
     """Semantic sets: the classes that are normal in this part."""
     chosen: tuple[str, ...] = ()
-    """Ids of the training images that the seed chose (`few-shot`, `few-shot-single`)."""
+    """Ids of the training images that the seed chose (`few-shot`, `few-shot-single`; of `noisy` the anomalous ones)."""
     train: dict[str, Count]
     test_good: dict[str, Count]
     test_bad: dict[str, Count]

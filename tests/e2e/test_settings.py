@@ -256,6 +256,46 @@ def test_few_shots_of_a_semantic_set_are_of_each_normal_class(
     assert [name.rpartition("/train/")[0] for name in record["dataset"]["chosen"]] == list(HALVES["A"])
 
 
+def test_noisy_training_is_a_table_of_its_own(bench: Callable, tree: Path, tmp_path: Path, small: Callable) -> None:
+    command = [*small(steps=2), "--data-root", str(tree), "--results", "out"]
+    noisy = [*command, "--setting", "noisy", "--rate", "0.2"]
+    assert bench(*command).returncode == 0
+    done = bench(*noisy, "--seeds", "0,1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "training images are anomalous" in done.stdout
+    records = [record for record in found(tmp_path / "out").values() if record["cell"]["setting"] == "noisy-0.2"]
+    clean = next(record for record in found(tmp_path / "out").values() if record["cell"]["setting"] == "multi")
+    assert len({tuple(record["dataset"]["chosen"]) for record in records}) == 2, "each seed chooses its own"
+    for record in records:
+        for cls, normal in clean["dataset"]["train"].items():
+            mixed = [name for name in record["dataset"]["chosen"] if name.startswith(f"{cls}/test/")]
+            assert len(mixed) == round(0.2 * normal / 0.8) > 0
+            assert record["dataset"]["train"][cls] == normal + len(mixed)
+            assert record["dataset"]["test_bad"][cls] == clean["dataset"]["test_bad"][cls] - len(mixed)
+            assert (
+                f"{cls}: {len(mixed)} of {normal + len(mixed)} training images are anomalous"
+                in record["dataset"]["notes"]
+            )
+    assert "0 to do, 2 done" in bench(*noisy, "--seeds", "0,1").stdout
+    done = bench(*noisy, "--overlap")
+    assert done.returncode == 0 and "noisy-0.2-overlap" in done.stdout
+    assert bench("report", "--results", "out", "--out", "reports", "--format", "markdown").returncode == 0
+    page = "".join(path.read_text() for path in (tmp_path / "reports").rglob("*.md"))
+    parted = "one model for all classes, 20 % of the training images anomalous, "
+    assert f"{parted}none of them tested" in page and f"{parted}which are tested, too" in page
+
+
+def test_noise_of_a_semantic_set_is_of_its_other_classes(
+    bench: Callable, shapes: Path, tmp_path: Path, small: Callable
+) -> None:
+    command = [*small("shapes", steps=2), "--data-root", str(shapes), "--results", "out", "--splits", "A"]
+    done = bench(*command, "--setting", "noisy", "--rate", "0.1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = found(tmp_path / "out").values()
+    assert record["dataset"]["chosen"] and record["dataset"]["train"]["A"] > 2 * TRAIN
+    assert not {name.partition("/")[0] for name in record["dataset"]["chosen"]} & {*HALVES["A"]}
+
+
 def test_seeds_of_a_part_share_its_features(bench: Callable, shapes: Path, tmp_path: Path, small: Callable) -> None:
     command = [*small("shapes", steps=2), "--data-root", str(shapes), "--results", "out"]
     assert bench(*command, "--splits", "A,B", "--seeds", "0,1").returncode == 0
@@ -330,6 +370,11 @@ def test_a_part_that_fails_is_a_record_and_the_others_go_on(
         (["--setting", "sinlge"], ["sinlge", "Did you mean 'single'?"]),
         (["--classes", "flat"], ["--splits A,B,C,D", "--setting single"]),
         (["--splits", "E"], ["no split 'E'"]),
+        (["--setting", "noisy"], ["--rate R"]),
+        (["--rate", "0.1"], ["--rate 0.1", "--setting noisy"]),
+        (["--setting", "noisy", "--rate", "1.5"], ["--rate 1.5", "(0, 1)"]),
+        (["--setting", "noisy", "--rate", "0.9"], ["--rate 0.9", "at most"]),
+        (["--setting", "noisi", "--rate", "0.9"], ["Expected --setting noisy"]),
         (["--setting", "single", "--classes", "flut"], ["flut", "Did you mean 'flat'?"]),
     ],
 )

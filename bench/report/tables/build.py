@@ -11,7 +11,8 @@ from bench.report.tables.line import Line
 from bench.report.tables.names import dataset_title
 from bench.report.tables.operating import operating
 from bench.report.tables.table import Table
-from bench.setting import SETTINGS, is_each
+from bench.setting import find as find_setting
+from bench.setting import is_each
 from bench.store.record import Record
 
 
@@ -50,7 +51,8 @@ def tables(
         printed = theirs.beside(named, datasets, setting, shots, scopes) if published else []
         both: list[Line] = [line for name in named for line in (*printed, *mine) if line.method == name]
         where = f"{setting}-{shots}" if shots else setting
-        title = SETTINGS[setting].title(shots) if setting in SETTINGS else setting
+        asked = find_setting(setting)
+        title = asked.title(shots) if asked is not None else setting
         halves = {record.cell.dataset for line in mine for record in line.heads if _by_halves(record)}
         semantic = [name for name in datasets if name in halves]
         own: list[Table] = []

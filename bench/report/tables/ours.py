@@ -166,8 +166,8 @@ def _tell_apart(alike: Sequence[OurLine]) -> None:
 
 
 def _images(record: Record) -> Hashable:
-    # parts and few-shot seeds have images of their own
-    return () if record.cell.part or record.cell.shots else (record.cell.classes, record.dataset.fingerprint)
+    # parts, and seeds that choose images, have images of their own
+    return () if record.cell.part or record.cell.chooses else (record.cell.classes, record.dataset.fingerprint)
 
 
 def _across_datasets(record: Record) -> Hashable:

@@ -123,9 +123,9 @@ class Seeds:
 
     @property
     def images(self) -> str:
-        """Return the fingerprint of the images; empty where parts or few-shot seeds have images of their own."""
+        """Return the fingerprint of the images; empty where parts, or seeds that choose images, have their own."""
         head = self.head
-        return "" if head.cell.part or head.cell.shots else head.dataset.fingerprint
+        return "" if head.cell.part or head.cell.chooses else head.dataset.fingerprint
 
     def pooled(self, metric: str) -> TableCell:
         """Return the score of all classes ranked together as a cell: the mean over seeds; empty where one has none."""
