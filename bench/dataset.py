@@ -87,6 +87,8 @@ class Dataset(ABC):
     card: ClassVar[Card]
     metrics: ClassVar[tuple[str, ...]] = ()
     """Ids of metrics that the owners report beside the field's seven; they are measured with every run."""
+    noisy: ClassVar[bool] = False
+    """Whether anomalous images are among its training images, as its owners mean it (Real-IAD's FUIAD splits)."""
 
     remarks: tuple[Finding, ...] = ()
     """What `samples` noticed that stops nothing but may surprise, such as images that lie where none is read."""

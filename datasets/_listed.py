@@ -66,6 +66,8 @@ class ListReader:
     `none`: masks are not looked at."""
     taken: dict[Path, str] = field(default_factory=dict)
     """Every file named so far, and where; given to the next class's reader, files shared between classes show."""
+    noisy: bool = False
+    """Whether anomalous images may be trained on, as the dataset's owners mean it."""
     samples: list[Sample] = field(default_factory=list)
     """Ordered by id. An anomalous image without its mask is here, too, besides its finding."""
     findings: list[Finding] = field(default_factory=list)
@@ -115,7 +117,9 @@ class ListReader:
                 self._find("duplicate-id", entry, text)
                 continue
             ids[sample.id] = entry.where
-            self.samples.append(self._with_mask(sample, entry) if needed and sample.label else sample)
+            self.samples.append(
+                self._with_mask(sample, entry) if needed and sample.label and sample.split != "train" else sample
+            )
             if entry.mask and not sample.label:
                 with suppress(DatasetError):
                     self.normal_masks[sample.id] = (self.folder / checked_path(entry.mask, "mask"),)
@@ -138,7 +142,7 @@ class ListReader:
 
     def _sample(self, entry: ListedImage) -> Sample:
         label = int(entry.defect != "good")
-        if entry.split == "train" and label:
+        if entry.split == "train" and label and not self.noisy:
             raise DatasetError(f"'{entry.image}' is anomalous, yet to be trained on. Expected only normal images there")
         image = self._file(entry.image, "image")
         parts = PurePosixPath(composed(entry.image)).with_suffix("").parts

@@ -5,7 +5,8 @@
 
 `realiad_1024` (which the papers read), `_512`, `_256` and `_raw` hold the same pictures at other sizes; which of them
 is found first, in this order, is read, so name the folder itself to choose another. The split is the multi-view one of
-`realiad_jsons`; the single-view (`_sv`) and noisy (`_fuiad_*`) ones beside it are not looked at.
+`realiad_jsons`; those beside it, single-view (`_sv`) and noisy (`_fuiad_*`), are datasets of their own in
+`realiad_splits`.
 
 Every view is an image of its own, labelled by its own entry: one view of a defective object on which the defect cannot
 be seen is marked OK and counts as normal, although it lies under NG. `Sample.unit` names the object.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -37,8 +38,8 @@ _CLASSES = (
 _NORMAL: Literal["OK"] = "OK"
 _MOST_BYTES = 64 << 20
 """A split file has 2 MB."""
-_JSONS = ("realiad_jsons/realiad_jsons", "realiad_jsons", ".")
-"""Where a class's split file may lie, from the class folders or from the folder around them."""
+_JSONS = "realiad_jsons"
+"""Folder around the folders of split files."""
 
 
 class _Image(BaseModel):
@@ -95,6 +96,8 @@ class RealIAD(FileDataset):
             "A root with only some of the classes is read as it is.",
         ),
     )
+    lists: ClassVar[str] = "realiad_jsons"
+    """Folder of the split files that are read."""
     aliases = (
         *("real-iad", "real_iad", "realiad"),
         *("realiad_1024", "realiad_512", "realiad_256", "realiad_raw"),
@@ -108,13 +111,13 @@ class RealIAD(FileDataset):
     @classmethod
     def layout(cls) -> str:
         """Return in words which files are expected."""
-        return "realiad_1024/<class>/OK and NG (audiojack, bottle_cap, ...) beside realiad_jsons/realiad_jsons"
+        return f"realiad_1024/<class>/OK and NG (audiojack, bottle_cap, ...) beside {_JSONS}/{cls.lists}"
 
     def inspect(self) -> tuple[tuple[Sample, ...], tuple[Finding, ...]]:
         """Return what can be read and all that is wrong with the files; never raises over their content."""
         samples: list[Sample] = []
         findings: list[Finding] = []
-        if shut := next(_shut(self.root), None):
+        if shut := next(_shut(self.root, self.lists), None):
             return (), (shut,)
         for name in _CLASSES:
             folder = self.root / name
@@ -124,12 +127,12 @@ class RealIAD(FileDataset):
         for folder in _folders(self.root):
             cls = folder.name
             entries = []
-            for entry in _entries(self.root, cls):
+            for entry in _entries(self.root, cls, self.lists):
                 if isinstance(entry, ListedImage):
                     entries.append(entry)
                 else:
                     findings.append(entry)
-            one = ListReader(cls, folder, self.card.masks).read(entries)
+            one = ListReader(cls, folder, self.card.masks, noisy=self.noisy).read(entries)
             samples += one.samples
             findings += one.findings
             if one.absent and entries:
@@ -140,10 +143,10 @@ class RealIAD(FileDataset):
         return tuple(samples), tuple(findings)
 
 
-def _entries(root: Path, cls: str) -> Iterator[ListedImage | Finding]:
+def _entries(root: Path, cls: str, lists: str) -> Iterator[ListedImage | Finding]:
     """Yield what a class's split file says of each image, or why that cannot be used."""
     try:
-        path = _split_file(root, cls)
+        path = _split_file(root, cls, lists)
         # relative, since messages and findings name files as seen from the root
         source = os.path.relpath(path, root)
         split = _read(path, source)
@@ -198,22 +201,28 @@ def _folders(root: Path) -> Iterator[Path]:
             yield folder
 
 
-def _shut(root: Path) -> Iterator[Finding]:
+def _places(lists: str) -> tuple[str, ...]:
+    """Return where a class's split file may lie, from the class folders or from the folder around them."""
+    # directly beside the class folders only the usual ones are looked for: nothing there says which they are
+    return (f"{_JSONS}/{lists}", lists, *((".",) if lists == _JSONS else ()))
+
+
+def _shut(root: Path, lists: str) -> Iterator[Finding]:
     """Yield the folders of split files that cannot be looked into: without them no class can be read."""
     for place in (root.absolute().parent, root):
-        for inside in _JSONS[:-1]:
+        for inside in (one for one in _places(lists) if one != "."):
             folder = place / inside
             if is_folder(folder) and (trouble := trouble_of(folder)):
                 text = f"{folder}: cannot be looked into ({trouble}). Expected a readable folder"
                 yield Finding("", "unreadable", os.path.relpath(folder, root), text)
 
 
-def _split_file(root: Path, cls: str) -> Path:
+def _split_file(root: Path, cls: str, lists: str) -> Path:
     home = root.absolute()
     for place in (home.parent, home):
-        for inside in _JSONS:
+        for inside in _places(lists):
             path = place / inside / f"{cls}.json"
             if is_file(path):
                 return path
-    expected = home.parent / _JSONS[0] / f"{cls}.json"
-    raise DatasetError(f"no split file {cls}.json. Expected {expected}, from realiad_jsons")
+    expected = home.parent / _places(lists)[0] / f"{cls}.json"
+    raise DatasetError(f"no split file {cls}.json. Expected {expected}, from {_JSONS}")

@@ -114,7 +114,8 @@ def _count(samples: Iterable[Sample]) -> Counts:
     kinds = [(sample.split, sample.label) for sample in samples]
     val = sum(split == "val" for split, _ in kinds)
     unlabelled = sum(split == "unlabelled" for split, _ in kinds)
-    return Counts(kinds.count(("train", 0)), kinds.count(("test", 0)), kinds.count(("test", 1)), val, unlabelled)
+    train = sum(split == "train" for split, _ in kinds)
+    return Counts(train, kinds.count(("test", 0)), kinds.count(("test", 1)), val, unlabelled)
 
 
 def _check_counts(dataset: Dataset, seen: dict[str, Counts]) -> list[Finding]:

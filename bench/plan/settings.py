@@ -148,7 +148,8 @@ def _task(
     if share is not None:
         # a semantic part is one class by now
         own = [] if semantic else [sample for sample in source.validation if sample.cls in normal]
-        train, held = hold_back(train, own, share)
+        normal_ones, held = hold_back([sample for sample in train if not sample.label], own, share)
+        train = [*normal_ones, *(sample for sample in train if sample.label)]
     mixed = setting_of(setting)
     if mixed.rate is not None:
         train, test = mix(train, test, mixed.rate, seed, overlap=mixed.overlap)

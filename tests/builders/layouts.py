@@ -180,32 +180,54 @@ def repack_visa(source: Path, target: Path) -> None:
 
 def write_realiad(root: Path) -> tuple[Sample, ...]:
     """Five views an object; the JSON's entry labels a view, whichever folder it lies in; other splits lie beside it."""
-    samples: list[Sample] = []
-    for cls in ("zipper", "audiojack"):
-        parts: dict[str, list[dict[str, Any]]] = {"train": [], "test": []}
+    return _realiad(root)["realiad_jsons"]
+
+
+def write_realiad_split(lists: str) -> Writer:
+    """Return what writes Real-IAD and returns the samples of another one of its splits."""
+    return lambda root: _realiad(root)[lists]
+
+
+def _realiad(root: Path) -> dict[str, tuple[Sample, ...]]:
+    found: dict[str, list[Sample]] = {}
+    classes = ("audiojack", "zipper")
+    for cls in reversed(classes):
         objects: tuple[tuple[Split, str, tuple[str, ...]], ...] = (
             ("train", "OK/S0001", ("OK",) * 5),
             ("test", "OK/S0002", ("OK",) * 5),
             ("test", "NG/HS/S0003", ("HS", "HS", "OK", "HS", "OK")),
+            ("test", "NG/HS/S0004", ("HS",) * 5),
         )
+        samples: list[Sample] = []
         for split, folder, views in objects:
             for view, kind in enumerate(views, 1):
                 stem = f"{folder}/{cls}_{folder[-4:]}_{folder.split('/')[-2]}_C{view}_20231021"
                 home = root / "realiad_1024" / cls
                 bad = kind != "OK"
                 masks = (mask(home / f"{stem}.png"),) if bad else ()
-                entry = {"category": cls, "anomaly_class": kind, "image_path": f"{stem}.jpg"}
-                parts[split].append({**entry, "mask_path": f"{stem}.png" if bad else None})
                 file = picture(home / f"{stem}.jpg")
                 defect = kind if bad else "good"
                 name = f"{cls}/{split}/{stem}"
                 samples.append(Sample(name, cls, split, int(bad), defect, file, masks=masks, unit=f"{cls}/{folder}"))
-        meta = {"prefix": f"{cls}/", "normal_class": "OK", "pre_transform": False}
-        write_json(root / "realiad_jsons/realiad_jsons", cls, {"meta": meta, **parts})
-        write_json(root / "realiad_jsons/realiad_jsons_sv", cls, {"meta": meta, "train": [], "test": []})
-        noisy = {"meta": meta, "train": [*parts["train"], parts["test"][5]], "test": parts["test"]}
-        write_json(root / "realiad_jsons/realiad_jsons_fuiad_0.4", cls, noisy)
-    return in_order(samples, ("audiojack", "zipper"))
+        lists = {"realiad_jsons": samples, "realiad_jsons_sv": [one for one in samples if "_C1_" in one.id]}
+        for rate in ("0.0", "0.1", "0.2", "0.4"):
+            moved = [one for one in samples if "/S0004/" in one.id][: round(10 * float(rate))]
+            lists[f"realiad_jsons_fuiad_{rate}"] = [
+                replace(one, split="train", masks=(), id=one.id.replace("/test/", "/train/")) if one in moved else one
+                for one in samples
+            ]
+        for name, chosen in lists.items():
+            parts: dict[str, list[dict[str, Any]]] = {"train": [], "test": []}
+            for one in chosen:
+                place = one.image.relative_to(root / "realiad_1024" / cls).as_posix()
+                truth = f"{place.removesuffix('.jpg')}.png" if one.label else None
+                kind = one.defect if one.label else "OK"
+                entry = {"category": cls, "anomaly_class": kind, "image_path": place, "mask_path": truth}
+                parts[one.split].append(entry)
+            meta = {"prefix": f"{cls}/", "normal_class": "OK", "pre_transform": False}
+            write_json(root / "realiad_jsons" / name, cls, {"meta": meta, **parts})
+            found[name] = [*found.get(name, []), *chosen]
+    return {name: in_order(samples, classes) for name, samples in found.items()}
 
 
 def write_json(folder: Path, cls: str, content: Any) -> None:
@@ -315,6 +337,11 @@ LAYOUTS: dict[str, Writer] = {
     "mvtec_ad2": write_ad2,
     "visa": write_visa,
     "realiad": write_realiad,
+    "realiad_sv": write_realiad_split("realiad_jsons_sv"),
+    **{
+        f"realiad_fuiad_{rate}": write_realiad_split(f"realiad_jsons_fuiad_{rate if rate != '0' else '0.0'}")
+        for rate in ("0", "0.1", "0.2", "0.4")
+    },
     "autovi": write_autovi,
     "vad": write_vad,
     "goodsad": write_goodsad,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 from layouts import write_mvtec, write_realiad
 
 from bench.api import Counts
+from bench.cli.main import run
+from bench.curate.verify import verify
 from bench.datasets.realiad import RealIAD
+from bench.datasets.realiad_splits import Noisy40, SingleView
 from bench.errors import DatasetError
 
 
@@ -48,7 +52,7 @@ def test_views_are_images_of_one_object_each_with_its_own_label(realiad: RealIAD
         (0, "good", 0),
     ]
     assert set(Counter(sample.unit for sample in realiad.samples()).values()) == {5}
-    assert len({sample.unit for sample in realiad.samples()}) == 6
+    assert len({sample.unit for sample in realiad.samples()}) == 8
 
 
 def test_a_mask_does_not_make_an_image_anomalous(realiad: RealIAD) -> None:
@@ -169,3 +173,30 @@ def test_a_split_file_larger_than_one_may_be_is_not_read(realiad: RealIAD) -> No
     with split_file(realiad).open("ab") as file:
         file.truncate(100 << 20)
     refuses(realiad, "zipper.json: cannot be read (it has 104,857,600 bytes, expected at most 67,108,864)")
+
+
+def test_the_single_view_split_has_one_view_an_object(realiad: RealIAD) -> None:
+    single = SingleView(SingleView.locate(realiad.root.parent))
+    assert set(Counter(sample.unit for sample in single.samples()).values()) == {1}
+    assert single.card.name == "realiad_sv" and single.card.totals is None
+
+
+def test_anomalous_training_images_of_the_noisy_splits_are_trained_on_and_told(
+    realiad: RealIAD, tmp_path: Path, small: Callable
+) -> None:
+    noisy = Noisy40(Noisy40.locate(realiad.root.parent))
+    bad = [sample for sample in noisy.samples() if sample.split == "train" and sample.label]
+    assert len(bad) == 2 * 4 and not any(sample.masks for sample in bad)
+    assert {counts.train for counts in verify(noisy).seen.values()} == {5 + 4}
+    command = [*small("realiad_fuiad_0.4", steps=2), "--data-root", str(realiad.root.parent), "-q"]
+    assert run([*command, "--results", str(tmp_path / "out")]) == 0
+    (path,) = (tmp_path / "out").rglob("s0-*.json")
+    facts = json.loads(path.read_text())["dataset"]
+    assert "audiojack: 4 of 9 training images are anomalous" in facts["notes"]
+    assert len(facts["chosen"]) == 8
+
+
+def test_a_split_whose_files_are_missing_is_refused_by_name(realiad: RealIAD) -> None:
+    shutil.rmtree(realiad.root.parent / "realiad_jsons/realiad_jsons_fuiad_0.4")
+    with pytest.raises(DatasetError, match=r"no split file audiojack\.json.*realiad_jsons_fuiad_0\.4"):
+        Noisy40(Noisy40.locate(realiad.root.parent)).samples()

@@ -53,6 +53,13 @@ def source(
     return IndexedDataset("letters", Letters(Path()), classes, len(CLASSES), tuple(given), {Path("all"): "0"})
 
 
+def test_thresholds_are_set_on_normal_images_where_owners_mix_anomalous_ones_in() -> None:
+    found = [replace(one, label=int(one.split == "train" and one.member in "12")) for one in samples()]
+    (task,) = tasks(source("industrial", found=found), "multi", share=0.5)
+    assert not any(sample.label for sample in task.calibration) and len(task.calibration) == 2 * len(CLASSES)
+    assert sum(sample.label == 1 for sample in task.train) == 2 * len(CLASSES)
+
+
 def test_one_model_for_all_classes_of_an_industrial_set() -> None:
     (task,) = tasks(source("industrial"), "multi")
     assert (task.part, task.parts_known, task.classes, task.normal) == ("", 1, CLASSES, ())
