@@ -68,6 +68,11 @@ class Registry(Generic[T]):
             raise UsageError(f"{self.kind} '{name}' is there already ({known}). Expected another name")
         self.targets[name] = target
 
+    def put(self, name: str, target: str, kind: type[T]) -> None:
+        """Register a class that was made as the process runs; `target` says where its base is."""
+        self.targets[name] = target
+        self._loaded[name] = kind
+
     def check(self, name: str) -> None:
         """Raise UsageError, with the nearest name, unless `name` is known; nothing is imported."""
         if name not in self.targets:

@@ -90,7 +90,7 @@ HEADINGS = {
     "--datasets",
     metavar="D,..",
     shell_complete=completed("datasets"),
-    help="Datasets, or folders of your own as ./DIR; see bench ls datasets.",
+    help="Datasets, or folders of your own as ./DIR; mvtec+visa is one model over both. See bench ls datasets.",
 )
 @data_root_option()
 @classes_option()

@@ -41,6 +41,8 @@ def score_table(row: Row) -> Table:
     for name, scores in row.lines.items():
         table.add_row(Text(name), *shown(partial(value, scores)))
     table.add_section()
+    for name, lines in row.groups.items():
+        table.add_row(f"mean of {len(lines)} of {name}", *shown(partial(row.mean_of, lines)))
     table.add_row(Text(_mean_label(row), "bold"), *(Text(text, "bold") for text in shown(row.mean)))
     if head.pooled is not None:
         table.add_row("pooled", *shown(partial(value, head.pooled)))

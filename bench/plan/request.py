@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import own, protocol
+from bench import combined, own, protocol
 from bench.api import Card
 from bench.config import Overrides, Suite, load_suite, merge, unknown_setting
-from bench.data_roots import data_root
+from bench.data_roots import data_roots as known_roots
 from bench.errors import UsageError
 from bench.metrics.ids import parse_all
 from bench.plan import declared, settings
@@ -99,6 +99,9 @@ def of(
     if wrong := [seed for seed in seeds if not 0 <= seed < 2**63]:
         raise UsageError(f"--seeds {wrong[0]}: expected numbers from 0 to 2^63 - 1")
     sets, roots = own.resolved(datasets or base.datasets, data_roots)
+    known_roots(roots)  # folders of one's own have names from here on
+    for name in sets:
+        combined.register(name)
     return Request(
         methods=chosen,
         datasets=sets,
@@ -164,7 +167,7 @@ def sources(request: Request, say: Callable[[str], None] = lambda text: None) ->
         UsageError, DatasetError: as `bench.plan.task.index`.
     """
     # all roots first: listing one dataset must not stand before the refusal of another's
-    roots = {name: data_root(name, request.data_roots) for name in request.datasets}
+    roots = {name: combined.roots(name, request.data_roots) for name in request.datasets}
     found = {}
     for name, root in roots.items():
         say(f"reading {name}")

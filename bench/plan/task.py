@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench import own
 from bench.api import Dataset, Sample
+from bench.combined import Combined, Roots
 from bench.errors import DatasetError, UsageError
 from bench.loading.hashes import content_hashes
 from bench.loading.surprises import tell
@@ -97,15 +98,18 @@ class Task:
 
 def verify_command(name: str, dataset: Dataset) -> str:
     """Return the command that looks at every file of a dataset."""
+    if isinstance(dataset, Combined):
+        return ", ".join(f"bench data verify {one} --root {root}" for one, root in dataset.roots.items())
     return f"bench data verify {own.READER if own.is_own(name) else name} --root {dataset.root}"
 
 
-def index(name: str, root: Path | None, classes: Sequence[str], *, validation: bool = False) -> IndexedDataset:
+def index(name: str, root: Path | Roots | None, classes: Sequence[str], *, validation: bool = False) -> IndexedDataset:
     """List a dataset's images, of which none is opened.
 
     Args:
         name: registered dataset name.
-        root: where the user says the data is; None for the dataset's own default place.
+        root: where the user says the data is; None for the dataset's own default place; of a combination the roots of
+            its datasets.
         classes: classes asked for; empty for all that the dataset has.
         validation: whether normal validation images come along.
 
@@ -114,7 +118,7 @@ def index(name: str, root: Path | None, classes: Sequence[str], *, validation: b
         DatasetError: data missing or incomplete, or a class without images to train on or to test.
     """
     kind = DATASETS.load(name)
-    dataset = kind(kind.locate(root))
+    dataset = kind(kind.locate(root))  # type: ignore[arg-type]  # a combination takes its roots
     card, verify = dataset.card, f"Check with: {verify_command(name, dataset)}"
     found = dataset.samples()
     present = list(dict.fromkeys(sample.cls for sample in found))

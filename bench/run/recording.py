@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from bench.api import Dataset, EncoderRequest, Finding, Sample
+from bench.combined import Combined
 from bench.encoders import catalog
 from bench.errors import BenchError, DatasetError, StoreError
 from bench.loading.surprises import Surprises, notes
@@ -159,6 +160,8 @@ def _root(dataset: Dataset) -> str | None:
 
     A report of the same place needs no second `--data-root` then.
     """
+    if isinstance(dataset, Combined):
+        return str(dataset.roots)
     with suppress(DatasetError):
         if dataset.locate(None) == dataset.root:
             return None

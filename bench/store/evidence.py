@@ -171,22 +171,22 @@ class EvidenceFiles:
         return dataset, [known[one] for one in ids]
 
     def _find(self, name: str, recorded: str | None) -> tuple[Dataset, dict[str, Sample]] | str:
-        from bench import own
-        from bench.data_roots import data_root
+        from bench import combined, own
         from bench.registry import DATASETS
 
         hint = f"name their folder with --data-root {name}=DIR"
         try:
-            root = data_root(name, self._roots)
-            if root is None and recorded is not None and Path(recorded).is_dir():
-                root = Path(recorded).absolute()
+            combined.register(name)
+            root = combined.roots(name, self._roots)
+            if not (any(root.values()) if isinstance(root, combined.Roots) else root) and recorded is not None:
+                root = combined.recorded(name, recorded) or root
             if name not in DATASETS.targets:
                 if root is None:
                     return f"the images are not at hand; {hint}"
                 own.add(name)
             kind = DATASETS.load(name)
             try:
-                place = kind.locate(root)
+                place = kind.locate(root)  # type: ignore[arg-type]  # a combination takes its roots
             except DatasetError:
                 if root is None:  # what it says is about a run
                     return f"the images are not at hand; {hint}"

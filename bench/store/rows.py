@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from bench.combined import groups
 from bench.setting import is_each
 from bench.store.agreement import mean
 from bench.store.facts import AUTHORS, ClassScores
@@ -43,6 +44,15 @@ class Row:
     def lines(self) -> dict[str, ClassScores]:
         """Return the scores by class or part."""
         return {name: scores for record in self.records for name, scores in record.scores.items()}
+
+    @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """Return the lines by dataset where one model is of several; nothing else."""
+        return groups(self.head.cell.dataset, [*self.lines])
+
+    def mean_of(self, lines: Iterable[str], metric: str) -> float | None:
+        """Return the mean over some of the lines; None where one has no value."""
+        return mean(value(self.lines[name], metric) for name in lines)
 
     @property
     def unit(self) -> str:

@@ -35,6 +35,7 @@ ALLOWED = {
     "api": f"{GROUND} batch sample dataset method protocol",
     "own": f"{GROUND} registry",
     "data_roots": f"{GROUND} registry own",
+    "combined": f"{GROUND} api registry data_roots",
     "config": f"{GROUND} registry setting suites",
     # usable without the rest
     "metrics": f"{GROUND} registry protocol",
@@ -44,15 +45,16 @@ ALLOWED = {
     # what there is: data, encoders, records, papers
     "encoders": f"{GROUND} api registry",
     "curate": f"{GROUND} api loading metrics",
-    "store": f"{GROUND} bench registry protocol setting metrics stats loading own data_roots",
+    "store": f"{GROUND} bench registry protocol setting metrics stats loading own combined",
     "published": f"{GROUND} loading",
     "claims": f"{GROUND} registry protocol setting metrics published",
     # a cell: planned, run, scored; its model used again
-    "plan": f"{GROUND} api method config registry protocol setting own data_roots loading encoders metrics store",
-    "run": f"{GROUND} callable_package api plugins registry protocol loading encoders metrics store plan",
+    "plan": f"{GROUND} api method config registry protocol setting own combined data_roots loading encoders metrics"
+    " store",
+    "run": f"{GROUND} callable_package api combined plugins registry protocol loading encoders metrics store plan",
     "external": f"{GROUND} api config registry protocol setting data_roots loading metrics store plan run",
     # what is made of records alone: no room below here but the last ones knows how a cell is run
-    "report.tables": f"{GROUND} config registry protocol setting metrics stats store published",
+    "report.tables": f"{GROUND} combined config registry protocol setting metrics stats store published",
     "report.figures": f"{GROUND} protocol metrics stats store report.tables",
     "report.formats": f"{GROUND} bench published store report.tables report.figures",
     "explain": f"{GROUND} registry protocol loading metrics store published",

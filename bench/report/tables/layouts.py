@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from bench.combined import INSIDE, groups
 from bench.report.tables.body import BY_MACHINE, BY_ROW, cells, finished, metric_column, rows, unmarked
 from bench.report.tables.costs import COSTS
 from bench.report.tables.groups import marked
@@ -145,6 +146,10 @@ def classes(
     body = [
         line_of(cls or f"mean of {len(found)}", cells(own * len(metrics), columns, dataset, cls), cls)
         for cls in (*found, "")
+    ]
+    body[-1:-1] = [
+        line_of(f"mean of {len(inside)} of {part}", cells(own * len(metrics), columns, dataset, f"{part}{INSIDE}"))
+        for part, inside in groups(dataset, found).items()
     ]
     pooled = [line.pooled(dataset, metric) for metric in metrics for line in own]
     general = []

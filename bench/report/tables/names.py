@@ -69,8 +69,11 @@ SAMPLE = "Object level: things shown by several images, each scored by the highe
 @cache
 def dataset_title(name: str) -> str:
     """Return what a dataset's card calls it; the name itself where bench does not have the dataset."""
+    from bench import combined
     from bench.registry import DATASETS
 
+    if combined.names(name):
+        return combined.title(name)
     if name not in DATASETS.targets:
         return name
     card = DATASETS.load(name).card

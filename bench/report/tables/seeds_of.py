@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 
+from bench.combined import INSIDE
 from bench.report.tables.costs import COUNTS, cost
 from bench.report.tables.line import Unmarked
 from bench.report.tables.names import COLUMNS, base, heading, parts
@@ -230,4 +231,6 @@ def _number(entry: Seeds, row: Row, cls: str, metric: str) -> float | None:
         values = [_number(entry, row, cls, one) for one in parts(metric)]
         known = [value for value in values if value is not None]
         return fmean(known) if values and len(known) == len(values) else None
+    if cls.endswith(INSIDE):
+        return row.mean_of(row.groups.get(cls.removesuffix(INSIDE), ()), exact)
     return row.mean(exact) if not cls else value(row.lines[cls], exact) if cls in row.lines else None
