@@ -14,20 +14,16 @@ be seen is marked OK and counts as normal, although it lies under NG. `Sample.un
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from bench import regular
 from bench.api import Card, Counts, Finding, Sample
-from bench.errors import DatasetError
 
 from ._base import FileDataset
 from ._listed import ListedImage, ListReader
-from ._listing import is_file, is_folder, trouble_of
+from ._listing import is_folder, subfolders, trouble_of
+from ._split_json import SplitFiles
 
 _CLASSES = (
     *("audiojack", "bottle_cap", "button_battery", "end_cap", "eraser", "fire_hood", "mint", "mounts", "pcb"),
@@ -35,38 +31,6 @@ _CLASSES = (
     *("sim_card_set", "switch", "tape", "terminalblock", "toothbrush", "toy", "toy_brick", "transistor1", "u_block"),
     *("usb", "usb_adaptor", "vcpill", "wooden_beads", "woodstick", "zipper"),
 )
-_NORMAL: Literal["OK"] = "OK"
-_MOST_BYTES = 64 << 20
-"""A split file has 2 MB."""
-_JSONS = "realiad_jsons"
-"""Folder around the folders of split files."""
-
-
-class _Image(BaseModel):
-    """One view, as the split file describes it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    category: str
-    anomaly_class: str
-    image_path: str
-    mask_path: str | None = None
-
-
-class _Meta(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-    normal_class: Literal["OK"] = _NORMAL
-
-
-class _Split(BaseModel):
-    """A class's split file; keys that are not needed here are ignored."""
-
-    model_config = ConfigDict(frozen=True)
-
-    meta: _Meta
-    train: list[_Image]
-    test: list[_Image]
 
 
 class RealIAD(FileDataset):
@@ -96,38 +60,48 @@ class RealIAD(FileDataset):
             "A root with only some of the classes is read as it is.",
         ),
     )
-    lists: ClassVar[str] = "realiad_jsons"
-    """Folder of the split files that are read."""
-    aliases = (
+    files: ClassVar[SplitFiles] = SplitFiles()
+    """Its split files."""
+    aliases: ClassVar[tuple[str, ...]] = (
         *("real-iad", "real_iad", "realiad"),
         *("realiad_1024", "realiad_512", "realiad_256", "realiad_raw"),
     )
 
     @classmethod
+    def class_folders(cls, root: Path) -> Iterator[Path]:
+        """Yield the class folders; MVTec AD has two of the same names, but no OK or NG in them."""
+        names = cls.card.classes or sorted(path.name for path in subfolders(root))
+        for folder in (root / name for name in names):
+            if is_folder(folder / "OK") or is_folder(folder / "NG"):
+                yield folder
+
+    @classmethod
     def is_at(cls, folder: Path) -> bool:
         """Whether the folder holds class folders."""
-        return any(_folders(folder))
+        return any(cls.class_folders(folder))
 
     @classmethod
     def layout(cls) -> str:
         """Return in words which files are expected."""
-        return f"realiad_1024/<class>/OK and NG (audiojack, bottle_cap, ...) beside {_JSONS}/{cls.lists}"
+        return (
+            f"realiad_1024/<class>/OK and NG (audiojack, bottle_cap, ...) beside {cls.files.archive}/{cls.files.lists}"
+        )
 
     def inspect(self) -> tuple[tuple[Sample, ...], tuple[Finding, ...]]:
         """Return what can be read and all that is wrong with the files; never raises over their content."""
         samples: list[Sample] = []
         findings: list[Finding] = []
-        if shut := next(_shut(self.root, self.lists), None):
+        if shut := next(self.files.shut(self.root), None):
             return (), (shut,)
-        for name in _CLASSES:
+        for name in self.card.classes:
             folder = self.root / name
             if is_folder(folder) and (trouble := trouble_of(folder)):
                 text = f"{folder}: cannot be looked into ({trouble}). Expected a readable folder"
                 findings.append(Finding(name, "unreadable", name, text))
-        for folder in _folders(self.root):
+        for folder in self.class_folders(self.root):
             cls = folder.name
             entries = []
-            for entry in _entries(self.root, cls, self.lists):
+            for entry in self.files.entries(self.root, cls):
                 if isinstance(entry, ListedImage):
                     entries.append(entry)
                 else:
@@ -141,88 +115,3 @@ class RealIAD(FileDataset):
         if not samples and not findings:
             findings.append(Finding("", "layout", ".", f"no class found. Expected {self.layout()}"))
         return tuple(samples), tuple(findings)
-
-
-def _entries(root: Path, cls: str, lists: str) -> Iterator[ListedImage | Finding]:
-    """Yield what a class's split file says of each image, or why that cannot be used."""
-    try:
-        path = _split_file(root, cls, lists)
-        # relative, since messages and findings name files as seen from the root
-        source = os.path.relpath(path, root)
-        split = _read(path, source)
-    except DatasetError as error:
-        yield Finding(cls, "layout", cls, str(error))
-        return
-    parts: tuple[tuple[Literal["train", "test"], list[_Image]], ...] = (("train", split.train), ("test", split.test))
-    for part, images in parts:
-        for index, image in enumerate(images):
-            where = f"{source} {part}[{index}]"
-            try:
-                yield _entry(cls, part, image, where)
-            except DatasetError as error:
-                yield Finding(cls, "layout", where, f"{where}: {error}")
-
-
-def _read(path: Path, source: str) -> _Split:
-    try:
-        return _Split.model_validate_json(regular.read_bytes(path, _MOST_BYTES))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise DatasetError(
-            f"{source}: {place}: {first['msg']}. Expected Real-IAD's JSON: meta, and train and test with category, "
-            "anomaly_class, image_path and mask_path"
-        ) from None
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise DatasetError(f"{source}: cannot be read ({why}). Expected Real-IAD's JSON") from error
-
-
-def _entry(cls: str, part: Literal["train", "test"], image: _Image, where: str) -> ListedImage:
-    if image.category != cls:
-        raise DatasetError(f"category {image.category!a}. Expected {cls}, the file's own class")
-    if image.anomaly_class in ("", "good") or not image.anomaly_class.isprintable():
-        raise DatasetError(f"anomaly_class {image.anomaly_class!a}. Expected {_NORMAL} or a defect's name")
-    if len(PurePosixPath(image.image_path).parts) < 2:
-        raise DatasetError(
-            f"image_path {image.image_path!a} names no object's folder. Expected OK/S0001/..., since the "
-            "views of an object share a folder"
-        )
-    defect = "good" if image.anomaly_class == _NORMAL else image.anomaly_class
-    unit = f"{cls}/{PurePosixPath(image.image_path).parent}"
-    return ListedImage(where, part, defect, image.image_path, image.mask_path or "", unit)
-
-
-def _folders(root: Path) -> Iterator[Path]:
-    """Yield the class folders; MVTec AD has classes of the same names (toothbrush, zipper), but no OK or NG in them."""
-    for name in _CLASSES:
-        folder = root / name
-        if is_folder(folder / "OK") or is_folder(folder / "NG"):
-            yield folder
-
-
-def _places(lists: str) -> tuple[str, ...]:
-    """Return where a class's split file may lie, from the class folders or from the folder around them."""
-    # directly beside the class folders only the usual ones are looked for: nothing there says which they are
-    return (f"{_JSONS}/{lists}", lists, *((".",) if lists == _JSONS else ()))
-
-
-def _shut(root: Path, lists: str) -> Iterator[Finding]:
-    """Yield the folders of split files that cannot be looked into: without them no class can be read."""
-    for place in (root.absolute().parent, root):
-        for inside in (one for one in _places(lists) if one != "."):
-            folder = place / inside
-            if is_folder(folder) and (trouble := trouble_of(folder)):
-                text = f"{folder}: cannot be looked into ({trouble}). Expected a readable folder"
-                yield Finding("", "unreadable", os.path.relpath(folder, root), text)
-
-
-def _split_file(root: Path, cls: str, lists: str) -> Path:
-    home = root.absolute()
-    for place in (home.parent, home):
-        for inside in _places(lists):
-            path = place / inside / f"{cls}.json"
-            if is_file(path):
-                return path
-    expected = home.parent / _places(lists)[0] / f"{cls}.json"
-    raise DatasetError(f"no split file {cls}.json. Expected {expected}, from {_JSONS}")

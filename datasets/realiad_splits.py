@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from bench.api import Card
 
+from ._split_json import SplitFiles
 from .realiad import RealIAD
 
 _BASE = RealIAD.card
@@ -20,7 +21,7 @@ _SAME = "The pictures are those of realiad; only the split files differ."
 class SingleView(RealIAD):
     """Real-IAD's single-view split: the view from above alone."""
 
-    lists = "realiad_jsons_sv"
+    files = SplitFiles(lists="realiad_jsons_sv")
     card = replace(
         _BASE,
         name="realiad_sv",
@@ -53,26 +54,26 @@ def _card(rate: str, words: str) -> Card:
 class Noisy0(_Noisy):
     """Real-IAD's FUIAD split without noise, which the noisy ones compare with."""
 
-    lists = "realiad_jsons_fuiad_0.0"
+    files = SplitFiles(lists="realiad_jsons_fuiad_0.0")
     card = _card("0.0", "no anomalous image among the training images")
 
 
 class Noisy10(_Noisy):
     """Real-IAD's FUIAD split of rate 0.1."""
 
-    lists = "realiad_jsons_fuiad_0.1"
+    files = SplitFiles(lists="realiad_jsons_fuiad_0.1")
     card = _card("0.1", "anomalous images among the training images at a rate of 0.1")
 
 
 class Noisy20(_Noisy):
     """Real-IAD's FUIAD split of rate 0.2."""
 
-    lists = "realiad_jsons_fuiad_0.2"
+    files = SplitFiles(lists="realiad_jsons_fuiad_0.2")
     card = _card("0.2", "anomalous images among the training images at a rate of 0.2")
 
 
 class Noisy40(_Noisy):
     """Real-IAD's FUIAD split of rate 0.4."""
 
-    lists = "realiad_jsons_fuiad_0.4"
+    files = SplitFiles(lists="realiad_jsons_fuiad_0.4")
     card = _card("0.4", "anomalous images among the training images at a rate of 0.4")

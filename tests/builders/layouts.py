@@ -230,6 +230,31 @@ def _realiad(root: Path) -> dict[str, tuple[Sample, ...]]:
     return {name: in_order(samples, classes) for name, samples in found.items()}
 
 
+def write_realiad_variety(root: Path) -> tuple[Sample, ...]:
+    """Real-IAD's files in folders of other names; a view that is called defective and has no mask is normal."""
+    samples: list[Sample] = []
+    for cls in ("zip_tie", "adapter"):
+        home = root / "Real-IAD_Variety/realiadvariety_1024" / cls
+        parts: dict[str, list[dict[str, Any]]] = {"train": [], "test": []}
+        for split, folder, kind in (
+            ("train", "OK/S0001", "OK"),
+            ("test", "OK/S0002", "OK"),
+            ("test", "NG/AK/S0003", "AK"),
+        ):
+            for view in range(1, 6):
+                stem = f"{folder}/{cls}_{folder[-4:]}_C{view}"
+                file = picture(home / f"{stem}.jpg")
+                masks = (mask(home / f"{stem}.png"),) if kind != "OK" and view < 3 else ()
+                entry = {"category": cls, "anomaly_class": kind, "image_path": f"{stem}.jpg"}
+                parts[split].append({**entry, "mask_path": f"{stem}.png" if masks else None})
+                label, defect = (1, kind) if masks else (0, "good")
+                name = f"{cls}/{split}/{stem}"
+                samples.append(Sample(name, cls, split, label, defect, file, masks=masks, unit=f"{cls}/{folder}"))  # type: ignore[arg-type]
+        meta = {"prefix": f"{cls}/", "normal_class": "OK"}
+        write_json(root / "Real-IAD_Variety/realiadvariety_jsons/Real-IAD_Variety_jsons", cls, {"meta": meta, **parts})
+    return in_order(samples, ("adapter", "zip_tie"))
+
+
 def write_json(folder: Path, cls: str, content: Any) -> None:
     """Write a class's split file."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -337,6 +362,7 @@ LAYOUTS: dict[str, Writer] = {
     "mvtec_ad2": write_ad2,
     "visa": write_visa,
     "realiad": write_realiad,
+    "realiad_variety": write_realiad_variety,
     "realiad_sv": write_realiad_split("realiad_jsons_sv"),
     **{
         f"realiad_fuiad_{rate}": write_realiad_split(f"realiad_jsons_fuiad_{rate if rate != '0' else '0.0'}")

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from layouts import write_mvtec, write_realiad
+from layouts import write_mvtec, write_realiad, write_realiad_variety
 
 from bench.api import Counts
 from bench.cli.main import run
 from bench.curate.verify import verify
 from bench.datasets.realiad import RealIAD
 from bench.datasets.realiad_splits import Noisy40, SingleView
+from bench.datasets.realiad_variety import RealIADVariety
 from bench.errors import DatasetError
 
 
@@ -194,6 +195,16 @@ def test_anomalous_training_images_of_the_noisy_splits_are_trained_on_and_told(
     facts = json.loads(path.read_text())["dataset"]
     assert "audiojack: 4 of 9 training images are anomalous" in facts["notes"]
     assert len(facts["chosen"]) == 8
+
+
+def test_views_of_variety_without_a_mask_are_normal_and_others_of_realiad_are_refused(tmp_path: Path) -> None:
+    write_realiad_variety(tmp_path)
+    variety = RealIADVariety(RealIADVariety.locate(tmp_path))
+    object_ = [sample for sample in variety.samples() if sample.unit == "adapter/NG/AK/S0003"]
+    assert [(sample.label, sample.defect) for sample in object_] == [(1, "AK")] * 2 + [(0, "good")] * 3
+    assert not verify(variety).findings
+    with pytest.raises(DatasetError, match="no class found"):
+        RealIAD(variety.root).samples()
 
 
 def test_a_split_whose_files_are_missing_is_refused_by_name(realiad: RealIAD) -> None:
