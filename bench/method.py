@@ -13,7 +13,7 @@ from typing_extensions import TypeVar, get_original_bases
 from bench import protocol as protocols
 from bench.batch import Batch
 from bench.errors import UsageError
-from bench.protocol import COMMON, Protocol
+from bench.protocol import COMMON, SHARED, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -308,8 +308,8 @@ def resolve(
         UsageError: there is no such protocol.
     """
     protocols.check(name)
-    if name == "common":
-        return COMMON
+    if name in SHARED:
+        return SHARED[name]
     if variant in method.variant_papers:
         return method.variant_papers[variant]
     return method.semantic_paper or method.paper if kind == "semantic" else method.paper

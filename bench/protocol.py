@@ -1,8 +1,9 @@
 """Evaluation protocols: what a score means. Frozen, named, versioned, hashed; loads no torch.
 
-`common` is the fair comparison: every method is scored on the same pixels by the same rules. `paper` stands for each
-method's own published recipe (`Method.paper`). Scores of two protocols are never comparable; records carry the hash of
-the rules, and beside it the list of metrics, to which one can be added without a number changing its meaning.
+`common` is the fair comparison: every method is scored on the same pixels by the same rules; `ad2` likewise, at the
+images' own sizes. `paper` stands for each method's own published recipe (`Method.paper`). Scores of two protocols are
+never comparable; records carry the hash of the rules, and beside it the list of metrics, to which one can be added
+without a number changing its meaning.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Protocol:
     label_rule: LabelRule = "dataset"
     """Image labels. `dataset`: the dataset's own statement. `mask`: as that, but an anomalous image whose mask has no
     pixel left at the evaluation size is normal, as in ADer's code; an image without a mask keeps its label."""
+    own_size: bool = False
+    """Maps of eval_size are resized bilinearly to the image's own size and compared with its mask as drawn."""
     metrics: tuple[str, ...] = SEVEN
     """What every finished record of this protocol holds; no rule, so not in the hash."""
     checkpoint: Literal["last"] = "last"
@@ -56,9 +59,16 @@ class Protocol:
 
     def rules(self) -> dict[str, Any]:
         """Return every field but the metrics by name, as records carry them."""
-        rules = asdict(self)
+        rules = self._facts()
         del rules["metrics"]
         return rules
+
+    def _facts(self) -> dict[str, Any]:
+        facts = asdict(self)
+        # a later rule: left out where it does not hold, so that older protocols keep their hashes
+        if not self.own_size:
+            del facts["own_size"]
+        return facts
 
     def hash(self) -> str:
         """Return 12 hex digits over the rules: two records compare only when these agree."""
@@ -70,7 +80,7 @@ class Protocol:
         A finished cell holds its protocol's own metrics, so they are part of which cell it is; metrics that a run adds
         are not. Record schema 1 used this as the hash, and its finished cells are still found under their names.
         """
-        return hash_of(asdict(self))
+        return hash_of(self._facts())
 
     def resize_for(self, input_size: int) -> int:
         """Return the side that images are resized to before the centre crop of `input_size`."""
@@ -91,9 +101,15 @@ def hash_of(rules: Mapping[str, Any]) -> str:
 
 
 COMMON = Protocol("common")
+AD2 = Protocol("ad2", eval_size=512, own_size=True, metrics=(*SEVEN[:-1], "pixel/aupro@0.05"))
+"""As MVTec AD 2's authors score (Heckler-Kram et al., 2025): every image at its own size, AUPRO up to 5 % of false
+positives. SegF1 stands beside it where thresholds are set (`--calibrate`)."""
 
+SHARED = {protocol.name: protocol for protocol in (COMMON, AD2)}
+"""Those that score every method by the same rules."""
 SUMMARIES = {
     "common": "the fair comparison: whole image, 256x256 maps, native masks, exact metrics, last checkpoint",
+    "ad2": "as MVTec AD 2: images at their own sizes, AUPRO up to 0.05; SegF1 with --calibrate",
     "paper": "each method's own published recipe: its crop, mask rule, image score and metric variants",
 }
 

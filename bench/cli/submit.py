@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  bench run --methods dinomaly --datasets mvtec_ad2 --data-root /data --calibrate 0.1 --keep-model
+  bench run --methods dinomaly --datasets mvtec_ad2 --data-root /data --protocol ad2 --calibrate 0.1 --keep-model
   bench submit results/runs/mvtec_ad2 --data-root /data --out submission
   bench submit --check submission.tar.gz --data-root /data
 

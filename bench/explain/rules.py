@@ -27,7 +27,16 @@ class Rules:
 
     @classmethod
     def of(cls, protocol: Protocol) -> Rules:
-        """Return those of a record's protocol, with the scores that the record holds."""
+        """Return those of a record's protocol, with the scores that the record holds.
+
+        Raises:
+            UsageError: it scores images at their own sizes, as no published table here does.
+        """
+        if protocol.own_size:
+            raise UsageError(
+                f"protocol {protocol.name} scores images at their own sizes, and rules are compared at one size. "
+                "Expected a record of the protocol common or paper"
+            )
         return cls(protocol.crop, protocol.mask_rule, protocol.label_rule, protocol.eval_size)
 
     def protocol(self) -> Protocol:

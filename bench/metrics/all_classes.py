@@ -42,7 +42,7 @@ class AllClasses:
         self._why_not = ""
         self._numbers = images * size * size
         if with_masks < classes:
-            self._leave_out("no masks" if not with_masks else f"no masks in {classes - with_masks} classes")
+            self.leave_out("no masks" if not with_masks else f"no masks in {classes - with_masks} classes")
 
     def add(
         self,
@@ -64,16 +64,16 @@ class AllClasses:
         if self._pixels is None:
             return
         if maps is None:
-            self._leave_out(NO_MAPS)
+            self.leave_out(NO_MAPS)
             return
         if (need := self._numbers * maps.itemsize) > MOST_BYTES:
-            self._leave_out(f"the maps take {need / 2**30:.0f} GiB, more than {MOST_BYTES / 2**30:.0f}")
+            self.leave_out(f"the maps take {need / 2**30:.0f} GiB, more than {MOST_BYTES / 2**30:.0f}")
             return
         try:
             self._pixels.update(maps, masks)
         except StoreError as error:
             # an extra score is no reason to lose the cell
-            self._leave_out(str(error))
+            self.leave_out(str(error))
 
     def compute(self) -> Scores:
         """Return the exact metrics over all classes; pixel metrics may be None with a reason."""
@@ -84,5 +84,6 @@ class AllClasses:
             pixels = self._pixels.compute()
         return Scores({**images, **pixels}, {**images.reasons, **pixels.reasons})
 
-    def _leave_out(self, why: str) -> None:
+    def leave_out(self, why: str) -> None:
+        """Have pixel metrics undefined for a reason."""
         self._pixels, self._why_not = None, why

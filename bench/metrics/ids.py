@@ -95,7 +95,7 @@ def column(text: str, unit: str = "") -> MetricColumn:
 
     Args:
         text: an id from a record: one that `parse` knows, that of a plug-in which is not loaded, or
-            `image/auroc:<family>` (see `bench.run.family_scores`).
+            `image/auroc:<family>` (see `bench.run.class_scores`).
         unit: what the record says of it, for a metric that is not at hand.
     """
     if (metric := known(text)) is not None:

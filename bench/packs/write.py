@@ -16,7 +16,7 @@ from bench.metrics.arrays import pixel_evidence
 from bench.metrics.ids import known
 from bench.metrics.ranks import Undefined
 from bench.packs.pixel_ranks import SUFFIX, save
-from bench.store.evidence import EvidenceFiles, Lacking
+from bench.store.evidence import EvidenceFiles, Lacking, protocol_of
 from bench.store.record import Record
 
 LOCK = "lock.txt"
@@ -103,6 +103,8 @@ def ranks_file(record: Path, cls: str) -> Path:
 
 
 def _ranks(record: Record, cls: str, evidence: EvidenceFiles, path: Path) -> None:
+    if protocol_of(record).own_size:
+        raise Lacking("scored at the images' own sizes, and the kept maps are smaller")
     # of a whole Real-IAD too: one class at a time
     found = pixel_evidence(evidence.maps(record, cls), evidence.masks(record, cls, any_number=True))
     save(path, found.ranks, found.regions)

@@ -12,7 +12,9 @@ from bench.api import Card
 from bench.config import Overrides, Suite, load_suite, merge, unknown_setting
 from bench.data_roots import data_roots as known_roots
 from bench.errors import UsageError
-from bench.metrics.ids import parse_all
+from bench.metrics.accumulate import streams
+from bench.metrics.ids import parse, parse_all
+from bench.metrics.metric import expanded
 from bench.plan import declared, settings
 from bench.plan.task import IndexedDataset, index
 from bench.registry import DATASETS, METHODS
@@ -149,6 +151,14 @@ def check(request: Request) -> dict[str, Card]:
     settings.check(cards.values(), request.settings, request.classes, request.splits, request.shots)
     protocol.check(request.protocol)
     parse_all(request.metrics)
+    shared = protocol.SHARED.get(request.protocol)
+    if shared is not None and shared.own_size:
+        for metric in request.metrics:
+            if not all(streams(one) for one in expanded([parse(metric)], parse)):
+                raise UsageError(
+                    f"--metrics {metric}: it takes all maps at once, and protocol {request.protocol} scores images at "
+                    "their own sizes, one after another. Expected exact metrics, or --protocol common"
+                )
     if request.calibrate is not None and not 0 < request.calibrate < 1:
         raise UsageError(f"--calibrate {request.calibrate:g}: expected a share of the training images in (0, 1)")
     if request.precision not in PRECISIONS:

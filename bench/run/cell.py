@@ -192,7 +192,9 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     records.write_predictions(predictions, scored.rows)
     return Record(
         status="done",
-        **recording.facts(cell, device, options.command, scoring.vanished(task, masks), surprises),
+        **recording.facts(
+            cell, device, options.command, {} if cell.protocol.own_size else scoring.vanished(task, masks), surprises
+        ),
         **recording.scores(scored, cell.metrics),
         calibration=calibrated.facts(scored) if calibrated is not None else None,
         training=recording.training(cell, log, store.place if store else "none"),

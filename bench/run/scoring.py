@@ -22,12 +22,12 @@ from bench.machine.precision import autocast
 from bench.machine.prefetch import one_behind
 from bench.machine.progress import Advance, Progress
 from bench.machine.timing import Stopwatch
-from bench.metrics import Defect, Scores, evaluate_class
+from bench.metrics import Scores
 from bench.metrics.all_classes import AllClasses
 from bench.plan.task import Task
 from bench.protocol import Protocol
+from bench.run.class_scores import by_family, chosen, measure, measure_own, of_authors
 from bench.run.extractor import Extractor
-from bench.run.family_scores import by_family, of_authors
 from bench.run.predictions import Collected
 from bench.run.single_defects import PackedDefects
 
@@ -55,7 +55,7 @@ class Scored:
 
     scores: dict[str, Scores]
     extra: dict[str, Scores]
-    """By class, see `bench.run.family_scores`."""
+    """By class, see `bench.run.class_scores`."""
     pooled: Scores | None
     """All classes ranked together; None where there is but one class."""
     rows: dict[str, list[Any]]
@@ -116,7 +116,7 @@ def _read_mask(dataset: Dataset, sample: Sample, surprises: Surprises | None) ->
 
 def vanished(task: Task, masks: PackedMasks) -> dict[str, int]:
     """Count anomalous images whose mask is empty at the evaluation size, by class."""
-    counts = {}
+    counts: dict[str, int] = {}
     for cls, samples in by_class(task.test).items():
         if cls in masks:
             pairs = zip(samples, masks[cls], strict=True)
@@ -183,17 +183,37 @@ def score(
     def measured(one: _Class) -> None:
         truth = _unpack(masks[one.cls], protocol.eval_size) if one.cls in masks else None
         labels = labels_of(one.samples)
+        if protocol.own_size and truth is not None and one.maps is not None:
+            measured_own(one, labels)
+            return
         single = [one_of.unpacked(protocol.eval_size) for one_of in defects[one.cls]] if one.cls in defects else None
-        own = of_authors(task.dataset, one.samples)
-        found = _measure(one, truth, labels, (*wanted, *own), single)
-        scores[one.cls] = chosen(found, wanted)
-        beside = chosen(found, [metric for metric in own if metric not in wanted])
-        families = by_family(one.samples, one.scores)
-        extra[one.cls] = Scores({**families, **beside}, {**families.reasons, **beside.reasons})
+        metrics = (*wanted, *of_authors(task.dataset, one.samples))
+        found = measure(one.samples, one.maps, one.scores, truth, labels, metrics, single)
         if seen is not None:
             seen(one.cls, one.maps, truth, one.scores, labels)
         if pool is not None:
             pool.add(one.maps, truth, one.scores, labels)
+        note(one, found, labels)
+
+    def measured_own(one: _Class, labels: Sequence[int]) -> None:
+        def of_image(own: Maps, mask: npt.NDArray[np.bool_], place: int) -> None:
+            if seen is not None:
+                seen(one.cls, own, mask, one.scores[place : place + 1], labels[place : place + 1])
+
+        assert one.maps is not None
+        metrics = (*wanted, *of_authors(task.dataset, one.samples))
+        found = measure_own(task.dataset, one.samples, one.maps, one.scores, labels, metrics, of_image)
+        if pool is not None:
+            pool.leave_out("pixels of images at their own sizes are not ranked over all classes")
+            pool.add(None, None, one.scores, labels)
+        note(one, found, labels)
+
+    def note(one: _Class, found: Scores, labels: Sequence[int]) -> None:
+        scores[one.cls] = chosen(found, wanted)
+        own = of_authors(task.dataset, one.samples)
+        beside = chosen(found, [metric for metric in own if metric not in wanted])
+        families = by_family(one.samples, one.scores)
+        extra[one.cls] = Scores({**families, **beside}, {**families.reasons, **beside.reasons})
         for sample, value in zip(one.samples, one.scores.tolist(), strict=True):
             row = (sample.id, one.cls, sample.defect, sample.label, value)
             for column, entry in zip(COLUMNS, row, strict=True):
@@ -259,29 +279,6 @@ def predictor(cell: Configured, extract: Extractor, module: torch.nn.Module, bat
         return found.maps.numpy() if found.maps is not None else None, found.scores.numpy()
 
     return predict
-
-
-def _measure(
-    one: _Class,
-    masks: npt.NDArray[np.bool_] | None,
-    labels: Sequence[int],
-    metrics: Sequence[str],
-    defects: Sequence[Defect] | None,
-) -> Scores:
-    # the objects that images show, where the dataset says so
-    objects = [sample.unit or sample.id for sample in one.samples] if any(s.unit for s in one.samples) else None
-    found = evaluate_class(one.maps, masks, one.scores, labels, metrics=metrics, objects=objects, defects=defects)
-    if masks is not None:
-        return found
-    # maps are not even kept without masks, but it is the masks that are missing
-    reasons = {metric: "no masks" if metric.startswith("pixel/") else why for metric, why in found.reasons.items()}
-    return Scores(found, reasons)
-
-
-def chosen(scores: Scores, metrics: Sequence[str]) -> Scores:
-    """Return some of the metrics of a class, with their reasons."""
-    reasons = {metric: scores.reasons[metric] for metric in metrics if metric in scores.reasons}
-    return Scores({metric: scores[metric] for metric in metrics}, reasons)
 
 
 def _pool(task: Task, protocol: Protocol, masks: PackedMasks, metrics: Sequence[str]) -> AllClasses | None:

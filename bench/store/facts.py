@@ -157,7 +157,7 @@ class ClassScores(RecordPart):
 
     values: dict[str, Number | None]
     extra: dict[str, Number | None] = {}
-    """What single datasets are also scored by, see `bench.run.family_scores`; not the protocol's, not in `mean`."""
+    """What single datasets are also scored by, see `bench.run.class_scores`; not the protocol's, not in `mean`."""
     undefined: dict[str, str] = {}
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ from bench.errors import StoreError, UsageError
 from bench.files import atomic
 from bench.loading.decoding import peek_size
 from bench.loading.masks import to_evaluation
+from bench.loading.own_size import to_own_size
 from bench.machine.progress import Progress
 from bench.metrics import evaluate_class
 from bench.prediction import predictor
@@ -105,8 +106,7 @@ def write(
 
 
 def _write_one(anomaly: npt.NDArray[np.float32], sample: Sample, limit: float, out: Path) -> None:
-    native = Image.fromarray(np.asarray(anomaly, np.float32)).resize(peek_size(sample.image), Image.Resampling.BILINEAR)
-    scores = np.asarray(native)
+    scores = to_own_size(anomaly, peek_size(sample.image))
     with np.errstate(over="ignore"):
         small = scores.astype(np.float16)
     if not np.isfinite(small).all():

@@ -133,7 +133,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly(arguments: tuple[str, ...
 
 def test_listing(capsys: pytest.CaptureFixture[str]) -> None:
     listed = {what: call(capsys, "ls", what)[1].splitlines() for what in ("methods", "datasets", "protocols", "suites")}
-    assert [line.split()[0] for line in listed["protocols"]] == ["common", "paper"]
+    assert [line.split()[0] for line in listed["protocols"]] == ["common", "ad2", "paper"]
     assert {"mvtec", "folder", "demo"} <= {line.split()[0] for line in listed["datasets"]}
     assert any(line.startswith("demo ") for line in listed["suites"])
     assert listed["methods"][0].startswith("reconstruction: ")
@@ -173,7 +173,7 @@ def test_listing_everything(capsys: pytest.CaptureFixture[str]) -> None:
     alone = call(capsys, "ls", "suites")[1].splitlines()
     assert lines[-len(alone) :] == [f"  {line}" for line in alone] and err.startswith("next: bench ls encoders")
     found = json.loads(call(capsys, "ls", "--json")[1])
-    assert found["schema"] == 1 and [one["name"] for one in found["protocols"]] == ["common", "paper"]
+    assert found["schema"] == 1 and [one["name"] for one in found["protocols"]] == ["common", "ad2", "paper"]
     first = found["methods"][0]
     assert first.pop("summary").startswith("Dinomaly: ")
     assert first == {"name": "dinomaly", "family": "reconstruction", "encoders": ["vit"], "needs": ["features"]}
@@ -200,7 +200,7 @@ def test_listing_runs_and_encoders(capsys: pytest.CaptureFixture[str], tmp_path:
         (["run", "--methods"], "dinomaly,d", ["dinomaly,dinomaly2", "dinomaly,dual_student"]),
         (["run", "--datasets"], "mv", ["mvtec", "mvtec_ad2", "mvtec_loco"]),
         (["run", "--suite"], "dem", ["demo"]),
-        (["run", "--protocol"], "", ["common", "paper"]),
+        (["run", "--protocol"], "", ["common", "ad2", "paper"]),
         (["run", "--setting"], "few-shot-", ["few-shot-single"]),
         (["show"], "mp", ["mpdd"]),
         (["ls"], "en", ["encoders"]),

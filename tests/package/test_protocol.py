@@ -8,7 +8,7 @@ import pytest
 from bench.errors import UsageError
 from bench.method import resolve
 from bench.metrics.ids import parse_all
-from bench.protocol import COMMON, SEVEN, SUMMARIES, Protocol
+from bench.protocol import AD2, COMMON, SEVEN, SUMMARIES, Protocol
 from bench.registry import METHODS
 
 Dinomaly = METHODS.load("dinomaly")
@@ -22,6 +22,7 @@ OTHER = {
     "eval_size": 224,
     "mask_rule": "dinomaly",
     "label_rule": "mask",
+    "own_size": True,
     "metrics": SEVEN[:-1],
     "checkpoint": "best",
 }
@@ -52,15 +53,19 @@ def test_the_identity_of_the_common_protocol_stands() -> None:
 
 
 def test_rules_are_what_records_carry() -> None:
-    assert {*COMMON.rules(), "metrics"} == OTHER.keys()
+    assert {*AD2.rules(), "metrics"} == OTHER.keys()
+    assert {*AD2.rules()} - {*COMMON.rules()} == {"own_size"}, "older records know no later rule"
 
 
 def test_names_resolve_for_a_method() -> None:
     for kind in KINDS:
         assert resolve("common", DualStudent, kind) is COMMON
         assert resolve("paper", Dinomaly, kind) is Dinomaly.paper
-    assert set(SUMMARIES) == {"common", "paper"}
-    with pytest.raises(UsageError, match=r"unknown protocol 'papers'.*Known: common, paper\. See: bench ls protocols"):
+    assert resolve("ad2", Dinomaly, "industrial") is AD2
+    assert set(SUMMARIES) == {"common", "ad2", "paper"}
+    with pytest.raises(
+        UsageError, match=r"unknown protocol 'papers'.*Known: common, ad2, paper\. See: bench ls protocols"
+    ):
         resolve("papers", Dinomaly, "industrial")
 
 

@@ -10,7 +10,7 @@ from bench.api import Sample
 from bench.errors import UsageError
 from bench.metrics import evaluate_class
 from bench.registry import DATASETS
-from bench.run.family_scores import OF_OBJECTS, by_family, of_authors
+from bench.run.class_scores import OF_OBJECTS, by_family, of_authors
 
 
 def sample(number: int, label: int, family: str = "", unit: str = "") -> Sample:
