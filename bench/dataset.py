@@ -29,6 +29,11 @@ class Counts:
     val: int = 0
     unlabelled: int = 0
 
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.train + self.good + self.bad + self.val + self.unlabelled
+
 
 @dataclass(frozen=True, slots=True)
 class Download:

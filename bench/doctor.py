@@ -188,7 +188,7 @@ def datasets(data_roots: Sequence[str]) -> Iterator[Diagnosis]:
         except BenchError as error:
             yield Diagnosis(name, "problem", str(error), f"bench data verify {name} --root {where}")
             continue
-        expected = sum(c.train + c.good + c.bad + c.val + c.unlabelled for c in kind.card.counts.values())
+        expected = sum(counts.total for counts in kind.card.counts.values())
         text = f"{counted(len(found), 'image')} at {where}"
         if expected and len(found) != expected:
             yield Diagnosis(

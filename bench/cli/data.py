@@ -252,7 +252,7 @@ def _list(out: Console, findings: Sequence[Finding], everything: bool) -> None:
 def _verdict(dataset: Dataset, report: Verification) -> str:
     from rich.markup import escape
 
-    images = sum(counts.train + counts.good + counts.bad + counts.val for counts in report.seen.values())
+    images = sum(counts.total for counts in report.seen.values())
     classes = counted(len(report.seen), "class", "classes")
     if len(dataset.card.classes) > len(report.seen):
         classes = f"{len(report.seen)} of {len(dataset.card.classes)} classes"
