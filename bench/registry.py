@@ -200,6 +200,7 @@ METHODS: Registry[Method] = Registry(
         "invad": "bench.methods.invad:InvAD",
         "uniad": "bench.methods.uniad:UniAD",
         "simplenet": "bench.methods.simplenet:SimpleNet",
+        "draem": "bench.methods.draem:DRAEM",
         "generalad": "bench.methods.generalad:GeneralAD",
         "knn": "bench.methods.knn:KNN",
         "patchcore": "bench.methods.patchcore:PatchCore",

@@ -110,13 +110,19 @@ def of(
         settings=_with_rate(tuple(settings) or base.settings, rate, overlap),
         seeds=tuple(seeds) or base.seeds,
         protocol=protocol or base.protocol,
-        encoder=encoder or base.encoder,
+        # a suite's is for those of its methods that look through one
+        encoder=encoder or (base.encoder if any(_takes_encoder(name) for name in chosen) else None),
         set=merge(base.set, given(chosen)),
         variants=tuple((variant.method, variant.set) for variant in base.variants if variant.method in chosen),
         data_roots=roots,
         metrics=(*base.metrics, *metrics),
         **others,
     )
+
+
+def _takes_encoder(method: str) -> bool:
+    """Return whether a method has an encoder to choose, as far as its source tells; else it may have."""
+    return "encoder" in (declared.settings(method) or {"encoder"})
 
 
 def _with_rate(names: tuple[str, ...], rate: float | None, overlap: bool) -> tuple[str, ...]:

@@ -96,6 +96,11 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("rdpp", ["decay=0.5"], ["rdpp.decay = 0.5 has no effect", "decay_at 1"]),
     ("cflow", [f"encoder={CNN}", "condition=6"], ["cflow.condition is 6", "a multiple of 4"]),
     ("cflow", ["warm_epochs=20"], ["cflow.warm_epochs is 20", "cflow.meta_epochs, 10"]),
+    ("draem", ["input_size=32", "batch_size=1"], ["single images of 32 pixels", "batch_size of 2"]),
+    ("draem", ["score_pool=4"], ["draem.score_pool is 4", "an odd number up to draem.input_size, 256"]),
+    ("draem", ["decay_at=[0.9,0.8]"], ["draem.decay_at is [0.9, 0.8]", "ascending"]),
+    ("draem", ["painted=0", "shown=0.1"], ["draem.shown = 0.1 has no effect", "painted 0"]),
+    ("draem", ["steps=3", "epochs=2"], ["steps 3 and epochs 2 are both given"]),
     ("generalad", [f"encoder={BARE}", "heads=5"], ["generalad.heads = 5", "does not divide"]),
     ("generalad", [f"encoder={CNN}"], ["generalad needs a ViT"]),
     ("invad", [f"encoder={CNN}", "input_size=16", "batch_size=1"], ["single images of 16 pixels", "batch_size of 2"]),
@@ -149,7 +154,7 @@ def test_data_are_looked_for_before_weights(bench: Callable[..., Any], tree: Pat
     assert "no weights folder nowhere" in bench(*given, "--data-root", str(tree)).stderr
 
 
-@pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.parametrize("name", [name for name in METHODS.names() if METHODS.load(name).encoders])
 def test_without_weights_the_advice_can_be_followed(
     name: str, bench: Callable[..., Any], tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.api import Batch, EncoderInfo, Method
-from bench.encoders import catalog
+from bench.encoders import catalog, frozen
 from bench.errors import UsageError
+from bench.plan.texture_source import Textures
 from bench.registry import METHODS
 from bench.run.seeding import step_generator
+from bench.run.textures import Draw
 
 Change = tuple[dict[str, Any], Any]
 """Settings under which a setting acts, and a value for it that is not its default."""
@@ -68,6 +70,8 @@ SMALL = {"input_size": 64, "neighbour_mask": 3, "width": 32, "heads": 2, "hidden
 """UniAD small enough to be built often."""
 NARROW = {"dim": 8, "width": 4}
 """SimpleNet likewise."""
+TINY = {"input_size": 32, "width": 2, "mark_width": 2}
+"""DRAEM likewise."""
 DINOMALY_ALONE = {
     *("constraint", "dropout", "jitter", "neighbour_mask", "attention_eps"),
     *("hard_mining", "hard_mining_steps", "hard_mining_factor"),
@@ -310,6 +314,26 @@ CHANGES: dict[str, dict[str, Change]] = {
         "warm_epochs": ({}, 1),
         "score_pool": ({}, 4),
     },
+    "draem": {
+        "input_size": (TINY, 64),
+        "width": (TINY, 4),
+        "mark_width": (TINY, 4),
+        "rotated": (TINY, 1.0),
+        "painted": (TINY, 1.0),
+        "shown": (TINY, 0.1),
+        "threshold": (TINY, 0.2),
+        "augmenters": (TINY, 0),
+        "ssim_weight": (TINY, 0.0),
+        "focal_weight": (TINY, 2.0),
+        "focus": (TINY, 0),
+        "epochs": (TINY, 10),
+        "steps": (TINY, 1000),
+        "lr": (TINY, 1e-3),
+        "decay_at": (TINY | {"epochs": 100}, (0.5,)),
+        "decay": (TINY | {"epochs": 100}, 0.5),
+        "clip_norm": (TINY, 1.0),
+        "score_pool": (TINY, 5),
+    },
     "generalad": {
         "encoder": ({}, "vit_small_patch16_224.dino"),
         "input_size": ({}, 224),
@@ -363,19 +387,26 @@ def encoded(method: Method, info: EncoderInfo) -> Callable[[Tensor], dict[str, T
 def seen(method: Method) -> dict[str, Any]:
     """All that the harness gets from a method: what it asks for, builds, trains with, remembers and predicts."""
     request = method.encoder()
-    info = CNN if catalog.describe(request.name).family == "cnn" else VIT
-    widths = dict(zip(request.blocks, WIDTHS, strict=False))
+    info = frozen.absent(method.config.input_size or 0).info
+    if request is not None:
+        info = CNN if catalog.describe(request.name).family == "cnn" else VIT
+    asked = () if request is None else request.blocks
+    widths = dict(zip(asked, WIDTHS, strict=False))
     if info is CNN:
-        info = replace(CNN, grid=(SIDES[request.blocks[-1]],) * 2, channels=tuple(widths.values()))
+        info = replace(CNN, grid=(SIDES[asked[-1]],) * 2, channels=tuple(widths.values()))
 
     def looked_at(shift: int) -> Batch:
-        shapes = {
-            index: (18, 12) if info is VIT else (widths[index], SIDES[index], SIDES[index]) for index in request.blocks
-        }
+        shapes = {index: (18, 12) if info is VIT else (widths[index], SIDES[index], SIDES[index]) for index in asked}
         blocks = {index: seeded(3, *shape, seed=index + shift) for index, shape in shapes.items()}
         shown = seeded(3, 3, info.input_size, info.input_size, seed=9)
-        random = partial(step_generator, 0, STEP, torch.device("cpu"))
-        return Batch(method.features(blocks, info), shown, encode=encoded(method, info), random=random)
+        cpu = torch.device("cpu")
+        return Batch(
+            method.features(blocks, info) if blocks else {},
+            shown,
+            encode=encoded(method, info),
+            random=partial(step_generator, 0, STEP, cpu),
+            textures=Draw(Textures(), info.input_size, cpu),
+        )
 
     features = looked_at(2)
     torch.manual_seed(0)
@@ -459,6 +490,10 @@ def test_no_setting_is_left_out(name: str) -> None:
         ("simplenet", {"decay": 0.5}),
         ("simplenet", {"loss": "cross_entropy", "margin": 0.2}),
         ("simplenet", {"adaptor_layers": 0, "weight_decay": 0.1}),
+        ("draem", {"painted": 0, "shown": 0.1}),
+        ("draem", {"painted": 0, "threshold": 0.2}),
+        ("draem", {"painted": 0, "augmenters": 1}),
+        ("draem", {"decay_at": (), "decay": 0.5}),
     ],
 )
 def test_a_setting_without_effect_is_refused(name: str, values: dict[str, Any]) -> None:
