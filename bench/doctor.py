@@ -213,7 +213,11 @@ def encoders(folder: Path | None, *, online: bool) -> Iterator[Diagnosis]:
     wanted: dict[str, list[str]] = {}
     for name in METHODS.names():
         try:
-            wanted.setdefault(METHODS.load(name).Config.model_fields["encoder"].default, []).append(name)
+            fields = METHODS.load(name).Config.model_fields
+            if "encoder" in fields:
+                wanted.setdefault(fields["encoder"].default, []).append(name)
+            else:
+                yield Diagnosis(name, "ok", "looks through no encoder, so that it needs no weights", methods=(name,))
         except BenchError as error:
             yield Diagnosis(name, "problem", str(error), "bench --debug show " + name)
     for encoder, methods in wanted.items():

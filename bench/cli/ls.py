@@ -94,7 +94,9 @@ def _encoders(results: Path) -> list[ListedName]:
 
     used: dict[str, list[str]] = {}
     for name in METHODS.builtin:
-        used.setdefault(METHODS.load(name).Config.model_fields["encoder"].default, []).append(name)
+        fields = METHODS.load(name).Config.model_fields
+        if "encoder" in fields:
+            used.setdefault(fields["encoder"].default, []).append(name)
     notes = {name: "comes with bench" for name in catalog.embedded()}
     notes |= {name: f"default of {', '.join(methods)}" for name, methods in used.items()}
     listed = [*notes, *(name for name in catalog.names() if name not in notes)]

@@ -122,7 +122,7 @@ def of(
 
 def _takes_encoder(method: str) -> bool:
     """Return whether a method has an encoder to choose, as far as its source tells; else it may have."""
-    return "encoder" in (declared.settings(method) or {"encoder"})
+    return method not in METHODS.targets or "encoder" in (declared.settings(method) or {"encoder"})
 
 
 def _with_rate(names: tuple[str, ...], rate: float | None, overlap: bool) -> tuple[str, ...]:
