@@ -35,7 +35,7 @@ example-records: $(RUNS)
 
 example: $(RUNS)
 	rm -rf reports/example
-	$(BIN)/bench report $(addprefix --results ,$(RECORDS)) --datasets mvtec,demo --out reports/example --format html,latex
+	$(BIN)/bench report $(addprefix --results ,$(RECORDS)) --datasets mvtec,fmnist,demo --out reports/example --format html,latex
 	$(CHROMIUM) --headless --no-sandbox --disable-gpu --hide-scrollbars --force-device-scale-factor=1.5 \
 	  --window-size=1200,840 --screenshot=$(CURDIR)/reports/example/report.png file://$(CURDIR)/reports/example/report.html
 
