@@ -44,7 +44,7 @@ class Claim:
     metric: str
     """A metric id."""
     text: str
-    """As printed."""
+    """As printed, without a point that ends it."""
     value: Decimal
     """Percent."""
     unit: Decimal
@@ -63,9 +63,8 @@ class Claim:
     def of(cls, score: Score, unit: Decimal) -> Claim:
         """Return what a transcribed number claims."""
         averaged = bool(score.std) or score.variant.startswith("seed=mean")
-        return cls(
-            score.method, score.dataset, score.cls, score.metric, score.value, score.number, unit, averaged, score.where
-        )
+        text = score.value.rstrip(".")
+        return cls(score.method, score.dataset, score.cls, score.metric, text, score.number, unit, averaged, score.where)
 
     def __str__(self) -> str:
         return f"{self.method}, {self.dataset} {self.cls}, {self.metric} {self.text}"

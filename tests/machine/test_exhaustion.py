@@ -115,6 +115,7 @@ def test_what_the_failed_attempt_held_is_free_before_the_next() -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_real_lack_of_device_memory_is_lived_with() -> None:
     def work(items: Sequence[int]) -> int:
         torch.empty(len(items), 1 << 28, dtype=torch.uint8, device="cuda")

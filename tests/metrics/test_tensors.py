@@ -159,6 +159,7 @@ def test_arrays_beside_tensors_go_to_the_host() -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_gpu() -> None:
     for dtype in ("float16", "float32", "float64", "uint8", "int32"):
         arrays = random_class(2, dtype)
