@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from bench.metrics.inputs import binary
 from bench.metrics.pieces import PIECE
@@ -159,6 +158,8 @@ def _label_by_kernel(
 def _label_by_scipy(
     masks: npt.NDArray[np.bool_], origin: int, where: npt.NDArray[np.int64], index: npt.NDArray[np.int32]
 ) -> None:
+    from scipy import ndimage  # as slow to load as all that a name is refused with
+
     where[:] = np.flatnonzero(masks) + origin
     count = done = 0
     for mask in masks[masks.any(axis=(1, 2))]:
