@@ -64,7 +64,9 @@ class Claim:
         """Return what a transcribed number claims."""
         averaged = bool(score.std) or score.variant.startswith("seed=mean")
         text = score.value.rstrip(".")
-        return cls(score.method, score.dataset, score.cls, score.metric, text, score.number, unit, averaged, score.where)
+        return cls(
+            score.method, score.dataset, score.cls, score.metric, text, score.number, unit, averaged, score.where
+        )
 
     def __str__(self) -> str:
         return f"{self.method}, {self.dataset} {self.cls}, {self.metric} {self.text}"

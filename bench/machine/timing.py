@@ -1,33 +1,72 @@
-"""Timing: seconds by phase, and peak device memory."""
+"""Timing: seconds and joules by phase, and peak memory."""
 
 from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 
+from bench.machine import energy
+
+T = TypeVar("T")
+
 
 class Stopwatch:
-    """Accumulates wall seconds by phase name; phases may repeat and nest, and each second counts in the innermost."""
+    """Adds up wall seconds by phase name, and joules; phases may repeat and nest, and each counts in the innermost.
 
-    def __init__(self, seconds: dict[str, float] | None = None) -> None:
-        self.seconds: dict[str, float] = dict(seconds or {})
-        self._nested = 0.0
+    Attributes:
+        seconds: by phase.
+        joules: by phase; empty where nothing counts them.
+    """
+
+    def __init__(self, count: Callable[[], float | None] = lambda: None) -> None:
+        """Take what counts joules, as `bench.machine.energy.Meter.joules` does."""
+        self.seconds: dict[str, float] = {}
+        self.joules: dict[str, float] = {}
+        self._count = count
+        self._nested = (0.0, 0.0)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time the block; it counts even when it raises."""
-        start = time.perf_counter()
-        before, self._nested = self._nested, 0.0
+        start, counted = time.perf_counter(), self._count()
+        before, self._nested = self._nested, (0.0, 0.0)
         try:
             yield
         finally:
-            spent = time.perf_counter() - start
-            self.seconds[name] = self.seconds.get(name, 0.0) + spent - self._nested
-            self._nested = before + spent
+            spent, joules = time.perf_counter() - start, energy.spent(counted, self._count())
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent - self._nested[0]
+            if joules is not None:
+                self.joules[name] = self.joules.get(name, 0.0) + joules - self._nested[1]
+            self._nested = (before[0] + spent, before[1] + (joules or 0.0))
+
+
+FEWEST, WARM = 5, 10
+"""Calls that are timed however long they take; first ones that are left out of many, while buffers and kernels are
+chosen."""
+
+
+def one_by_one(call: Callable[[T], object], things: Iterable[T], seconds: float) -> list[float]:
+    """Return how many seconds each call took, one after another.
+
+    Args:
+        call: waits for what it starts.
+        things: as many as there is time for are taken.
+        seconds: to be spent, warm-up included.
+    """
+    found: list[float] = []
+    start = time.perf_counter()
+    for thing in things:
+        begun = time.perf_counter()
+        call(thing)
+        found.append(time.perf_counter() - begun)
+        if len(found) >= FEWEST and time.perf_counter() - start > seconds:
+            break
+    return found[min(WARM, len(found) // 2) :]
 
 
 def describe(device: torch.device) -> str:

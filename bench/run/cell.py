@@ -18,6 +18,7 @@ from bench.files import atomic_folder
 from bench.loading.pixel_cache import PixelCache
 from bench.loading.surprises import Surprises, tell
 from bench.machine import allocator, crowding, feature_places, timing
+from bench.machine.energy import Meter
 from bench.machine.feature_places import Place
 from bench.machine.precision import set_precision
 from bench.machine.progress import Progress
@@ -35,6 +36,9 @@ from bench.run.training import Trainer, TrainingLog
 from bench.store import record as records
 from bench.store.facts import ModelFacts
 from bench.store.record import Record
+
+LATENCY_SHARE, LATENCY_MOST = 0.1, 3.0
+"""Share of the time of all before, and seconds, that images one by one are given at most."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,8 @@ def run(cell: Cell, options: Options, progress: Progress) -> Record:
 
 
 def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Record:
-    watch = timing.Stopwatch()
     task, method, device = cell.task, cell.method, options.device
+    watch = timing.Stopwatch(Meter(device).joules)
     set_precision(cell.precision)
     feature_places.tell(options.store, options.store_budget_gib)
     if device.type == "cuda":
@@ -164,6 +168,9 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         module, log = trained(configured)
     if log is not None:
         watch.seconds["train"] += log.seconds_before
+        if log.resumed_at:
+            # nobody counted what the attempts before took
+            watch.joules.pop("train", None)
 
     maps = path.with_suffix(".maps")
     # what was kept before is of another training
@@ -188,6 +195,8 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
     if keep_model:
         colours = kept_model.look_at_normals(predict, cell, progress)
         model = kept_model.write(module, cell, path, colours, progress.say)
+    given = min(LATENCY_MOST, LATENCY_SHARE * sum(watch.seconds.values()))
+    singles = timing.one_by_one(lambda one: predict([one], True, lambda units, note: None), task.test, given)
     predictions = path.with_suffix(".parquet")
     records.write_predictions(predictions, scored.rows)
     return Record(
@@ -200,7 +209,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         training=recording.training(cell, log, store.place if store else "none"),
         reduced=recording.reduced(configured, log, extract.reductions.found),
         efficiency=recording.efficiency(
-            cell, log, watch.seconds, device, watcher.crowded_seconds - crowded_before if watcher else None
+            cell, log, watch, singles, device, watcher.crowded_seconds - crowded_before if watcher else None
         ),
         predictions=predictions.name,
         maps=maps.name if keep_maps else None,

@@ -36,6 +36,7 @@ from bench.store.facts import (
     EncoderFacts,
     Failure,
     ImportedFacts,
+    Latency,
     ProtocolFacts,
     TrainingFacts,
 )
@@ -210,10 +211,15 @@ def reduced(configured: int, log: TrainingLog | None, found: Mapping[str, int]) 
 
 
 def efficiency(
-    cell: Cell, log: TrainingLog | None, seconds: Mapping[str, float], device: torch.device, crowded: float | None
+    cell: Cell,
+    log: TrainingLog | None,
+    watch: timing.Stopwatch,
+    singles: Sequence[float],
+    device: torch.device,
+    crowded: float | None,
 ) -> Efficiency:
-    """Return what the cell cost. `seconds` are wall seconds by phase, `crowded` those when others wanted the cores."""
-    cost = complexity(cell.method)
+    """Return what the cell cost: by phase, of single images, and the seconds when others wanted the cores."""
+    cost, seconds = complexity(cell.method), watch.seconds
     train_rate = None
     if log is not None:
         train_rate = round(log.batch_size * cell.steps / max(seconds["train"], 1e-9), 2)
@@ -226,6 +232,8 @@ def efficiency(
         params_total=cost.params_total,
         params_trainable=cost.params_trainable,
         macs=cost.macs,
+        latency=Latency.of(singles) if singles else None,
+        joules={name: round(value, 2) for name, value in watch.joules.items()},
         crowded_seconds=None if crowded is None else round(crowded, 1),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -11,7 +10,7 @@ from typing import Literal
 from bench.run.complexity import Complexity, TrainingCost
 from bench.speed.interleaved import OURS, TimedBlock
 from bench.speed.ours import Variant
-from bench.speed.record import Floor, Latency, Rate, WorkCompared
+from bench.speed.record import Floor, Rate, WorkCompared
 from bench.speed.record import VariantSpeed as VariantRate
 
 WARM_UP = 2
@@ -76,19 +75,6 @@ def compared(
         ),
         joules=_joules(ours),
     )
-
-
-def latency(seconds: Sequence[float]) -> Latency:
-    """Return percentiles by nearest rank, of as many single images as show them."""
-    ordered = sorted(seconds)
-
-    def percentile(share: int) -> float | None:
-        # one image in 20 lies above p95, and one in 100 above p99
-        known = len(ordered) * (100 - share) >= 100
-        return ordered[math.ceil(share * len(ordered) / 100) - 1] if known else None
-
-    middle = ordered[(len(ordered) - 1) // 2]
-    return Latency(images=len(ordered), p50=middle, p95=percentile(95), p99=percentile(99))
 
 
 @dataclass(frozen=True, slots=True)

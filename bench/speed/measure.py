@@ -23,7 +23,8 @@ from bench.speed.interleaved import Interleaved, Way
 from bench.speed.ours import Ours, Variant
 from bench.speed.plain import Plain
 from bench.speed.prepare import BATCH, Plan, Prepared, prepare, private_cache, replaying, run_cell
-from bench.speed.record import Latency, MethodSpeed, Phase
+from bench.speed.record import MethodSpeed, Phase
+from bench.store.facts import Latency
 from bench.store.record import Record
 
 REACHED = {"cpu": 0.85, "cuda": EFFICIENCY}
@@ -107,14 +108,14 @@ def measure(plan: Plan, name: str, files: generated.Files, say: Callable[[str], 
     )
     with private_cache(plan.folder / "cache"):
         record = run_cell(plan, cell, "runs", listener)
-        singles = ours.latencies(SINGLE * plan.seconds, SINGLES)
+        singles = ours.latency(SINGLE * plan.seconds, SINGLES)
     parts = {"inference": plain.parts["score"].shares}
     learning = "train" if steps else "fit"
     parts[learning] = plain.parts[learning].shares
     timed = tuple(one for one in variants if one.name not in ours.failed)
     del plain, ours, ways, cell
     gc.collect()
-    heard = _Heard(record, listener, watch, (train, test), parts, timed, arithmetic.latency(singles), meter.source)
+    heard = _Heard(record, listener, watch, (train, test), parts, timed, singles, meter.source)
     return _speed(plan, ready, heard)
 
 

@@ -15,7 +15,7 @@ from bench.api import Batch, Sample
 from bench.encoders import frozen
 from bench.errors import UsageError
 from bench.loading.pixel_cache import PixelCache
-from bench.machine import compiling
+from bench.machine import compiling, timing
 from bench.machine.precision import set_precision
 from bench.machine.progress import Silent
 from bench.machine.rates import settle
@@ -31,6 +31,7 @@ from bench.run.textures import Draw
 from bench.run.training import LOSS_EVERY_CUDA
 from bench.speed.interleaved import Way
 from bench.speed.plain import Parts, Stepper
+from bench.store.facts import Latency
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 COMPILE, AGAIN = "compile", "again"
@@ -103,22 +104,16 @@ class Ours:
         """Return the way that scores test images, from decoded pixels to maps on the host."""
         return partial(self._score, variant)
 
-    def latencies(self, seconds: float, most: int) -> list[float]:
-        """Return the seconds that single test images took, one after another, in the cell's arithmetic.
+    def latency(self, seconds: float, most: int) -> Latency:
+        """Return how long single test images take, one after another, in the cell's arithmetic.
 
         Args:
             seconds: to be spent, warm-up included.
             most: images at most; of few the first is not left out, or there would be none.
         """
         predict = scoring.predictor(self._cell, self._extract, self._module(compiled=False), 1)
-        found: list[float] = []
-        start = time.perf_counter()
-        while len(found) < most and (len(found) < FEWEST or time.perf_counter() - start < seconds):
-            sample = self._next(1)
-            begun = time.perf_counter()
-            predict(sample, True, lambda units, note: None)
-            found.append(time.perf_counter() - begun)
-        return found[min(WARM, len(found) // 2) :]
+        singles = (self._next(1) for _ in range(most))
+        return Latency.of(timing.one_by_one(lambda one: predict(one, True, lambda units, note: None), singles, seconds))
 
     @cached_property
     def _extract(self) -> Extractor:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bench import regular
 from bench.errors import StoreError
 from bench.files import atomic, file_name
-from bench.store.facts import Environment
+from bench.store.facts import Environment, Latency
 from bench.store.fields import Text
 from bench.store.folder import SPEED
 from bench.store.record import MOST_BYTES
@@ -115,17 +115,6 @@ class Floor(_Part):
     def used(self) -> float:
         """Return the counted operations a second as a share of the matrix rate."""
         return self.flops / self.measured / self.matrix_flops
-
-
-class Latency(_Part):
-    """Seconds from one decoded image, alone in its batch, to its map and score on the host; by nearest rank."""
-
-    images: int
-    p50: float
-    p95: float | None
-    """None of fewer than 20 images."""
-    p99: float | None
-    """None of fewer than 100 images."""
 
 
 class MethodSpeed(_Part):

@@ -8,7 +8,8 @@ from bench.report.tables.names import method_title
 from bench.report.tables.table import RowBlock, Table, TableCell, TableRow
 from bench.speed.layout import by_machine, columns, machine, ordered, provenance, ratio
 from bench.speed.profile import gains, shares
-from bench.speed.record import Latency, MethodSpeed, SpeedRecord, device_name
+from bench.speed.record import MethodSpeed, SpeedRecord, device_name
+from bench.store.facts import Latency
 
 RATES_NOTE = (
     "Rates are medians over blocks of steps or images, ours and the plain way's in turns within one run; a ratio is "

@@ -5,6 +5,8 @@ Units are those of `bench.store.record`.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -184,6 +186,30 @@ class TrainingFacts(RecordPart):
     """(iteration, mean loss since the previous point), about 200 points."""
 
 
+class Latency(RecordPart):
+    """Seconds from one decoded image, alone in its batch, to its map and score on the host; by nearest rank."""
+
+    images: Count
+    p50: Amount
+    p95: Amount | None
+    """None of fewer than 20 images."""
+    p99: Amount | None
+    """None of fewer than 100 images."""
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Self:
+        """Return the percentiles of at least one image's seconds."""
+        ordered = sorted(seconds)
+
+        def percentile(share: int) -> float | None:
+            # one image in 20 lies above p95, and one in 100 above p99
+            known = len(ordered) * (100 - share) >= 100
+            return ordered[math.ceil(share * len(ordered) / 100) - 1] if known else None
+
+        middle = ordered[(len(ordered) - 1) // 2]
+        return cls(images=len(ordered), p50=middle, p95=percentile(95), p99=percentile(99))
+
+
 class Efficiency(RecordPart):
     """Cost of the cell. Throughputs count images a second; training counts an image once a step it is seen in."""
 
@@ -201,6 +227,11 @@ class Efficiency(RecordPart):
     params_trainable: Count
     macs: Count
     """Multiply-accumulates of convolutions and linear layers for one image; attention products not counted."""
+    latency: Latency | None = None
+    """Null in records of before it was looked at, and in those of models that were not run here."""
+    joules: dict[str, Amount] = {}
+    """By phase, of the GPU (NVML) or the processor packages (RAPL), with all else that ran there; empty where nothing
+    counts them. A phase that was taken up again is left out."""
     crowded_seconds: Amount | None = None
     """Wall seconds in which other processes wanted the cores, see `bench.machine.crowding`: the times are no measure of
     the machine then. Null where the system does not say, and in records of before it was looked for."""

@@ -38,6 +38,10 @@ def test_run_writes_a_complete_record_and_a_second_run_skips_it(
     assert len(record["encoder"]["weights_sha256"]) == 64
     assert record["encoder"]["std"] == [0.229, 0.224, 0.225]
     assert {"decode", "features", "train", "inference", "metrics"} == set(record["efficiency"]["seconds"])
+    single = record["efficiency"]["latency"]
+    assert 0 < single["images"] <= len(record["scores"]) * 6 and single["p50"] > 0
+    # of phases that there were, where something counts them
+    assert {"decode", "features", "train", "inference", "metrics"} >= set(record["efficiency"]["joules"])
     assert record["efficiency"]["params_total"] > record["efficiency"]["params_trainable"] > 0
     assert record["training"]["loss_curve"][-1][0] == 6
 

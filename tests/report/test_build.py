@@ -8,7 +8,7 @@ from made_records import PAPER, made, scores
 from bench.protocol import SEVEN
 from bench.report.tables import build, ours
 from bench.report.tables.table import Table, TableCell, TableRow
-from bench.store.facts import ClassScores, ExternalFacts
+from bench.store.facts import ClassScores, ExternalFacts, Latency
 from bench.store.record import Record
 
 CLASSES = {"bottle": 0.9, "metal_nut": 0.8}
@@ -310,6 +310,26 @@ def test_costs_compare_on_one_machine_only() -> None:
     other = ours.lines(ours.group([made()]))[0]
     assert line.comparable("mvtec", "cost/macs_g") == other.comparable("mvtec", "cost/macs_g")
     assert line.comparable("mvtec", "cost/train_hours") != other.comparable("mvtec", "cost/train_hours")
+
+
+def test_latency_and_energy_are_shown_where_somebody_measured_them() -> None:
+    def measured(one: Record, **changes: object) -> Record:
+        assert one.efficiency is not None
+        return one.model_copy(update={"efficiency": one.efficiency.model_copy(update=changes)})
+
+    silent = tables(made())["efficiency-multi"]
+    own = {"cost/latency_ms", "cost/latency_p95_ms", "cost/train_wh", "cost/joules_per_image"}
+    assert not own & {column.metric for column in silent.columns}
+    joules = {"decode": 9.0, "features": 3600.0, "train": 7200.0, "inference": 50.0}
+    full = measured(made(), latency=Latency(images=30, p50=0.008, p95=0.011, p99=None), joules=joules)
+    # 100 images, and a training that was taken up again
+    other = measured(made("rd4ad"), latency=None, joules={"features": 3600.0, "inference": 50.0})
+    table = tables(full, other)["efficiency-multi"]
+    assert own <= {column.metric for column in table.columns}
+    found = {row.method: {metric: cell(row, table, metric).value for metric in own} for row in table.rows}
+    expected = {"cost/latency_ms": 8.0, "cost/latency_p95_ms": 11.0, "cost/train_wh": 3.0, "cost/joules_per_image": 0.5}
+    assert found["dinomaly"] == pytest.approx(expected)
+    assert found["rd4ad"] == {**dict.fromkeys(own), "cost/joules_per_image": 0.5}
 
 
 def test_published_costs_stand_beside_and_only_counts_have_a_difference() -> None:

@@ -99,14 +99,6 @@ def test_variants_are_named_as_options_have_them() -> None:
         variants(["bf16+compiled"])
 
 
-@pytest.mark.parametrize(
-    ("count", "p50", "p95", "p99"), [(1, 1, None, None), (20, 10, 19, None), (99, 50, 95, None), (200, 100, 190, 198)]
-)
-def test_percentiles_are_of_as_many_images_as_show_them(count: int, p50: int, p95: Any, p99: Any) -> None:
-    found = arithmetic.latency([float(one) for one in range(count, 0, -1)])
-    assert (found.images, found.p50, found.p95, found.p99) == (count, p50, p95, p99)
-
-
 def test_a_floor_is_the_slower_of_operations_and_bytes() -> None:
     stage = Stage("train", "step", flops=100.0, bytes=30.0)
     by_flops, by_bytes = stage.floor(10.0, 10.0, 40.0), stage.floor(10.0, 1.0, 40.0)

@@ -16,6 +16,7 @@ from bench.errors import StoreError
 from bench.protocol import COMMON, SEVEN
 from bench.store import record as records
 from bench.store.evidence import EvidenceFiles, Lacking
+from bench.store.facts import Latency
 from bench.store.record import Record
 
 
@@ -424,3 +425,11 @@ def test_predictions_are_parquet_with_their_columns(tmp_path: Path) -> None:
     rows: dict[str, list[Any]] = {"id": ["a/1", "a/2"], "class": ["a", "a"], "label": [0, 1], "score": [0.1, 2.0]}
     records.write_predictions(tmp_path / "p.parquet", rows)
     assert pq.read_table(tmp_path / "p.parquet").to_pydict() == rows
+
+
+@pytest.mark.parametrize(
+    ("count", "p50", "p95", "p99"), [(1, 1, None, None), (20, 10, 19, None), (99, 50, 95, None), (200, 100, 190, 198)]
+)
+def test_percentiles_are_of_as_many_images_as_show_them(count: int, p50: int, p95: Any, p99: Any) -> None:
+    found = Latency.of([float(one) for one in range(count, 0, -1)])
+    assert (found.images, found.p50, found.p95, found.p99) == (count, p50, p95, p99)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bench.combined import INSIDE, groups
 from bench.report.tables.body import BY_MACHINE, BY_ROW, cells, finished, metric_column, rows, unmarked
-from bench.report.tables.costs import COSTS
+from bench.report.tables.costs import COSTS, SINGLE
 from bench.report.tables.groups import marked
 from bench.report.tables.line import Line
 from bench.report.tables.names import dataset_title, explained, heading, in_order
@@ -19,6 +19,10 @@ COSTS_NOTE = (
     "Training is feature extraction, fitting and training. MACs are of convolutions and linear layers for one image. "
     "Memory is the highest of the device, or of the process where there is none. Published costs are of the papers' "
     "own machines and training sets."
+)
+SINGLE_NOTE = (
+    "Our latency is of one image alone, from decoded pixels to map and score: the median, and what 95 % stay below. "
+    "Energy is of the GPU or the processor, with all else that ran there."
 )
 POOLED_NOTE = "Pooled: all classes in one ranking, as one threshold for all of them sees them."
 MAX_CONFIGURATIONS = 16
@@ -207,17 +211,23 @@ def seeds(name: str, title: str, lines: Sequence[OurLine], decimals: int = 2, me
 
 def efficiency(name: str, title: str, lines: Sequence[Line], datasets: Iterable[str]) -> Table:
     """Return what the methods cost, a block a dataset."""
-    columns = tuple(replace(metric_column(cost.metric), group="") for cost in COSTS)
+    known = {
+        cost.metric
+        for cost in COSTS
+        if any(line.cell(dataset, "", cost.metric).value is not None for line in lines for dataset in line.datasets)
+    }
+    columns = tuple(replace(metric_column(cost.metric), group="") for cost in COSTS if cost.metric in known)
+    notes = (COSTS_NOTE, SINGLE_NOTE) if known & {*SINGLE} else (COSTS_NOTE,)
     blocks = []
     for dataset in datasets:
         own = [
             line
             for line in lines
-            if dataset in line.datasets and any(line.cell(dataset, "", cost.metric).value is not None for cost in COSTS)
+            if dataset in line.datasets and any(line.cell(dataset, "", cost).value is not None for cost in known)
         ]
-        notes = [line.machine(dataset) for line in own]
-        blocks.append(RowBlock(dataset_title(dataset), rows(own, columns, 0, notes, dataset), dataset))
-    table = Table(name, title, "method", columns, tuple(blocks), "dataset", notes=(COSTS_NOTE,))
+        machines = [line.machine(dataset) for line in own]
+        blocks.append(RowBlock(dataset_title(dataset), rows(own, columns, 0, machines, dataset), dataset))
+    table = Table(name, title, "method", columns, tuple(blocks), "dataset", notes=notes)
     return finished(table, lines, None, BY_MACHINE)
 
 
