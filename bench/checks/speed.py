@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +54,23 @@ def check(baseline: Path, current: Path, tolerance: float = TOLERANCE) -> Checke
         current: the run of now.
         tolerance: share by which a benchmark may be slower; faster by as much is said, too.
     """
-    before, after = read(baseline), read(current)
+    findings = compare(read(baseline), read(current), tolerance)
+    title = "speed, in units of the calibration kernel"
+    return Checked(title, f"{current} against {baseline}", tuple(findings))
+
+
+def compare(before: Mapping[str, float], after: Mapping[str, float], tolerance: float) -> list[Comparison]:
+    """Compare times of now with recorded ones, both by name in units of the calibration kernel; as `check`."""
     findings = []
     for name, was in before.items():
         now = after.get(name)
         if now is None:
-            findings.append(Comparison(name, "speed", "missing", was, reason=f"not in {current}"))
+            findings.append(Comparison(name, "speed", "missing", was, reason="not timed"))
             continue
         ratio = now / was
         verdict: Verdict = "worse" if ratio > 1 + tolerance else "better" if ratio < 1 / (1 + tolerance) else "same"
         findings.append(Comparison(name, "speed", verdict, was, now, tolerance, f"{ratio:.2f} times the recorded time"))
-    title = "speed, in units of the calibration kernel"
-    return Checked(title, f"{current} against {baseline}", tuple(findings))
+    return findings
 
 
 def write(current: Path, folder: Path) -> Path:
