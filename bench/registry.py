@@ -227,6 +227,7 @@ DATASETS: Registry[Dataset] = Registry(
         "realiad_fuiad_0.2": "bench.datasets.realiad_splits:Noisy20",
         "realiad_fuiad_0.4": "bench.datasets.realiad_splits:Noisy40",
         "realiad_variety": "bench.datasets.realiad_variety:RealIADVariety",
+        "realiad_challenge": "bench.datasets.realiad_challenge:RealIADChallenge",
         "autovi": "bench.datasets.autovi:AutoVI",
         "vad": "bench.datasets.vad:VAD",
         "goodsad": "bench.datasets.goodsad:GoodsAD",

@@ -32,6 +32,8 @@ class Sample:
     """Which image inside `image`, where one file holds many; empty where the file is the image."""
     masks: tuple[Path, ...] = ()
     """Mask files; their union is the anomalous area. Empty for normal images and image-level datasets."""
+    scaled_masks: bool = False
+    """Whether the masks have a size of their own and stand for the whole image."""
     family: str = ""
     """Group of defects that is also scored by itself, against all normal images (MVTec LOCO: `logical`, `structural`);
     empty where the dataset has no such groups, and for normal images."""

@@ -40,6 +40,8 @@ class ListedImage:
     """Likewise; empty where there is none. That of a normal image is read by no run."""
     unit: str = ""
     """As `Sample.unit`."""
+    name: str = ""
+    """What follows class and split in the image's id; its path without the extension where empty."""
 
 
 class _AbsentError(DatasetError):
@@ -146,7 +148,7 @@ class ListReader:
             raise DatasetError(f"'{entry.image}' is anomalous, yet to be trained on. Expected only normal images there")
         image = self._file(entry.image, "image")
         parts = PurePosixPath(composed(entry.image)).with_suffix("").parts
-        name = "/".join(parts[1:] if parts[0] == self.cls and len(parts) > 1 else parts)
+        name = entry.name or "/".join(parts[1:] if parts[0] == self.cls and len(parts) > 1 else parts)
         stated = f"{entry.split}/" if entry.split else ""
         one = f"{self.cls}/{stated}{name}"
         if not entry.split:

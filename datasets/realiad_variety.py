@@ -4,7 +4,7 @@
     realiadvariety_jsons/Real-IAD_Variety_jsons/<class>.json
 
 Files are those of Real-IAD. A view that its split file calls defective and gives no mask counts as normal, as in
-Dinomaly2's code: the defect is not seen in it. The challenge's subset has another layout, which is not read.
+Dinomaly2's code: the defect is not seen in it. The challenge's subset is `realiad_challenge`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from bench.api import Counts, Dataset, Finding, Sample, Verification, by_class
 from bench.errors import DatasetError
 from bench.loading import images, masks
 from bench.loading.images import PLAIN, Traits
-from bench.loading.masks import AlphaError, Mask, MaskTraits
+from bench.loading.masks import AlphaError, Mask, MaskTraits, fits
 from bench.loading.surprises import Surprises
 from bench.machine.threads import cores
 
@@ -165,7 +165,7 @@ def _look(dataset: Dataset, sample: Sample, normal_masks: Sequence[Path]) -> _Lo
             continue
         mask, of_mask = found
         marked = marked or bool(mask.any())
-        if mask.shape != (image.height, image.width):
+        if not fits(mask.shape, (image.height, image.width), sample.scaled_masks):
             height, width = mask.shape
             text = f"{path}: {width}x{height} pixels. Expected {image.width}x{image.height}, as {sample.image}"
             findings.append(_finding(dataset, sample, path, "mask-size", text))

@@ -45,7 +45,7 @@ class MaskTraits:
 
 
 def read_union(sample: Sample, seen: Callable[[Path, MaskTraits], None] = lambda path, traits: None) -> Mask:
-    """Return the anomalous area of a sample at native size: the union of its mask files.
+    """Return the anomalous area of a sample at its image's size: the union of its mask files.
 
     A normal sample's mask is all False at the size of its image. Every non-zero value counts, since some datasets
     store class indices 1..9 instead of 255 (VisA).
@@ -58,8 +58,8 @@ def read_union(sample: Sample, seen: Callable[[Path, MaskTraits], None] = lambda
         bool [H, W], True = anomalous.
 
     Raises:
-        DatasetError: a mask cannot be read or has another size than the image, or an anomalous sample has no mask
-            (its dataset or class is image-level only).
+        DatasetError: a mask cannot be read or has another size than the image (`Sample.scaled_masks`: other
+            proportions), or an anomalous sample has no mask (its dataset or class is image-level only).
     """
     if sample.label and not sample.masks:
         raise DatasetError(
@@ -71,13 +71,23 @@ def read_union(sample: Sample, seen: Callable[[Path, MaskTraits], None] = lambda
     for path in sample.masks:
         mask, traits = look(path)
         seen(path, traits)
-        if mask.shape != union.shape:
+        if not fits(mask.shape, union.shape, sample.scaled_masks):
+            expected = "the same proportions" if sample.scaled_masks else "equal sizes"
             raise DatasetError(
                 f"{path}: mask of {mask.shape[1]}x{mask.shape[0]} pixels, but its image {sample.image} has "
-                f"{width}x{height}. Expected equal sizes. List every such file with: bench data verify NAME --root DIR"
+                f"{width}x{height}. Expected {expected}. List every such file with: bench data verify NAME --root DIR"
             )
+        if sample.scaled_masks:
+            mask = mask[_below_centres(len(mask), height)[:, None], _below_centres(mask.shape[1], width)]
         union |= mask
     return union
+
+
+def fits(mask: tuple[int, ...], image: tuple[int, ...], scaled: bool) -> bool:
+    """Whether a mask of some (H, W) can be an image's: of its size, or `scaled` of its proportions, up to rounding."""
+    if not scaled:
+        return mask == image
+    return abs(mask[0] * image[1] - mask[1] * image[0]) <= max(image)
 
 
 def read_one_kind(path: Path) -> tuple[Mask, int]:
@@ -277,6 +287,12 @@ def nearest_index(source: int, target: int) -> npt.NDArray[np.int64]:
     index = np.floor(np.arange(target, dtype=np.float32) * scale).astype(np.int64)
     inside: npt.NDArray[np.int64] = np.minimum(index, source - 1)
     return inside
+
+
+def _below_centres(source: int, target: int) -> npt.NDArray[np.int64]:
+    """Return int64 [target]: which of `source` pixels lies below the centre of each of `target`, exactly."""
+    index: npt.NDArray[np.int64] = (2 * np.arange(target, dtype=np.int64) + 1) * source // (2 * target)
+    return index
 
 
 def _crop_offset(size: int, crop: int) -> int:

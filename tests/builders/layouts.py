@@ -43,10 +43,10 @@ def area(top: int, left: int) -> np.ndarray:
     return values
 
 
-def mask(path: Path, value: int = 255, top: int = 6, left: int = 20) -> Path:
-    """Write a single-channel mask that holds `value` in a square."""
+def mask(path: Path, value: int = 255, top: int = 6, left: int = 20, step: int = 1) -> Path:
+    """Write a single-channel mask that holds `value` in a square; of every `step`-th row and column alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(area(top, left) * np.uint8(value), "L").save(path)
+    Image.fromarray((area(top, left) * np.uint8(value))[::step, ::step], "L").save(path)
     return path
 
 
@@ -255,6 +255,36 @@ def write_realiad_variety(root: Path) -> tuple[Sample, ...]:
     return in_order(samples, ("adapter", "zip_tie"))
 
 
+def write_realiad_challenge(root: Path) -> tuple[Sample, ...]:
+    """Objects in folders of their own; round A with answers, round B without; a class that is only tested; masks of
+    half the images' size, and one of a normal view."""
+    home, answers = root / "realiad_challenge", root / "realiad_challenge/standard_A"
+    samples: list[Sample] = []
+    lines = ["group_folder,label"]
+    for cls in ("3_adapter", "DVD_switch"):
+        for part, one, bad in (
+            *(("Train", "S0001", False), ("Train", "S0002", False)),
+            *(("Test_A", "S0001", True), ("Test_A", "S0002", False), ("Test_B", "S0001", None)),
+        ):
+            for view in range(5):
+                file = picture(home / part / cls / one / f"{view}.png")
+                split = {"Train": "train", "Test_A": "test", "Test_B": "unlabelled"}[part]
+                name, unit = f"{cls}/{split}/{part}/{one}/{view}", f"{cls}/{part}/{one}"
+                label, defect = (None, "") if bad is None else (1, "anomaly") if bad else (0, "good")
+                where = answers / "masks" / cls / one / f"{view}_mask.png"
+                masks = (mask(where, step=2),) if bad else ()
+                if part == "Test_A" and not bad and view == 0:
+                    mask(where, 0, step=2)
+                samples.append(
+                    Sample(name, cls, split, label, defect, file, masks=masks, scaled_masks=bool(masks), unit=unit)  # type: ignore[arg-type]
+                )
+            if part == "Test_A":
+                lines.append(f"{cls}/{one},{int(bool(bad))}")
+    picture(home / "Test_B" / "only_tested" / "S0001" / "0.png")
+    (answers / "ground_truth.csv").write_text("\ufeff" + "\n".join(lines) + "\n", encoding="utf-8")
+    return in_order(samples, ("3_adapter", "DVD_switch"))
+
+
 def write_json(folder: Path, cls: str, content: Any) -> None:
     """Write a class's split file."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -363,6 +393,7 @@ LAYOUTS: dict[str, Writer] = {
     "visa": write_visa,
     "realiad": write_realiad,
     "realiad_variety": write_realiad_variety,
+    "realiad_challenge": write_realiad_challenge,
     "realiad_sv": write_realiad_split("realiad_jsons_sv"),
     **{
         f"realiad_fuiad_{rate}": write_realiad_split(f"realiad_jsons_fuiad_{rate if rate != '0' else '0.0'}")

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from layouts import write_mvtec, write_realiad, write_realiad_variety
+from layouts import area, picture, write_mvtec, write_realiad, write_realiad_challenge, write_realiad_variety
+from PIL import Image
 
 from bench.api import Counts
 from bench.cli.main import run
 from bench.curate.verify import verify
 from bench.datasets.realiad import RealIAD
+from bench.datasets.realiad_challenge import RealIADChallenge
 from bench.datasets.realiad_splits import Noisy40, SingleView
 from bench.datasets.realiad_variety import RealIADVariety
 from bench.errors import DatasetError
@@ -211,3 +214,78 @@ def test_a_split_whose_files_are_missing_is_refused_by_name(realiad: RealIAD) ->
     shutil.rmtree(realiad.root.parent / "realiad_jsons/realiad_jsons_fuiad_0.4")
     with pytest.raises(DatasetError, match=r"no split file audiojack\.json.*realiad_jsons_fuiad_0\.4"):
         Noisy40(Noisy40.locate(realiad.root.parent)).samples()
+
+
+@pytest.fixture
+def challenge(tmp_path: Path) -> RealIADChallenge:
+    write_realiad_challenge(tmp_path)
+    return RealIADChallenge(RealIADChallenge.locate(tmp_path))
+
+
+def test_the_challenge_s_labels_are_objects_and_masks_stand_for_the_whole_image(challenge: RealIADChallenge) -> None:
+    found = {sample.id: sample for sample in challenge.samples()}
+    views = [found[f"DVD_switch/test/Test_A/S0001/{view}"] for view in range(5)]
+    assert [one.label for one in views] == [1] * 5 and len({one.unit for one in views}) == 1
+    # half as large as the image, and the same area of it
+    whole = challenge.read_mask(views[1])
+    assert Image.open(views[1].masks[0]).size == (whole.shape[1] // 2, whole.shape[0] // 2)
+    assert np.array_equal(whole, area(6, 20))
+    assert {one.split for one in found.values() if "Test_B" in one.id} == {"unlabelled"}
+    assert not any(one.cls == "only_tested" for one in found.values())
+    assert not verify(challenge).findings
+    Image.new("L", (24, 20)).save(views[0].masks[0])
+    assert [one.kind for one in verify(challenge).findings] == ["empty-mask"]
+
+
+@pytest.mark.parametrize("place", ["Test_A", "standard", "."])
+def test_answers_may_lie_elsewhere(challenge: RealIADChallenge, place: str) -> None:
+    before = challenge.samples()
+    shutil.rmtree(challenge.root / "Test_B")
+    (challenge.root / place).mkdir(exist_ok=True)
+    for path in (challenge.root / "standard_A").iterdir():
+        shutil.move(path, challenge.root / place / path.name)
+    after = challenge.samples()
+    assert [(one.id, one.label) for one in after] == [(one.id, one.label) for one in before if "Test_B" not in one.id]
+
+
+def test_a_challenge_without_answers_is_unlabelled(challenge: RealIADChallenge) -> None:
+    shutil.rmtree(challenge.root / "standard_A")
+    samples = challenge.samples()
+    assert {one.label for one in samples if one.split != "train"} == {None}
+    assert sum(one.split == "unlabelled" for one in samples) == 2 * 3 * 5
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("DVD_switch/S0001,2", "label '2'. Expected 0 of a normal object or 1"),
+        ("DVD_switch/S0001,", "label ''"),
+        ("DVD_switch,1", "group_folder 'DVD_switch'. Expected <class>/<object>"),
+        ("../DVD_switch/S0001,1", "points outside"),
+        ("DVD_switch/S0009,1", "object DVD_switch/S0009 has no image"),
+        ("DVD_switch/S0002,1", "DVD_switch/S0002 was named in standard_A/ground_truth.csv:5 already"),
+        ("DVD_switch/S0001", "1 field. Expected 2"),
+    ],
+)
+def test_hostile_answers_are_refused_and_named(challenge: RealIADChallenge, line: str, told: str) -> None:
+    table = challenge.root / "standard_A/ground_truth.csv"
+    table.write_text(table.read_text(encoding="utf-8") + line + "\n", encoding="utf-8")
+    with pytest.raises(DatasetError) as caught:
+        challenge.samples()
+    assert told in str(caught.value) and "ground_truth.csv:6" in str(caught.value)
+
+
+def test_an_object_that_the_answers_do_not_name_is_refused(challenge: RealIADChallenge) -> None:
+    picture(challenge.root / "Test_A/3_adapter/S0003/0.png")
+    assert [(one.kind, one.where) for one in challenge.inspect()[1]] == [("layout", "Test_A/3_adapter/S0003")]
+
+
+def test_a_challenge_is_run_and_its_objects_are_scored(
+    challenge: RealIADChallenge, tmp_path: Path, small: Callable
+) -> None:
+    command = [*small("realiad_challenge", steps=2), "--data-root", str(challenge.root.parent), "-q"]
+    assert run([*command, "--results", str(tmp_path / "out"), "--metrics", "sample/auroc"]) == 0
+    (path,) = (tmp_path / "out").rglob("s0-*.json")
+    record = json.loads(path.read_text())
+    assert record["dataset"]["test_bad"] == {"3_adapter": 5, "DVD_switch": 5}
+    assert record["scores"]["DVD_switch"]["values"]["sample/auroc"] in (0.0, 0.5, 1.0), "of two objects"
