@@ -197,6 +197,7 @@ METHODS: Registry[Method] = Registry(
         "vitad": "bench.methods.vitad:ViTAD",
         "rd4ad": "bench.methods.rd4ad:RD4AD",
         "rdpp": "bench.methods.rdpp:RDPP",
+        "recontrast": "bench.methods.recontrast:ReContrast",
         "invad": "bench.methods.invad:InvAD",
         "uniad": "bench.methods.uniad:UniAD",
         "simplenet": "bench.methods.simplenet:SimpleNet",

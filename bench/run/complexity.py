@@ -82,8 +82,10 @@ def complexity(method: Method) -> Complexity:
     encoder = frozen.skeleton(request, method.config.input_size or 0)
     info = encoder.info
     products = FlopCounterMode(display=False)
-    with torch.device("meta"), torch.no_grad(), products, counted_macs(encoder) as frozen_tally:
+    with torch.device("meta"):
+        # before anything is counted: a trainable copy of the encoder would count for the encoder itself
         module = needs.build(method, encoder).eval()
+    with torch.device("meta"), torch.no_grad(), products, counted_macs(encoder) as frozen_tally:
         images = torch.empty(1, 3, info.input_size, info.input_size)
         batch = Looking(method, encoder).batch(images, ("",))
         with counted_macs(module) as tally:
@@ -115,8 +117,9 @@ def training_cost(method: Method) -> TrainingCost:
     looking = Looking(method, encoder.to_empty(device=device), textures)
     # there is no generator on the meta device, where the values that another one draws do not matter
     random = partial(step_generator, 0, 0, torch.device("cpu"))
-    with device, counted_macs(encoder) as looked:
+    with device:
         module = needs.build(method, encoder).train()
+    with device, counted_macs(encoder) as looked:
         images = torch.full((count, 3, info.input_size, info.input_size), 0.5)
         with FlopCounterMode(display=False) as frozen_products:
             batch = looking.batch(images, ("",) * count, random=random)

@@ -26,6 +26,7 @@ from bench.errors import StoreError, UsageError
 from bench.files import atomic
 from bench.loading.hashes import sha256
 from bench.machine.progress import Progress
+from bench.plan import needs
 from bench.plan.cells import Cell
 from bench.run.scoring import Predict
 from bench.run.seeding import seed_everything
@@ -60,7 +61,7 @@ def size(method: Method) -> int:
     """Return the bytes that the model of a method takes, except for what `fit` makes of its buffers."""
     encoder = frozen.skeleton(method.encoder(), method.config.input_size or 0)
     with torch.device("meta"):
-        state = method.build(encoder.info).state_dict()
+        state = needs.build(method, encoder).state_dict()
     return sum(value.numel() * value.element_size() for value in state.values())
 
 
@@ -126,7 +127,7 @@ def read(
     with _opened(file, record) as tensors:
         # what `build` draws, and no state dict holds, is what it was in the training
         seed_everything(record.cell.seed)
-        module: nn.Module = method.build(encoder.info).to(device).to(memory_format=encoder.memory_format)
+        module = needs.build(method, encoder).to(device).to(memory_format=encoder.memory_format)
         try:
             module.load_state_dict({name: tensors.get_tensor(name) for name in tensors.keys()})  # noqa: SIM118
         except (RuntimeError, SafetensorError) as error:

@@ -42,6 +42,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "generalad": {"hidden": 64, "lr": 5e-3},
     "cflow": {"encoder": CNN, "input_size": 64, "lr": 5e-3, "blocks": 2, "condition": 8},
     "rdpp": {"encoder": CNN, "input_size": 64, "lr": 5e-3},
+    "recontrast": {"encoder": CNN, "input_size": 64, "lr": 5e-3, "encoder_lr": 0.1},
     "invad": {"encoder": CNN, "input_size": 64, "lr": 4e-3},
     "uniad": {"encoder": CNN, "input_size": 64, "neighbour_mask": 3},
     "simplenet": {"dim": 32, "width": 16, "lr": 1e-2, "discriminator_lr": 2e-2},

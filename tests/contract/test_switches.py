@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.api import Batch, EncoderInfo, Method
 from bench.encoders import catalog, frozen
@@ -175,6 +175,30 @@ CHANGES: dict[str, dict[str, Change]] = {
         "decay": ({"decay_at": 0.5}, 0.5),
         "clip_norm": ({}, 1.0),
         "smoothing_sigma": ({}, 1.0),
+    },
+    "recontrast": {
+        "variant": ({}, "original"),
+        "encoder": ({}, "mobilenetv2_100"),
+        "input_size": ({}, 128),
+        "stages": ({}, (0, 1, 2)),
+        "encoder_statistics": ({}, "batch"),
+        "fuser_width": ({}, 64),
+        "decoder_blocks": ({}, (3, 4, 6)),
+        "hardness": ({}, 0.0),
+        "hardness_start": ({"hardness_steps": 2000}, -2.0),
+        "hardness_steps": ({}, 2000),
+        "steps": ({}, 1000),
+        "optimizer": ({}, "adamw"),
+        "lr": ({}, 1e-3),
+        "encoder_lr": ({}, 1.0),
+        "decay_at": ({}, 0.5),
+        "decay": ({}, 0.5),
+        "betas": ({}, (0.8, 0.999)),
+        "eps": ({}, 1e-6),
+        "weight_decay": ({}, 0.01),
+        "amsgrad": ({}, False),
+        "smoothing_sigma": ({}, 1.0),
+        "score_share": ({}, 0.1),
     },
     "invad": {
         "variant": ({}, "lite"),
@@ -384,6 +408,21 @@ def encoded(method: Method, info: EncoderInfo) -> Callable[[Tensor], dict[str, T
     return encode
 
 
+class Trunk(nn.Module):
+    """What stands for a trainable copy of a CNN: a convolution of the averaged picture for each stage."""
+
+    def __init__(self, widths: Mapping[int, int]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleDict({str(index): nn.Conv2d(3, width, 1) for index, width in widths.items()})
+        self.norms = nn.ModuleDict({str(index): nn.BatchNorm2d(width) for index, width in widths.items()})
+
+    def forward(self, images: Tensor) -> dict[int, Tensor]:
+        return {
+            int(index): self.norms[index](stage(F.adaptive_avg_pool2d(images, SIDES[int(index)])))
+            for index, stage in self.stages.items()
+        }
+
+
 def seen(method: Method) -> dict[str, Any]:
     """All that the harness gets from a method: what it asks for, builds, trains with, remembers and predicts."""
     request = method.encoder()
@@ -410,7 +449,7 @@ def seen(method: Method) -> dict[str, Any]:
 
     features = looked_at(2)
     torch.manual_seed(0)
-    module = method.build(info)
+    module = method.build(info, Trunk(widths)) if "trunk" in method.needs else method.build(info)
     found: dict[str, Any] = {"request": request, "clip": method.clip_norm, **features}
     found |= {f"built {name}": value.clone() for name, value in module.state_dict().items()}
     torch.manual_seed(1)
@@ -494,6 +533,8 @@ def test_no_setting_is_left_out(name: str) -> None:
         ("draem", {"painted": 0, "threshold": 0.2}),
         ("draem", {"painted": 0, "augmenters": 1}),
         ("draem", {"decay_at": (), "decay": 0.5}),
+        ("recontrast", {"hardness": -3.0, "hardness_steps": 20}),
+        ("recontrast", {"decay_at": 1.0, "decay": 0.5}),
     ],
 )
 def test_a_setting_without_effect_is_refused(name: str, values: dict[str, Any]) -> None:
