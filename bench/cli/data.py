@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.audit import audit
 from bench.cli.completing import completed
+from bench.cli.datasets import open_dataset, reading
 from bench.cli.echo import print_json, quoted, suggest
 from bench.cli.get import get
 from bench.cli.options import PATH, classes_option, json_option, names
@@ -41,6 +42,7 @@ def data() -> None:
 
 
 data.add_command(get)
+data.add_command(audit)
 
 
 @data.command(
@@ -64,8 +66,8 @@ def verify(context: click.Context, name: str, root: Path | None, everything: boo
     from bench.machine.terminal import console
 
     out = console()
-    dataset = _open(name, root)
-    with _progress("reading") as progress:
+    dataset = open_dataset(name, root)
+    with reading("reading") as progress:
         report = check(dataset, progress)
     if as_json:
         print_json(
@@ -109,8 +111,8 @@ def sheet(name: str, root: Path | None, classes: str | None, out: Path | None) -
     target = out or Path(f"{Path(name).resolve().name}-sheet.png")
     if target.suffix.lower() != ".png":
         raise UsageError(f"--out {target}: the sheet is a PNG. Expected a name that ends in .png")
-    dataset = _open(name, root)
-    with _progress("drawing") as progress:
+    dataset = open_dataset(name, root)
+    with reading("drawing") as progress:
         image = contact_sheet(dataset, names(classes), progress=progress)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -140,8 +142,8 @@ def cues(name: str, root: Path | None, classes: str | None) -> None:
     from bench.curate.cues import cues as measure
     from bench.machine.terminal import console
 
-    dataset = _open(name, root)
-    with _progress("reading") as progress:
+    dataset = open_dataset(name, root)
+    with reading("reading") as progress:
         found = measure(dataset, names(classes), progress)
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("class", "cue"):
@@ -162,37 +164,6 @@ def cues(name: str, root: Path | None, classes: str | None) -> None:
         soft_wrap=True,
     )
     out.print(f"strong: {', '.join(strong) or 'none'}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _open(name: str, root: Path | None) -> Dataset:
-    from bench import own
-    from bench.errors import UsageError
-    from bench.home import expanded
-    from bench.registry import DATASETS
-
-    if own.is_folder(name):
-        if root is not None:
-            raise UsageError(f"{name} --root {root}: two folders. Expected one, or a name of bench ls datasets")
-        name, root = own.READER, expanded(name)
-    dataset = DATASETS.load(name)
-    return dataset(dataset.locate(root))
-
-
-@contextmanager
-def _progress(verb: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a callback (done, total) that shows on stderr how far the work is."""
-    from bench.machine.terminal import TerminalProgress, console
-
-    with ExitStack() as stack:
-        advance: Callable[[int, str], None] | None = None
-
-        def update(done: int, total: int) -> None:
-            nonlocal advance
-            if advance is None:
-                advance = stack.enter_context(TerminalProgress(console(stderr=True)).phase(verb, total, done - 1))
-            advance(1, "")
-
-        yield update
 
 
 def _counts(card: Card, report: Verification) -> Table:

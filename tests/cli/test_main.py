@@ -80,7 +80,7 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         (("--no-such",), "No such option"),
         (
             ("data", "vrify"),
-            "bench data has no command 'vrify'. Did you mean 'verify'? Known: get, verify, sheet, cues.",
+            "bench data has no command 'vrify'. Did you mean 'verify'? Known: get, audit, verify, sheet, cues.",
         ),
         (("new", "suite"), "bench new has no command 'suite'. Known: method, dataset, metric. See: bench new --help"),
         (("data", "--no-such"), "No such option"),

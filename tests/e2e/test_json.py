@@ -83,6 +83,7 @@ def test_every_command_of_the_page_is_put_to_the_test() -> None:
         "compare",
         "doctor",
         "data verify",
+        "data audit",
         "explain",
         "reproduce",
     }

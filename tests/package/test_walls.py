@@ -58,6 +58,7 @@ ALLOWED = {
     "report.figures": f"{GROUND} protocol metrics stats store report.tables",
     "report.formats": f"{GROUND} bench published store report.tables report.figures",
     "explain": f"{GROUND} registry protocol loading metrics store published",
+    "audit": f"{GROUND} api protocol loading encoders metrics stats store curate",
     "packs": f"{GROUND} loading metrics stats store curate",
     "exports": f"{GROUND} registry metrics store",
     # the speed of cells, whose tables are tables
