@@ -233,7 +233,8 @@ def efficiency(
         params_trainable=cost.params_trainable,
         macs=cost.macs,
         latency=Latency.of(singles) if singles else None,
-        joules={name: round(value, 2) for name, value in watch.joules.items()},
+        # NVML renews its count ten times a second: nothing was counted of a shorter phase
+        joules={name: round(value, 2) for name, value in watch.joules.items() if value > 0},
         crowded_seconds=None if crowded is None else round(crowded, 1),
     )
 

@@ -150,7 +150,8 @@ def rounds(seconds: float, a_round: float, wanted: int, most: int) -> tuple[int,
 def _joules(blocks: Sequence[TimedBlock]) -> float | None:
     kept = _warm(blocks)
     taken = [block.joules for block in kept if block.joules is not None]
-    return sum(taken) / sum(block.units for block in kept) if len(taken) == len(kept) else None
+    # NVML renews its count ten times a second: nothing counted is nothing known of blocks that short
+    return sum(taken) / sum(block.units for block in kept) if len(taken) == len(kept) and any(taken) else None
 
 
 def _warm(blocks: Sequence[TimedBlock]) -> Sequence[TimedBlock]:

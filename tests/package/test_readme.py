@@ -88,6 +88,17 @@ def test_the_gpu_s_speed_table_is_the_committed_record() -> None:
         assert text in page
 
 
+def test_the_second_host_s_speed_is_its_record() -> None:
+    record = speed_record.read(SPEED.parent / "second-host" / "cuda-nvidia-h100-80gb-hbm3-mvtec.json")
+    speed, page = record.methods["dinomaly"], PAGES["docs/speed.md"]
+    assert speed.train is not None and speed.latency is not None
+    eager = next(one for one in speed.train.variants if one.precision == "bf16" and one.kept and not one.compiled)
+    compiled = speed.train.ours.median
+    assert f"one image takes {1e3 * speed.latency.p50:.1f} ms" in page
+    assert f"{eager.rate.median:.1f} steps a second, and compiled\ntraining does {compiled:.1f}" in page
+    assert f"{speed.steps / compiled:.0f} s for 10,000 steps" in page
+
+
 def test_as_many_numbers_of_papers_are_held_as_is_said() -> None:
     from bench.claims.check import check
 

@@ -90,6 +90,9 @@ def test_variants_have_rates_of_their_own_and_energy_counts_the_timed_blocks() -
     assert found.joules == 5.0
     some = [*ours[:3], TimedBlock(10, 2.0)]
     assert arithmetic.compared({**ways, "ours": some}, "steps", 16).joules is None
+    # blocks shorter than the counter's own rhythm
+    none = [replace(block, joules=0.0) for block in ways["ours"]]
+    assert arithmetic.compared({**ways, "ours": none}, "steps", 16).joules is None
 
 
 def test_variants_are_named_as_options_have_them() -> None:
