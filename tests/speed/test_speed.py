@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
