@@ -202,6 +202,7 @@ METHODS: Registry[Method] = Registry(
         "uniad": "bench.methods.uniad:UniAD",
         "simplenet": "bench.methods.simplenet:SimpleNet",
         "draem": "bench.methods.draem:DRAEM",
+        "destseg": "bench.methods.destseg:DeSTSeg",
         "generalad": "bench.methods.generalad:GeneralAD",
         "knn": "bench.methods.knn:KNN",
         "patchcore": "bench.methods.patchcore:PatchCore",

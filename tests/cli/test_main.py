@@ -189,7 +189,7 @@ def test_listing_runs_and_encoders(capsys: pytest.CaptureFixture[str], tmp_path:
     encoders = call(capsys, "ls", "encoders")[1].splitlines()
     assert re.fullmatch(r"vit_tiny_patch8_128\.bench +comes with bench", encoders[0])
     assert any(re.fullmatch(r"vit_small_patch16_224\.dino +default of vitad", line) for line in encoders)
-    assert "resnet18.tv_in1k" in encoders
+    assert "resnet34.tv_in1k" in encoders
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_listing_runs_and_encoders(capsys: pytest.CaptureFixture[str], tmp_path:
     [
         (["run", "--methods"], "di", ["dinomaly", "dinomaly2"]),
         (["run", "--methods"], "dinomaly,vi", ["dinomaly,vitad"]),
-        (["run", "--methods"], "dinomaly,d", ["dinomaly,dinomaly2", "dinomaly,dual_student", "dinomaly,draem"]),
+        (["run", "--methods"], "dinomaly,d", ["dinomaly,dinomaly2", "dinomaly,dual_student", "dinomaly,draem", "dinomaly,destseg"]),
         (["run", "--datasets"], "mv", ["mvtec", "mvtec_ad2", "mvtec_loco"]),
         (["run", "--suite"], "dem", ["demo"]),
         (["run", "--protocol"], "", ["common", "ad2", "paper"]),

@@ -25,7 +25,7 @@ Change = tuple[dict[str, Any], Any]
 
 MEAN = (0.0, 0.0, 0.0)
 VIT = EncoderInfo("fake", "vit", 12, 12, 3, 14, 2, (4, 4), 56, MEAN, MEAN)
-CNN = EncoderInfo("resnet18", "cnn", 20, 5, 0, 16, 0, (4, 4), 64, MEAN, MEAN, (8, 12, 20))
+CNN = EncoderInfo("resnet18", "cnn", 20, 5, 0, 16, 0, (4, 4), 64, MEAN, (1.0, 1.0, 1.0), (8, 12, 20))
 WIDTHS = (*CNN.channels, 24, 32)
 """Widths of the stages that a method asks for, the shallowest first."""
 SIDES = (32, 16, 8, 4, 2)
@@ -70,6 +70,8 @@ SMALL = {"input_size": 64, "neighbour_mask": 3, "width": 32, "heads": 2, "hidden
 """UniAD small enough to be built often."""
 NARROW = {"dim": 8, "width": 4}
 """SimpleNet likewise."""
+SLIM: dict[str, Any] = {"student_width": 8, "mark_width": 12}
+"""DeSTSeg, as fast as it is large."""
 TINY = {"input_size": 32, "width": 2, "mark_width": 2}
 """DRAEM likewise."""
 DINOMALY_ALONE = {
@@ -358,6 +360,28 @@ CHANGES: dict[str, dict[str, Change]] = {
         "clip_norm": (TINY, 1.0),
         "score_pool": (TINY, 5),
     },
+    "destseg": {
+        "variant": (SLIM, "original"),
+        "encoder": (SLIM, "mobilenetv2_100"),
+        "input_size": (SLIM, 64),
+        "student_width": (SLIM, 4),
+        "mark_width": (SLIM, 6),
+        "painted": (SLIM, 0.1),
+        "shown": (SLIM, 0.1),
+        "threshold": (SLIM, 0.2),
+        "student_share": (SLIM, 0.001),
+        "epochs": (SLIM, 10),
+        "steps": (SLIM, 1000),
+        "lr": (SLIM, 0.1),
+        "residual_lr": (SLIM, 0.01),
+        "head_lr": (SLIM, 0.1),
+        "momentum": (SLIM, 0.5),
+        "weight_decay": (SLIM, 0.1),
+        "focus": (SLIM | {"student_share": 0.001}, 0),
+        "clip_norm": (SLIM, 1.0),
+        "image_score": (SLIM, "top"),
+        "score_pixels": (SLIM | {"image_score": "top"}, 3),
+    },
     "generalad": {
         "encoder": ({}, "vit_small_patch16_224.dino"),
         "input_size": ({}, 224),
@@ -398,6 +422,18 @@ def seeded(*shape: int, seed: int) -> Tensor:
 def encoded(method: Method, info: EncoderInfo) -> Callable[[Tensor], dict[str, Tensor]]:
     """What stands for a frozen encoder: each block is a fixed mixture of an image's patches."""
 
+    def of_cnn(images: Tensor) -> dict[str, Tensor]:
+        asked = method.encoder().blocks
+        pooled = {index: F.adaptive_avg_pool2d(images, SIDES[index]) for index in asked}
+        mixed = zip(asked, WIDTHS, strict=False)
+        return method.features(
+            {
+                index: torch.einsum("bchw,cd->bdhw", pooled[index], seeded(3, width, seed=index))
+                for index, width in mixed
+            },
+            info,
+        )
+
     def encode(images: Tensor) -> dict[str, Tensor]:
         patches = F.unfold(images, info.patch, stride=info.patch).transpose(1, 2)
         tokens = torch.cat([patches[:, : info.prefix], patches], dim=1)
@@ -405,7 +441,7 @@ def encoded(method: Method, info: EncoderInfo) -> Callable[[Tensor], dict[str, T
             {index: tokens @ seeded(tokens.shape[-1], 12, seed=index + 2) for index in method.encoder().blocks}, info
         )
 
-    return encode
+    return encode if info.family == "vit" else of_cnn
 
 
 class Trunk(nn.Module):
@@ -533,6 +569,7 @@ def test_no_setting_is_left_out(name: str) -> None:
         ("draem", {"painted": 0, "threshold": 0.2}),
         ("draem", {"painted": 0, "augmenters": 1}),
         ("draem", {"decay_at": (), "decay": 0.5}),
+        ("destseg", {"score_pixels": 20}),
         ("recontrast", {"hardness": -3.0, "hardness_steps": 20}),
         ("recontrast", {"decay_at": 1.0, "decay": 0.5}),
     ],
