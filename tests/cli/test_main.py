@@ -197,7 +197,11 @@ def test_listing_runs_and_encoders(capsys: pytest.CaptureFixture[str], tmp_path:
     [
         (["run", "--methods"], "di", ["dinomaly", "dinomaly2"]),
         (["run", "--methods"], "dinomaly,vi", ["dinomaly,vitad"]),
-        (["run", "--methods"], "dinomaly,d", ["dinomaly,dinomaly2", "dinomaly,dual_student", "dinomaly,draem", "dinomaly,destseg"]),
+        (
+            ["run", "--methods"],
+            "dinomaly,d",
+            ["dinomaly,dinomaly2", "dinomaly,dual_student", "dinomaly,draem", "dinomaly,destseg"],
+        ),
         (["run", "--datasets"], "mv", ["mvtec", "mvtec_ad2", "mvtec_loco"]),
         (["run", "--suite"], "dem", ["demo"]),
         (["run", "--protocol"], "", ["common", "ad2", "paper"]),

@@ -56,7 +56,15 @@ def test_its_methods_that_bench_has_wait_for_ours_with_dashes() -> None:
     (table,) = report.tables("dinomaly-table1", load_suite("dinomaly-table1"), [])
     for block in table.blocks:
         waiting = [row for row in block.rows if row.source == "ours"]
-        assert {row.title for row in waiting} == {"RD4AD", "UniAD", "SimpleNet", "DeSTSeg", "ReContrast", "ViTAD", "Dinomaly"}
+        assert {row.title for row in waiting} == {
+            "RD4AD",
+            "UniAD",
+            "SimpleNet",
+            "DeSTSeg",
+            "ReContrast",
+            "ViTAD",
+            "Dinomaly",
+        }
         assert all(set(digits(table, row)) == {"–"} for row in waiting)
         assert [heading for heading, _ in block.groups] == ["Published: Dinomaly, CVPR 2025", "Ours, not run yet"]
         assert block.groups[1][1] == tuple(waiting)
