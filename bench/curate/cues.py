@@ -72,7 +72,7 @@ def cues(
     for cls in classes:
         if cls not in found:
             raise UsageError(f"--classes: {dataset.card.name} has no '{cls}' here. It has: {', '.join(found)}")
-    groups = {cls: own for cls, own in found.items() if (not classes or cls in classes) and _complete(own)}
+    groups = {cls: own for cls, own in found.items() if (not classes or cls in classes) and complete(own)}
     if not groups:
         raise UsageError(
             f"{dataset.card.name} at {dataset.root}: no class with training, normal and anomalous test images. "
@@ -83,27 +83,36 @@ def cues(
     with ThreadPoolExecutor(min(8, cores())) as pool:
         for cls, samples in groups.items():
             rows = []
-            for row in pool.map(lambda sample: _measure(dataset, sample), samples):
+            for row in pool.map(lambda sample: measure(dataset.read_image(sample)), samples):
                 rows.append(row)
                 done += 1
                 progress(done, total)
-            measured += _separate(cls, samples, np.array(rows))
+            measured += separate(cls, samples, np.array(rows))
     return tuple(measured)
 
 
-def _complete(samples: Sequence[Sample]) -> bool:
+def complete(samples: Sequence[Sample]) -> bool:
+    """Return whether a class has training, normal and anomalous test images, without which it has no cues."""
     kinds = {(sample.split, sample.label) for sample in samples}
     return {("train", 0), ("test", 0), ("test", 1)} <= kinds
 
 
-def _measure(dataset: Dataset, sample: Sample) -> tuple[float, float, float]:
-    grey = dataset.read_image(sample).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+def measure(image: Image.Image) -> tuple[float, float, float]:
+    """Return brightness, contrast and sharpness of an image in mode RGB, each in [0, 1]; see CUES."""
+    grey = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     values = np.asarray(grey, dtype=np.float64) / 255
     steps = np.abs(np.diff(values, axis=0)).mean() + np.abs(np.diff(values, axis=1)).mean()
     return float(values.mean()), float(values.std()), float(steps / 2)
 
 
-def _separate(cls: str, samples: Sequence[Sample], rows: npt.NDArray[np.float64]) -> list[Cue]:
+def separate(cls: str, samples: Sequence[Sample], rows: npt.NDArray[np.float64]) -> list[Cue]:
+    """Return every cue of one class.
+
+    Args:
+        cls: its name.
+        samples: its training and test images, of which there are all three kinds; see `complete`.
+        rows: what `measure` gave of each, float64 [N, 3].
+    """
     train = np.array([sample.split == "train" for sample in samples])
     labels = np.array([sample.label for sample in samples])[~train]
     found = []

@@ -6,7 +6,6 @@ that cannot, the first DatasetError of `samples` becomes the one finding.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from bench.api import Counts, Dataset, Finding, Sample, Verification, by_class
+from bench.curate.twins import digest, twins
 from bench.errors import DatasetError
 from bench.loading import images, masks
 from bench.loading.images import PLAIN, Traits
@@ -94,7 +94,7 @@ def verify(
     # what is wrong with a file of many images is told once
     findings += dict.fromkeys(finding for look in looks for finding in look.findings)
     findings += surprises.findings()
-    findings += _duplicates(dataset, zip(samples, looks, strict=True))
+    findings += _duplicates(dataset, zip(samples, (look.digest for look in looks), strict=True))
     order = {cls: rank for rank, cls in enumerate(expected)}
     findings.sort(key=lambda finding: (order.get(finding.cls, -1), finding.where, finding.kind))
     return Verification(seen={cls: seen[cls] for cls in expected if cls in seen}, findings=tuple(findings))
@@ -151,8 +151,6 @@ def _look(dataset: Dataset, sample: Sample, normal_masks: Sequence[Path]) -> _Lo
         image = dataset.read_image(sample) if own else images.read_rgb(sample.image, sums=True)
     except DatasetError as error:
         return _Look("", (_finding(dataset, sample, sample.image, "unreadable", _short(error)),))
-    digest = hashlib.sha256(f"{image.size}".encode())
-    digest.update(image.tobytes())
     findings: list[Finding] = []
     drawn: list[tuple[Path, MaskTraits]] = []
     # what an unreadable mask holds is unknown, so it is not called empty as well
@@ -173,7 +171,7 @@ def _look(dataset: Dataset, sample: Sample, normal_masks: Sequence[Path]) -> _Lo
             drawn.append((path, of_mask))
     findings += _marks_of_normal(dataset, sample, normal_masks)
     empty = bool(sample.label and sample.masks and not marked)
-    return _Look(digest.hexdigest(), tuple(findings), images.traits(image), tuple(drawn), empty)
+    return _Look(digest(image), tuple(findings), images.traits(image), tuple(drawn), empty)
 
 
 def _masks(dataset: Dataset, sample: Sample) -> Iterator[tuple[Path, tuple[Mask, MaskTraits | None] | DatasetError]]:
@@ -207,30 +205,17 @@ def _finding(dataset: Dataset, sample: Sample, path: Path, kind: str, text: str,
     return Finding(sample.cls, kind, _relative(path, dataset.root), text, stops)
 
 
-def _duplicates(dataset: Dataset, looked: Iterable[tuple[Sample, _Look]]) -> list[Finding]:
-    # of images that are the same in all that counts the first stands for all, or a thousand black ones take a million
-    # comparisons
-    first: dict[str, dict[tuple[str, int | None, str], Sample]] = {}
-    semantic = dataset.card.kind == "semantic"
-    findings = []
-    for sample, look in looked:
-        if not look.digest:
-            continue
-        twins = first.setdefault(look.digest, {})
-        for twin in twins.values():
-            if twin.split != sample.split:
-                why = f"in both {twin.split} and {sample.split}"
-            elif twin.label != sample.label:
-                why = "called both normal and anomalous"
-            elif semantic and twin.cls != sample.cls:
-                why = f"called both {twin.cls} and {sample.cls}"
-            else:
-                continue
-            text = f"{sample.id} shows the same pixels as {twin.id}: {why}. Expected different images"
-            findings.append(Finding(sample.cls, "duplicate", _relative(sample.image, dataset.root), text, stops=False))
-            break
-        twins.setdefault((sample.split, sample.label, sample.cls), sample)
-    return findings
+def _duplicates(dataset: Dataset, looked: Iterable[tuple[Sample, str]]) -> list[Finding]:
+    return [
+        Finding(
+            twin.sample.cls,
+            "duplicate",
+            _relative(twin.sample.image, dataset.root),
+            f"{twin.sample.id} shows the same pixels as {twin.other.id}: {twin.why}. Expected different images",
+            stops=False,
+        )
+        for twin in twins(looked, semantic=dataset.card.kind == "semantic")
+    ]
 
 
 def _relative(path: Path, root: Path) -> str:

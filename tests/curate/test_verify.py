@@ -14,7 +14,8 @@ from PIL import Image
 
 from bench.api import Counts, Finding, Sample
 from bench.curate.sheet import COLUMNS, contact_sheet, outline
-from bench.curate.verify import _duplicates, _Look, verify
+from bench.curate.twins import twins
+from bench.curate.verify import verify
 from bench.datasets._tree import TreeDataset
 from bench.datasets.folder import Folder
 from bench.datasets.mvtec import MVTec
@@ -150,8 +151,10 @@ def test_a_thousand_equal_images_are_one_comparison_each(tree: Path) -> None:
     samples = [
         replace(Folder(tree).samples()[0], id=f"{number}", split="train" if number else "test") for number in range(9)
     ]
-    equal = _duplicates(Folder(tree), [(sample, _Look("same", ())) for sample in samples])
-    assert [finding.text.split()[0] for finding in equal] == [f"{number}" for number in range(1, 9)]
+    equal = twins([(sample, "same") for sample in samples], semantic=False)
+    assert [twin.sample.id for twin in equal] == [f"{number}" for number in range(1, 9)]
+    assert {twin.other.id for twin in equal} == {"0"}
+    assert twins([(sample, "") for sample in samples], semantic=False) == [], "what cannot be read is like nothing"
 
 
 def test_validation_images_are_counted_apart(bench: Callable, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
