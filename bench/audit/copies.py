@@ -10,7 +10,6 @@ image, and is not found.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from bench.api import Dataset, EncoderRequest, Sample
 from bench.audit.dispute import Dispute
+from bench.curate import twins as exact
 from bench.encoders import catalog, frozen, weights
 from bench.loading.images import to_pixels
 from bench.machine.threads import cores
@@ -42,7 +42,7 @@ class Looks:
 
     samples: tuple[Sample, ...]
     digests: tuple[str, ...]
-    """SHA-256 over size and decoded pixels."""
+    """See `bench.curate.twins`."""
     features: npt.NDArray[np.float32]
     """Of unit length, [N, D]."""
 
@@ -85,9 +85,7 @@ class Looker:
 
         def read(sample: Sample) -> tuple[str, npt.NDArray[np.uint8]]:
             image = dataset.read_image(sample)
-            digest = hashlib.sha256(f"{image.size}".encode())
-            digest.update(image.tobytes())
-            return digest.hexdigest(), to_pixels(image, side, side)
+            return exact.digest(image), to_pixels(image, side, side)
 
         with ThreadPoolExecutor(min(8, cores())) as pool:
             for start in range(0, len(samples), BATCH):
@@ -105,19 +103,13 @@ def pooled(tokens: Tensor) -> Tensor:
 
 def twins(seen: Looks) -> Iterator[Dispute]:
     """Yield the test images whose pixels were trained on, and those that have two labels."""
-    first: dict[str, Sample] = {}
-    for sample, digest in zip(seen.samples, seen.digests, strict=True):
-        if sample.split == "train":
-            first.setdefault(digest, sample)
-    labels: dict[str, Sample] = {}
-    for sample, digest in zip(seen.samples, seen.digests, strict=True):
-        if sample.split != "test":
-            continue
-        if (other := first.get(digest)) is not None:
-            yield Dispute("twin", sample.cls, sample.id, f"the same pixels as {other.id}, which is trained on")
-        other = labels.setdefault(digest, sample)
-        if other.label != sample.label:
-            yield Dispute("twin", sample.cls, sample.id, f"the same pixels as {other.id}, which has the other label")
+    looked = zip(seen.samples, seen.digests, strict=True)
+    # what is trained on comes first, so that each of several copies is held against it
+    for twin in exact.twins(sorted(looked, key=lambda one: one[0].split != "train"), semantic=False):
+        one, other = twin.sample, twin.other
+        if one.split == "test":
+            why = "is trained on" if other.split == "train" else "has the other label"
+            yield Dispute("twin", one.cls, one.id, f"the same pixels as {other.id}, which {why}")
 
 
 def near(seen: Looks) -> Iterator[Dispute]:
