@@ -118,7 +118,11 @@ def near(seen: Looks) -> Iterator[Dispute]:
     test = [place for place, sample in enumerate(seen.samples) if sample.split == "test"]
     if len(train) < FEWEST or not test:
         return
-    fence = lower_fence(nearest(seen.features[train], seen.features[train], same=True)[0])
+    # a picture that is trained on twice has no distance to itself
+    different = list({seen.digests[place]: place for place in train}.values())
+    if len(different) < FEWEST:
+        return
+    fence = lower_fence(nearest(seen.features[different], seen.features[different], same=True)[0])
     distances, of = nearest(seen.features[test], seen.features[train])
     known = {seen.digests[place] for place in train}
     for place, distance, one in zip(test, distances, of, strict=True):

@@ -98,6 +98,13 @@ def test_what_is_planted_is_found(flawed: Dataset) -> None:
     assert ("vanished", "vase/test/stain/004") not in kinds(found_in(flawed, size=SIDE))
 
 
+def test_pictures_that_are_trained_on_twice_do_not_move_the_fence(flawed: Dataset) -> None:
+    good = flawed.root / "vase/train/good"
+    for path in sorted(good.iterdir()):
+        shutil.copy(path, good / f"again-{path.name}")
+    assert ("near", "vase/test/good/002") in kinds(found_in(flawed))
+
+
 def test_the_same_pixels_under_two_labels_are_told(clean: Dataset) -> None:
     vase = clean.root / "vase"
     shutil.copy(vase / "test/good/000.png", vase / "test/stain/000.png")
