@@ -9,7 +9,7 @@ FAMILIES = {
     "distillation": "anomalous is where a student of normal images does not follow its frozen teacher",
     "discrimination": "anomalous is what looks like the spoilt features or images that a network was trained to tell",
     "density": "anomalous is what is improbable under a distribution fitted to normal features",
-    "memory": "anomalous is what is far from all that is remembered of normal images; nothing is trained",
+    "memory": "anomalous is what is far from all that is remembered of normal images; most train nothing",
 }
 """In the order in which `bench ls methods` shows them."""
 OTHER = "other"

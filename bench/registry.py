@@ -205,6 +205,7 @@ METHODS: Registry[Method] = Registry(
         "destseg": "bench.methods.destseg:DeSTSeg",
         "generalad": "bench.methods.generalad:GeneralAD",
         "knn": "bench.methods.knn:KNN",
+        "panda": "bench.methods.panda:PANDA",
         "patchcore": "bench.methods.patchcore:PatchCore",
         "anomalydino": "bench.methods.anomalydino:AnomalyDINO",
         "rad": "bench.methods.rad:RAD",

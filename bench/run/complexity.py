@@ -93,7 +93,8 @@ def complexity(method: Method) -> Complexity:
     trainable = sum(param.numel() for param in module.parameters() if param.requires_grad)
     fixed = sum(param.numel() for param in module.parameters() if not param.requires_grad)
     return Complexity(
-        params_total=_encoder_parameters(request, info, encoder) + trainable + fixed,
+        # a method that trains a copy of its encoder may never look through the encoder itself
+        params_total=(_encoder_parameters(request, info, encoder) if frozen_tally else 0) + trainable + fixed,
         params_trainable=trainable,
         macs=sum(frozen_tally) + sum(tally),
         macs_trainable=sum(tally),

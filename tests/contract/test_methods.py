@@ -46,6 +46,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "invad": {"encoder": CNN, "input_size": 64, "lr": 4e-3},
     "uniad": {"encoder": CNN, "input_size": 64, "neighbour_mask": 3},
     "simplenet": {"dim": 32, "width": 16, "lr": 1e-2, "discriminator_lr": 2e-2},
+    "panda": {"encoder": CNN, "input_size": 64, "clip_norm": 1e3},
     "draem": {"width": 2, "mark_width": 24, "score_pool": 5, "lr": 1e-2},
     "destseg": {
         "encoder": CNN,

@@ -400,6 +400,18 @@ CHANGES: dict[str, dict[str, Change]] = {
         "final_lr": ({}, 1e-5),
         "weight_decay": ({}, 0.01),
     },
+    "panda": {
+        "encoder": ({}, "mobilenetv2_100"),
+        "input_size": ({}, 256),
+        "trained_parts": ({}, 1),
+        "epochs": ({}, 10),
+        "steps": ({}, 1000),
+        "lr": ({}, 1e-3),
+        "momentum": ({}, 0.5),
+        "weight_decay": ({}, 0.01),
+        "clip_norm": ({}, 1.0),
+        "neighbours": ({}, 1),
+    },
     "knn": {
         "variant": ({}, "ood"),
         "encoder": ({}, "vit_small_patch16_224.dino"),
@@ -476,7 +488,7 @@ def seen(method: Method) -> dict[str, Any]:
         shown = seeded(3, 3, info.input_size, info.input_size, seed=9)
         cpu = torch.device("cpu")
         return Batch(
-            method.features(blocks, info) if blocks else {},
+            method.features(blocks, info) if "features" in method.needs else {},
             shown,
             encode=encoded(method, info),
             random=partial(step_generator, 0, STEP, cpu),
@@ -486,7 +498,7 @@ def seen(method: Method) -> dict[str, Any]:
     features = looked_at(2)
     torch.manual_seed(0)
     module = method.build(info, Trunk(widths)) if "trunk" in method.needs else method.build(info)
-    found: dict[str, Any] = {"request": request, "clip": method.clip_norm, **features}
+    found: dict[str, Any] = {"request": request, "clip": method.clip_norm, "steps": method.steps(IMAGES), **features}
     found |= {f"built {name}": value.clone() for name, value in module.state_dict().items()}
     torch.manual_seed(1)
     with torch.no_grad():
