@@ -27,7 +27,7 @@ from bench.published import MEAN, Score, lookup, method_names, papers, protocols
 from bench.published.corrections import corrections
 from bench.published.read import FOLDER, HEADER, files
 from bench.published.references import references
-from bench.registry import DATASETS
+from bench.registry import DATASETS, METHODS
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 READER = sys.modules["bench.published.read"]
@@ -401,7 +401,9 @@ def test_classes_and_splits_are_named_as_in_the_datasets_cards() -> None:
 
 
 def test_every_method_and_paper_is_used() -> None:
-    assert {score.method for score in scores()} == set(method_names())
+    # what no table holds is a method of ours whose reference is known
+    printed, known = {score.method for score in scores()}, set(method_names())
+    assert printed <= known and known - printed <= set(METHODS.builtin)
     assert {score.paper for score in scores()} == set(papers())
 
 

@@ -154,7 +154,9 @@ def test_a_suites_table_of_some_classes_takes_them_from_whichever_paper_has_them
         ],
         "Published: Dual student, NeurIPS 2025": ["ReContrast"],
         "Published: ViTAD, preprint, 2023": ["ViTAD"],
-        "Ours, protocol paper:dinomaly": ["RD4AD", "SimpleNet", "UniAD", "ViTAD", "Dinomaly"],
+        "Ours, protocol paper:dinomaly": [
+            *("RD4AD", "SimpleNet", "DeSTSeg", "UniAD", "ReContrast", "ViTAD", "Dinomaly")
+        ],
     }
     (asked,) = report.tables("s", load_suite("dinomaly-table1"), [], classes=("bottle", "screw"))
     assert [block.title for block in asked.blocks] == ["MVTec AD (bottle and screw)"]
