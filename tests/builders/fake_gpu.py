@@ -129,12 +129,21 @@ def _applied(module: nn.Module, change: Callable[[Tensor], Tensor], recurse: boo
     return module
 
 
+def _duplicate(self: FakeTensor, memo: dict[int, Any]) -> Tensor:
+    """Do what `copy.deepcopy` does of a tensor: torch copies the storage, and there is none to read or to write."""
+    if id(self) not in memo:
+        found = self.detach().clone()
+        memo[id(self)] = nn.Parameter(found, self.requires_grad) if isinstance(self, nn.Parameter) else found
+    return memo[id(self)]
+
+
 @contextmanager
 def gpu() -> Iterator[Watch]:
     """Have every tensor made within be without memory, on whatever device it is made; gives the watch."""
     watch = Watch()
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(nn.Module, "_apply", _applied))
+        stack.enter_context(mock.patch.object(FakeTensor, "__deepcopy__", _duplicate, create=True))
         stack.enter_context(mock.patch("torch.cuda.mem_get_info", lambda device=None: (MEMORY, MEMORY)))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         yield stack.enter_context(watch)
