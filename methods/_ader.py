@@ -25,7 +25,7 @@ from typing_extensions import TypeVar
 
 from bench.api import Batch, MethodConfig, Protocol, Trained
 
-from ._epochs import iterations, refuse_two_lengths
+from ._epochs import length, refuse_two_lengths
 from ._losses import FeatureLoss, feature_loss
 from ._maps import upsampled_sum
 from ._vit import cosine_distance
@@ -108,10 +108,7 @@ class EpochTraining(Trained[RecipeT, ModuleT]):
 
     def steps(self, images: int) -> int:
         """Return the iterations of the recipe's epochs, or those given."""
-        config = self.config
-        if config.steps is not None:
-            return config.steps
-        return iterations(config.epochs, images, config.batch_size, self.drops_last)
+        return length(self.config, images, self.drops_last)
 
     def learning_rate(self, step: int) -> float:
         """Return the rate: constant until its drop."""

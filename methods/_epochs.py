@@ -12,6 +12,13 @@ def refuse_two_lengths(values: Mapping[str, Any]) -> None:
         raise ValueError(f"steps {values['steps']} and epochs {values['epochs']} are both given, expected one of them")
 
 
+def length(config: Any, images: int, drops_last: bool = True) -> int:
+    """Return the iterations that a configuration gives (`steps`), or those of its `epochs`, see `iterations`."""
+    if config.steps is not None:
+        return int(config.steps)
+    return iterations(config.epochs, images, config.batch_size, drops_last)
+
+
 def iterations(epochs: int, images: int, batch_size: int, drops_last: bool = True) -> int:
     """Return the iterations of so many epochs.
 

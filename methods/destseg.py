@@ -36,7 +36,7 @@ from bench.errors import UsageError
 
 from . import _ader, _stages
 from ._corruption import corrupted
-from ._epochs import iterations, refuse_two_lengths
+from ._epochs import length, refuse_two_lengths
 from ._maps import resized
 from ._precision import widened
 from ._switches import refuse_idle
@@ -264,10 +264,7 @@ class DeSTSeg(Trained[Config, Networks]):
 
     def steps(self, images: int) -> int:
         """Return the iterations of the recipe's epochs, or those given."""
-        config = self.config
-        if config.steps is not None:
-            return config.steps
-        return iterations(config.epochs, images, config.batch_size)
+        return length(self.config, images)
 
     def encoder(self) -> EncoderRequest:
         """Return the request: three stages, each of half the side of the one before."""

@@ -40,7 +40,7 @@ from bench.errors import UsageError
 
 from . import _ader
 from ._corruption import AUGMENTERS, corrupted, turned
-from ._epochs import iterations, refuse_two_lengths
+from ._epochs import length, refuse_two_lengths
 from ._losses import dissimilarity, focal
 from ._maps import resized
 from ._precision import full_precision, widened
@@ -191,10 +191,7 @@ class DRAEM(Trained[Config, Networks]):
 
     def steps(self, images: int) -> int:
         """Return the iterations of the recipe's epochs, or those given."""
-        config = self.config
-        if config.steps is not None:
-            return config.steps
-        return iterations(config.epochs, images, config.batch_size)
+        return length(self.config, images)
 
     def build(self, info: EncoderInfo) -> Networks:
         """Return both networks, freshly initialised."""

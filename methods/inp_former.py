@@ -45,7 +45,7 @@ from torch import Tensor, nn
 from bench.api import Batch, EncoderInfo, Prediction, Released, sourced
 
 from . import dinomaly
-from ._epochs import iterations, refuse_two_lengths
+from ._epochs import length, refuse_two_lengths
 from ._groups import Beta, GroupConfig, GroupReconstruction, Groups, Pair, Position
 from ._switches import refuse_idle
 from ._vit import Mlp, cosine_distance, init_truncated, to_grid
@@ -245,8 +245,7 @@ class INPFormer(GroupReconstruction[Config, Former]):
 
     def steps(self, images: int) -> int:
         """Return the iterations of 200 epochs, each without its last incomplete batch, or those given."""
-        config = self.config
-        return iterations(config.epochs, images, config.batch_size) if config.steps is None else config.steps
+        return length(self.config, images)
 
     def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
         """Return each group's mean block output without class and register tokens, float [B, h*w, dim]."""

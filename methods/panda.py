@@ -31,7 +31,7 @@ from bench.api import Batch, EncoderInfo, EncoderRequest, MethodConfig, Predicti
 from bench.encoders import catalog
 from bench.errors import UsageError
 
-from ._epochs import iterations, refuse_two_lengths
+from ._epochs import length, refuse_two_lengths
 from ._memory import Bank, Rows, images_in
 
 STAND_IN = 16
@@ -121,10 +121,7 @@ class PANDA(Trained[Config, Adapted]):
 
     def steps(self, images: int) -> int:
         """Return the iterations of the recipe's epochs, or those given."""
-        config = self.config
-        if config.steps is not None:
-            return config.steps
-        return iterations(config.epochs, images, config.batch_size)
+        return length(self.config, images)
 
     def encoder(self) -> EncoderRequest:
         """Return the request: the last stage of a CNN."""
