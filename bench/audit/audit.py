@@ -11,7 +11,7 @@ from bench.api import Dataset, Sample, by_class
 from bench.audit import copies
 from bench.audit import records as recorded
 from bench.audit.dispute import BY_DATA, KINDS, Dispute
-from bench.curate.cues import cues
+from bench.curate import cues
 from bench.errors import UsageError
 from bench.loading.masks import to_evaluation
 from bench.protocol import COMMON
@@ -74,7 +74,6 @@ def audit(asked: Audited, progress: Callable[[int, int], None] = lambda done, to
     groups = {cls: own for cls, own in found.items() if not asked.classes or cls in asked.classes}
     notes: list[str] = []
     disputes = list(_of_images(asked, groups, notes, progress))
-    disputes += _of_classes(asked, groups, notes)
     tested = [sample for own in groups.values() for sample in own if sample.split == "test"]
     known, left = recorded.kept(asked.records, asked.evidence, tested)
     notes += [f"left out {one}" for one in left]
@@ -100,6 +99,9 @@ def _of_images(
         progress(done, total)
 
     few = []
+    name, semantic = asked.dataset.card.name, asked.dataset.card.kind == "semantic"
+    if semantic:
+        notes.append(f"no cues: {name}: its images are normal or not only by the split that is chosen")
     for cls, samples in groups.items():
         seen = looker.look(asked.dataset, samples, more)
         yield from copies.twins(seen)
@@ -107,6 +109,8 @@ def _of_images(
         if sum(sample.split == "train" for sample in samples) < copies.FEWEST:
             few.append(cls)
         yield from _vanished(asked, samples)
+        if not semantic and cues.complete(samples):
+            yield from _cues(cls, seen)
     if few:
         reason = f"fewer than {copies.FEWEST} training images say nothing about how near they usually are"
         notes.append(f"no near copies looked for in {', '.join(few)}: {reason}")
@@ -124,13 +128,8 @@ def _vanished(asked: Audited, samples: Sequence[Sample]) -> Iterator[Dispute]:
             yield Dispute("vanished", sample.cls, sample.id, text)
 
 
-def _of_classes(asked: Audited, groups: dict[str, list[Sample]], notes: list[str]) -> Iterator[Dispute]:
-    try:
-        found = cues(asked.dataset, tuple(groups))
-    except UsageError as error:
-        notes.append(f"no cues: {str(error).partition('. Expected')[0]}")
-        return
-    for cue in found:
+def _cues(cls: str, seen: copies.Looks) -> Iterator[Dispute]:
+    for cue in cues.separate(cls, seen.samples, seen.plain):
         if cue.strong:
             text = (
                 f"{cue.name}: AUROC {100 * cue.auroc:.1f}, of its distance from training {100 * cue.distance_auroc:.1f}"

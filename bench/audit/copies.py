@@ -22,6 +22,7 @@ from torch import Tensor
 
 from bench.api import Dataset, EncoderRequest, Sample
 from bench.audit.dispute import Dispute
+from bench.curate import cues
 from bench.curate import twins as exact
 from bench.encoders import catalog, frozen, weights
 from bench.loading.images import to_pixels
@@ -45,6 +46,8 @@ class Looks:
     """See `bench.curate.twins`."""
     features: npt.NDArray[np.float32]
     """Of unit length, [N, D]."""
+    plain: npt.NDArray[np.float64]
+    """Brightness, contrast and sharpness, [N, 3]; see `bench.curate.cues`."""
 
 
 class Looker:
@@ -72,26 +75,30 @@ class Looker:
             DatasetError: an image cannot be read.
         """
         digests: list[str] = []
+        plain: list[tuple[float, float, float]] = []
         features: list[Tensor] = []
-        for pixels in self._read(dataset, samples, digests):
+        for pixels in self._read(dataset, samples, digests, plain):
             images = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).float().div_(255)
             (tokens,) = self._encoder(self._encoder.normalised(images)).values()
             features.append(F.normalize(pooled(tokens[:, self._prefix :]), dim=1).cpu())
             done(len(pixels))
-        return Looks(tuple(samples), tuple(digests), torch.cat(features).numpy())
+        return Looks(tuple(samples), tuple(digests), torch.cat(features).numpy(), np.array(plain))
 
-    def _read(self, dataset: Dataset, samples: Sequence[Sample], digests: list[str]) -> Iterator[npt.NDArray[np.uint8]]:
+    def _read(
+        self, dataset: Dataset, samples: Sequence[Sample], digests: list[str], plain: list[tuple[float, float, float]]
+    ) -> Iterator[npt.NDArray[np.uint8]]:
         side = self._encoder.info.input_size
 
-        def read(sample: Sample) -> tuple[str, npt.NDArray[np.uint8]]:
+        def read(sample: Sample) -> tuple[str, tuple[float, float, float], npt.NDArray[np.uint8]]:
             image = dataset.read_image(sample)
-            return exact.digest(image), to_pixels(image, side, side)
+            return exact.digest(image), cues.measure(image), to_pixels(image, side, side)
 
         with ThreadPoolExecutor(min(8, cores())) as pool:
             for start in range(0, len(samples), BATCH):
                 found = list(pool.map(read, samples[start : start + BATCH]))
-                digests += [digest for digest, _ in found]
-                yield np.stack([pixels for _, pixels in found])
+                digests += [digest for digest, _, _ in found]
+                plain += [measured for _, measured, _ in found]
+                yield np.stack([pixels for *_, pixels in found])
 
 
 def pooled(tokens: Tensor) -> Tensor:
