@@ -59,6 +59,7 @@ def _by_table() -> dict[tuple[str, str], list[Correction]]:
 
 def _correction(entry: Mapping[str, Any]) -> Correction:
     what = {key: value for key, value in entry.items() if key not in ("value", "reason", "count")}
-    what["value"] = what.pop("printed")
+    if "printed" in what:
+        what["value"] = what.pop("printed")
     match = tuple((key, (value,) if isinstance(value, str) else tuple(value)) for key, value in what.items())
     return Correction(entry.get("value", ""), entry["reason"], entry["count"], match)
