@@ -206,6 +206,7 @@ METHODS: Registry[Method] = Registry(
         "generalad": "bench.methods.generalad:GeneralAD",
         "knn": "bench.methods.knn:KNN",
         "panda": "bench.methods.panda:PANDA",
+        "msc": "bench.methods.msc:MSC",
         "patchcore": "bench.methods.patchcore:PatchCore",
         "anomalydino": "bench.methods.anomalydino:AnomalyDINO",
         "rad": "bench.methods.rad:RAD",

@@ -20,6 +20,28 @@ TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019
 FROM_XYZ = ((3.240479, -1.537150, -0.498535), (-0.969256, 1.875991, 0.041556), (0.055648, -0.204043, 1.057311))
 
 
+TINY = 1e-9
+"""In place of a divisor of zero."""
+
+
+def turned_hue(images: Tensor, turn: Tensor, saturation: Tensor | float = 0.0) -> Tensor:
+    """Return images with hue turned by sixths of the circle and a number added to the saturation, as HSV has them.
+
+    Args:
+        images: whatever their brightest value is.
+        turn: float [B, 1, 1, 1].
+        saturation: likewise; the sum is kept between 0 and 1.
+    """
+    high, low = images.amax(dim=1, keepdim=True), images.amin(dim=1, keepdim=True)
+    chroma, (red, green, blue) = high - low, images.chunk(3, dim=1)
+    # in sixths of the circle
+    other = torch.where(high == green, 2 * chroma + blue - red, 4 * chroma + red - green)
+    angle = torch.where(high == red, green - blue, other) / chroma.clamp(min=TINY) + turn
+    share = (chroma / high.clamp(min=TINY) + saturation).clamp(0, 1)
+    place = torch.cat([angle + 5, angle + 3, angle + 1], dim=1) % 6
+    return high * (1 - share * torch.minimum(place, 4 - place).clamp(0, 1))
+
+
 def in_luma(images: Tensor, changed: Change) -> Tensor:
     """Change Y of YCrCb or YUV: all channels move alike."""
     luma = _mixed(images, ((0.299, 0.587, 0.114),))

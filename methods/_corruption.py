@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ._colour import SPACES
+from ._colour import SPACES, turned_hue
 from ._precision import full_precision
 
 SIZES = 6
@@ -104,14 +104,7 @@ def sharpness(images: Tensor, u: Tensor) -> Tensor:
 
 def hue(images: Tensor, u: Tensor) -> Tensor:
     """Add two numbers of -50 to 50 to hue and saturation, both of which go to 255; the hue goes round."""
-    high, low = images.amax(dim=1, keepdim=True), images.amin(dim=1, keepdim=True)
-    chroma, (red, green, blue) = high - low, images.chunk(3, dim=1)
-    # in sixths of the circle
-    other = torch.where(high == green, 2 * chroma + blue - red, 4 * chroma + red - green)
-    angle = torch.where(high == red, green - blue, other) / chroma.clamp(min=1) + 6 / 255 * _whole(u[:, 0], -50, 50)
-    share = (chroma / high.clamp(min=1) + _whole(u[:, 1], -50, 50) / 255).clamp(0, 1)
-    place = torch.cat([angle + 5, angle + 3, angle + 1], dim=1) % 6
-    return high * (1 - share * torch.minimum(place, 4 - place).clamp(0, 1))
+    return turned_hue(images, 6 / 255 * _whole(u[:, 0], -50, 50), _whole(u[:, 1], -50, 50) / 255)
 
 
 def solarize(images: Tensor, u: Tensor) -> Tensor:

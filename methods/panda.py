@@ -21,7 +21,7 @@ Differences from the official code:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from pydantic import model_validator
@@ -34,6 +34,7 @@ from bench.errors import UsageError
 from ._epochs import length, refuse_two_lengths
 from ._memory import Bank, Rows, images_in
 
+PAPER = Protocol("paper:panda", crop=224 / 256, metrics=("image/auroc", "image/ap", "image/f1max"))
 STAND_IN = 16
 """Rows of the bank before there is one."""
 
@@ -106,16 +107,15 @@ def parts_of(trunk: nn.Module) -> list[nn.Module]:
     return [part for part in parts if next(part.parameters(), None) is not None]
 
 
-class PANDA(Trained[Config, Adapted]):
-    """Pretrained features drawn together, and the distance to the nearest of them."""
+ConfigT = TypeVar("ConfigT", bound=Config, covariant=True)
 
-    name = "panda"
-    family = "memory"
-    encoders = ("cnn",)
-    needs = frozenset({"images", "trunk"})
-    paper = Protocol("paper:panda", crop=224 / 256, metrics=("image/auroc", "image/ap", "image/f1max"))
 
-    def __init__(self, config: Config) -> None:
+class Adaptation(Trained[ConfigT, Adapted]):
+    """What PANDA and MSC share: all but the loss and what a feature's length is."""
+
+    network: ClassVar[type[Adapted]] = Adapted
+
+    def __init__(self, config: ConfigT) -> None:
         super().__init__(config)
         self.clip_norm = config.clip_norm
 
@@ -128,15 +128,15 @@ class PANDA(Trained[Config, Adapted]):
         config = self.config
         if catalog.describe(config.encoder).family != "cnn":
             raise UsageError(
-                f"panda needs a CNN, encoder '{config.encoder}' is a ViT. Try resnet152.tv_in1k, resnet18.tv_in1k or "
-                "mobilenetv2_100; for ViTs there is knn"
+                f"{self.name} needs a CNN, encoder '{config.encoder}' is a ViT. Try resnet152.tv_in1k, "
+                "resnet18.tv_in1k or mobilenetv2_100; for ViTs there is knn"
             )
         strides = catalog.strides(config.encoder)
         size = config.input_size or 224
         if size % strides[-1]:
             lower = max(size // strides[-1], 1) * strides[-1]
             raise UsageError(
-                f"input size {size} does not fit panda on encoder '{config.encoder}': its last stage has stride "
+                f"input size {size} does not fit {self.name} on encoder '{config.encoder}': its last stage has stride "
                 f"{strides[-1]}, so it must be a multiple of that, for example {lower} or {lower + strides[-1]}"
             )
         return EncoderRequest(name=config.encoder, blocks=(len(strides) - 1,), input_size=size)
@@ -145,10 +145,10 @@ class PANDA(Trained[Config, Adapted]):
         """Return the copy as it is, with nothing known yet."""
         if self.config.trained_parts > len(parts_of(trunk)):
             raise UsageError(
-                f"panda.trained_parts is {self.config.trained_parts}, encoder '{self.config.encoder}' has "
+                f"{self.name}.trained_parts is {self.config.trained_parts}, encoder '{self.config.encoder}' has "
                 f"{len(parts_of(trunk))} parts. Expected no more"
             )
-        return Adapted(trunk, info.channels[-1], self.config.trained_parts)
+        return self.network(trunk, info.channels[-1], self.config.trained_parts)
 
     def fit(self, module: Adapted, batches: Iterable[Batch]) -> None:
         """Find the centre: the mean of the training images' features before any step."""
@@ -165,10 +165,6 @@ class PANDA(Trained[Config, Adapted]):
             rows.add(features)
         module.bank.bank = rows.all()
 
-    def loss(self, module: Adapted, batch: Batch, step: int) -> Tensor:
-        """Return the mean squared distance of features to the centre, over images and channels."""
-        return (module(batch.pixels) - module.centre).square().mean()
-
     def anomaly(self, module: Adapted, batch: Batch, info: EncoderInfo, size: int) -> Prediction:
         """Return the sum of squared distances to the nearest training images, without maps."""
         distances, _ = module.bank.nearest(module(batch.pixels), self.config.neighbours)
@@ -183,6 +179,20 @@ class PANDA(Trained[Config, Adapted]):
     def learning_rate(self, step: int) -> float:
         """Return the constant rate."""
         return self.config.lr
+
+
+class PANDA(Adaptation[Config]):
+    """Pretrained features drawn together, and the distance to the nearest of them."""
+
+    name = "panda"
+    family = "memory"
+    encoders = ("cnn",)
+    needs = frozenset({"images", "trunk"})
+    paper = PAPER
+
+    def loss(self, module: Adapted, batch: Batch, step: int) -> Tensor:
+        """Return the mean squared distance of features to the centre, over images and channels."""
+        return (module(batch.pixels) - module.centre).square().mean()
 
 
 def _features(module: Adapted, batches: Iterable[Batch]) -> Iterator[Tensor]:

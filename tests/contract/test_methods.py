@@ -47,6 +47,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "uniad": {"encoder": CNN, "input_size": 64, "neighbour_mask": 3},
     "simplenet": {"dim": 32, "width": 16, "lr": 1e-2, "discriminator_lr": 2e-2},
     "panda": {"encoder": CNN, "input_size": 64, "clip_norm": 1e3},
+    "msc": {"encoder": CNN, "input_size": 64, "lr": 1e-4},
     "draem": {"width": 2, "mark_width": 24, "score_pool": 5, "lr": 1e-2},
     "destseg": {
         "encoder": CNN,
@@ -231,6 +232,7 @@ def test_predictions_have_the_promised_shape_and_do_not_depend_on_the_batch(meth
     encoder = encode(method)
     module = fitted(method, encoder).eval()
     with torch.no_grad():
+        method.finish(module, (seen(method, encoder, part) for part in images(encoder, 7).split(3)))
         shown = seen(method, encoder, images(encoder, 5))
         whole = method.anomaly(module, shown, encoder.info, 64)
         again = method.anomaly(module, shown, encoder.info, 64)
