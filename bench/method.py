@@ -132,11 +132,11 @@ class Method(ABC, Generic[ConfigT, ModuleT]):
     source, so each is a plain value in the class itself."""
     encoders: ClassVar[tuple[Literal["vit", "cnn"], ...]] = ("vit", "cnn")
     """Kinds of frozen encoder that it can look through; none where it has no encoder."""
-    needs: ClassVar[Set[Need]] = frozenset({"features"})
+    needs: Set[Need] = frozenset({"features"})
     """What of the images it is handed: `features` of the frozen encoder, which are computed once and kept; `images`
     themselves, for what it augments or encodes on its own; `classes`, their names, at test time too, which a record
     then says; `textures` to paint defects with. With `trunk`, `build` is also handed a trainable copy of the encoder up
-    to its last requested block."""
+    to its last requested block. A configuration may need less than its class, and then sets its own in `__init__`."""
     paper: ClassVar[Protocol] = COMMON
     """The published recipe: what `--protocol paper` means for this method."""
     semantic_paper: ClassVar[Protocol | None] = None

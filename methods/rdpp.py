@@ -1,17 +1,18 @@
-"""RD++: Revisiting Reverse Distillation for Anomaly Detection, without its noise.
+"""RD++: Revisiting Reverse Distillation for Anomaly Detection.
 
 Tran Dinh Tien, Anh Tuan Nguyen, Nguyen Hoang Tran, Ta Duc Huy, Soan T.M. Duong, Chanh D. Tr. Nguyen, Steven Q. H.
 Truong. CVPR 2023. Code: configuration `rd++` of github.com/zhangzjn/ADer at commit 902937a, of the multi-class tables,
 and the authors' github.com/tientrandinh/Revisiting-Reverse-Distillation at commit 7f2ceb7.
 
 RD4AD, whose student no longer sees the frozen CNN's stages but trainable projections of them, which are to leave out
-what tells an anomaly. The student still gives back the stages themselves.
+what tells an anomaly. The student still gives back the stages themselves. The projections' own loss looks at a second
+copy of each image with a rectangle of simplex noise, through the frozen CNN at every step: they are to be near for both
+(`rec`), and unlike the noised stages (`con`).
 
 Differences from the official codes:
-- Simplex noise is not painted into images. In the codes a second, noised copy of each image feeds two terms of the
-  projections' loss: `rec`, how far the projected noised stages are from the clean ones (weight 0.2 * 0.01 / 1.11), is
-  left out; `con`, which pushes projected stages away from the noised ones, takes the clean ones in their place. The
-  noise touches 0.6 % of an image on average and adds 1e-4 to a loss of 1.
+- The noise touches 0.6 % of an image on average, and `rec` adds 1e-4 to a loss of 1. `noise=0` leaves it out: `con`
+  then takes the clean stages in the noised ones' place, and no image is looked at but by stored features.
+- Where the input has not 256 pixels, rectangles still have the codes' 10 to 31, as far as they fit.
 - The transport loss is left out, for it is zero: both codes take the Sinkhorn divergence between a batch of projected
   stages and the same batch in another order, which is the same set of points. Its value and its gradient are nothing
   but rounding.
@@ -29,8 +30,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from bench.api import Batch, EncoderInfo, EncoderRequest, Prediction, sourced
 from bench.encoders import catalog
@@ -41,8 +43,12 @@ from ._maps import gaussian
 from ._switches import refuse_idle
 from .rd4ad import RD4ADStudent
 
-CONTRAST = 0.1 / 1.11
-"""Share of `con` among the projections' losses, whose weights 1, 0.01 and 0.1 are divided by their sum."""
+NEARNESS, CONTRAST = 0.01 / 1.11, 0.1 / 1.11
+"""Shares of `rec` and `con` among the projections' losses, whose weights 1, 0.01 and 0.1 are divided by their sum."""
+SMALLEST, LARGEST = 10, 31
+"""Sides of a rectangle of noise in pixels."""
+OCTAVES, FADING, COARSEST = 6, 0.6, 32
+"""Of the noise: how many, what each has of the one before, and pixels that the first of them takes for a unit."""
 
 
 class Config(_ader.StageRecipe):
@@ -61,6 +67,9 @@ class Config(_ader.StageRecipe):
     )
     loss: FeatureLoss = sourced("cosine_flat", "both codes", "distance that the student is trained on")
     projection_weight: float = sourced(0.2, "both codes", "weight of the projections' own loss; 0 = none", ge=0)
+    noise: float = sourced(
+        0.2, "both codes", "of the noise added to images in [0, 1]; 0 = none, and `rec` neither", ge=0
+    )
     margin: float = sourced(0.5, "both codes", "cosine to its stage up to which a projection is let be", ge=-1, lt=1)
     epochs: int = sourced(100, "ADer; a second table: 300", "times that each training image is drawn", gt=0)
     update_every: int = sourced(
@@ -89,17 +98,77 @@ def projection(width: int) -> nn.Sequential:
 
 
 class Projected(nn.Module):
-    """Trainable part: a projection of each stage, and RD4AD's student of the projections."""
+    """Trainable part: a projection of each stage, and RD4AD's student of the projections.
 
-    def __init__(self, channels: Sequence[int], fuser_width: int, rectified: bool) -> None:
+    Attributes:
+        noise: float32 [3, 31, 31], the one field that all rectangles are cut from; without noise it is empty.
+    """
+
+    noise: Tensor
+
+    def __init__(self, channels: Sequence[int], fuser_width: int, rectified: bool, noisy: bool) -> None:
         super().__init__()
         self.projections = nn.ModuleList(projection(width) for width in channels)
         self.student = RD4ADStudent(channels, fuser_width, rectified)
+        # drawn once a training, as in the codes
+        drawn = int(torch.randint(2**31, (), device="cpu")) if noisy else None
+        self.register_buffer("noise", torch.zeros(0) if drawn is None else simplex(drawn, 3, LARGEST, LARGEST))
+
+    def project(self, stages: Sequence[Tensor]) -> list[Tensor]:
+        """Return the stages projected, shaped as they came."""
+        return [layer(stage) for layer, stage in zip(self.projections, stages, strict=True)]
 
     def forward(self, stages: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Return the stages projected and the stages rebuilt, shallowest first, shaped as they came."""
-        projected = [layer(stage) for layer, stage in zip(self.projections, stages, strict=True)]
+        projected = self.project(stages)
         return projected, self.student(projected)
+
+
+def simplex(seed: int, depth: int, height: int, width: int) -> Tensor:
+    """Return octaves of simplex noise, float32 [depth, height, width], where a torch device context says.
+
+    Args:
+        seed: of the permutation that the noise is made of.
+        depth: channels: a picture's colours are neighbours in the noise as its pixels are.
+        height: in pixels.
+        width: in pixels.
+    """
+    # here alone: what does not paint noise needs none of it
+    from opensimplex import OpenSimplex
+
+    source, total = OpenSimplex(seed), np.zeros((depth, height, width))
+    for octave in range(OCTAVES):
+        axes = [np.arange(side) * 2**octave / COARSEST for side in (width, height, depth)]
+        total += FADING**octave * source.noise3array(*axes)
+    made = torch.zeros(total.shape)
+    return made if made.is_meta else made.copy_(torch.from_numpy(total))
+
+
+def noised(images: Tensor, field: Tensor, amplitude: float, random: Generator) -> Tensor:
+    """Return images [B, 3, S, S] with noise added in a rectangle of each, wherever that is; nothing is clipped.
+
+    Args:
+        images: float, square.
+        field: [3, n, n]: every rectangle is cut from its upper left corner.
+        amplitude: what the noise is multiplied by.
+        random: the generator to draw places and sizes from, on the images' device.
+    """
+    count, side = len(images), images.shape[-1]
+    u = torch.rand(4, count, 1, generator=random, device=images.device)
+    # a pixel at least stays between the rectangle and the image's border
+    largest = min(field.shape[-1], side - 2)
+    smallest = min(SMALLEST, largest)
+    length = smallest + (u[:2] * (largest - smallest + 1)).floor()
+    place = torch.arange(side, device=images.device) - 1 - (u[2:] * (side - 1 - length)).floor()
+    inside = (place >= 0) & (place < length)
+    row, column = place.long().clamp(0, largest - 1)
+    patch = field[:, row[:, :, None], column[:, None, :]].transpose(0, 1)
+    return images + amplitude * patch * (inside[0, :, None, :, None] & inside[1, :, None, None, :])
+
+
+def nearness(one: Tensor, other: Tensor) -> Tensor:
+    """Return how far maps [B, C, h, w] are apart: the mean over images and places of one minus their cosine."""
+    return (1 - torch.cosine_similarity(one, other, dim=1)).mean()
 
 
 def contrast(stage: Tensor, projected: Tensor, margin: float) -> Tensor:
@@ -114,12 +183,16 @@ class RDPP(_ader.StageReconstruction[Config, Projected]):
     name = "rdpp"
     family = "distillation"
     encoders = ("cnn",)
+    needs = frozenset({"features", "images"})
     paper = _ader.protocol("rdpp")
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         if config.projection_weight == 0:
-            refuse_idle(self, ("margin",), "projection_weight 0")
+            refuse_idle(self, ("margin", "noise"), "projection_weight 0")
+        self.noisy = config.noise > 0 and config.projection_weight > 0
+        if not self.noisy:
+            self.needs = frozenset({"features"})
         if config.decay_at == 1:
             refuse_idle(self, ("decay",), "decay_at 1")
 
@@ -140,7 +213,7 @@ class RDPP(_ader.StageReconstruction[Config, Projected]):
         """Return projections, fuser and decoder, freshly initialised."""
         config = self.config
         rectified = catalog.is_resnet(info.name) if config.rectified is None else config.rectified
-        return Projected(info.channels, config.fuser_width, rectified)
+        return Projected(info.channels, config.fuser_width, rectified, self.noisy)
 
     def pairs(self, module: Projected, features: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return each stage and what is rebuilt of it, the shallowest first."""
@@ -152,8 +225,20 @@ class RDPP(_ader.StageReconstruction[Config, Projected]):
         config, stages = self.config, _stages.listed(batch)
         projected, rebuilt = module(stages)
         apart = [feature_loss(config.loss, *pair) for pair in zip(stages, rebuilt, strict=True)]
-        near = [contrast(*pair, config.margin) for pair in zip(stages, projected, strict=True)]
-        return torch.stack(apart).sum() + config.projection_weight * CONTRAST * torch.stack(near).sum()
+        own = self._projections_loss(module, stages, projected, batch)
+        return torch.stack(apart).sum() + config.projection_weight * own
+
+    def _projections_loss(
+        self, module: Projected, stages: list[Tensor], projected: list[Tensor], batch: Batch
+    ) -> Tensor:
+        config, other = self.config, stages
+        far = projected[0].new_zeros(())
+        if self.noisy:
+            spoilt = noised(batch.pixels, module.noise, config.noise, batch.random)
+            other = _stages.listed(batch.encode(spoilt))
+            far = torch.stack([nearness(*pair) for pair in zip(module.project(other), projected, strict=True)]).sum()
+        near = [contrast(*pair, config.margin) for pair in zip(other, projected, strict=True)]
+        return NEARNESS * far + CONTRAST * torch.stack(near).sum()
 
     def anomaly(self, module: Projected, batch: Batch, info: EncoderInfo, size: int) -> Prediction:
         """Return smoothed maps of the summed cosine distance, and the highest pixel of each."""

@@ -166,6 +166,7 @@ CHANGES: dict[str, dict[str, Change]] = {
         "rectified": ({}, False),
         "loss": ({}, "l1"),
         "projection_weight": ({"margin": -0.5}, 1.0),
+        "noise": ({}, 0.1),
         "margin": ({}, -0.5),
         "epochs": ({}, 10),
         "update_every": ({}, 1),

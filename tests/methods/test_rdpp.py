@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from golden_values import fill, waves
@@ -13,7 +14,7 @@ from bench.encoders import frozen
 from bench.errors import UsageError
 from bench.methods.rd4ad import RD4AD
 from bench.methods.rd4ad import Config as RD4ADConfig
-from bench.methods.rdpp import RDPP, Config, Projected, contrast, projection
+from bench.methods.rdpp import RDPP, Config, Projected, contrast, nearness, noised, projection, simplex
 from bench.run.complexity import complexity
 
 CHANNELS = (8, 12, 20)
@@ -29,9 +30,9 @@ def given(batch: int = 3) -> dict[str, Tensor]:
     }
 
 
-def built(**config: Any) -> tuple[RDPP, Projected]:
+def built(noise: float = 0.0, **config: Any) -> tuple[RDPP, Projected]:
     torch.manual_seed(0)
-    method = RDPP(Config(**config))
+    method = RDPP(Config(noise=noise, **config))
     return method, method.build(INFO).double()
 
 
@@ -65,10 +66,124 @@ def test_golden_projection() -> None:
     assert found.abs().sum().item() == pytest.approx(239.605774, rel=1e-6)
 
 
-def test_golden_contrast() -> None:
+def test_golden_losses() -> None:
     shapes = ((2, 8, 8, 8), (2, 12, 4, 4), (2, 16, 2, 2))
-    found = sum(contrast(waves(*shape), waves(*shape, shift=0.9), 0.5) for shape in shapes)
-    assert float(found) == pytest.approx(0.602583, abs=1e-6)
+    away = sum(contrast(waves(*shape), waves(*shape, shift=0.9), 0.5) for shape in shapes)
+    assert float(away) == pytest.approx(0.602583, abs=1e-6)
+    near = sum(nearness(waves(*shape, shift=0.3), waves(*shape, shift=0.9)) for shape in shapes)
+    assert float(near) == pytest.approx(0.439501, abs=1e-6)
+
+
+def test_golden_weights_of_the_projections_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.058246 of the sheet, as what the noise and the projections add to the student's own loss."""
+    shapes = ((2, 8, 8, 8), (2, 12, 4, 4), (2, 16, 2, 2))
+    method, module = built(noise=0.2)
+    clean = {f"stage{n}": torch.zeros(shape) for n, shape in enumerate(shapes)}
+    projected = [waves(*shape, shift=0.9) for shape in shapes]
+    module.forward = lambda stages: (projected, list(clean.values()))  # type: ignore[assignment, method-assign]
+    module.project = lambda stages: [waves(*shape, shift=0.3) for shape in shapes]  # type: ignore[method-assign]
+    shown = Batch(
+        clean,
+        torch.rand(2, 3, 64, 64),
+        encode=lambda images: {f"stage{n}": waves(*shape) for n, shape in enumerate(shapes)},
+        random=torch.Generator,
+    )
+    monkeypatch.setattr("bench.methods.rdpp.feature_loss", lambda *_: torch.zeros(()))
+    assert method.loss(module, shown, 0).item() == pytest.approx(0.2 * 0.058246, abs=2e-7)
+
+
+def test_golden_noise() -> None:
+    field = simplex(3, 3, 12, 14)
+    assert field.shape == (3, 12, 14) and field.dtype == torch.float32
+    found = [field[place].item() for place in ((0, 0, 0), (0, 5, 7), (1, 3, 4), (2, 11, 13))]
+    assert found == pytest.approx([0, 0.573780, 0.714689, 0.746307], abs=1e-6)
+    assert field.mean().item() == pytest.approx(0.603870, abs=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------ noise
+def test_rectangles_are_as_stated() -> None:
+    count, side = 1500, 256
+    made = noised(torch.zeros(count, 1, side, side), torch.ones(1, 31, 31), 0.25, torch.Generator().manual_seed(0))
+    assert (made.amin().item(), made.amax().item()) == (0, 0.25)
+    rows, columns = ((made[:, 0] > 0).any(dim=axis).numpy() for axis in (2, 1))
+    for lines in (rows, columns):
+        length = lines.sum(axis=1)
+        first, last = lines.argmax(axis=1), side - 1 - lines[:, ::-1].argmax(axis=1)
+        assert np.array_equal(last - first + 1, length), "in one piece"
+        sizes, counts = np.unique(length, return_counts=True)
+        assert sizes.tolist() == list(range(10, 32)) and counts.min() > 0.6 * count / 22
+        assert first.min() == 1 and last.max() == side - 2
+        # the first row is spread evenly over what its length leaves
+        assert ((first - 1) / (side - 1 - length)).mean() == pytest.approx(0.5, abs=0.02)
+    assert (made > 0).float().mean().item() == pytest.approx(0.0064, rel=0.03)
+
+
+def test_every_rectangle_is_the_corner_of_one_field() -> None:
+    images, field = torch.rand(20, 3, 64, 64), simplex(5, 3, 31, 31)
+    made = noised(images, field, 0.2, torch.Generator().manual_seed(1))
+    for image, other in zip(images, made, strict=True):
+        # the field's own first value is zero, and stays unseen
+        down, across = (other != image).any(dim=0).nonzero().amin(dim=0).tolist()
+        height, width = ((other != image).any(dim=0).any(dim=axis).sum().item() for axis in (1, 0))
+        patch = (other - image)[:, down : down + height, across : across + width]
+        torch.testing.assert_close(patch, 0.2 * field[:, :height, :width], rtol=0, atol=1e-6)
+
+
+def test_small_images_have_rectangles_that_fit() -> None:
+    made = noised(torch.zeros(200, 3, 16, 16), torch.ones(3, 31, 31), 1.0, torch.Generator().manual_seed(0))
+    assert not made[:, :, 0].any() and not made[:, :, :, 0].any()
+    assert (made[:, 0].amax(dim=2).sum(dim=1) >= 10).all()
+
+
+def test_the_field_is_drawn_once_a_training() -> None:
+    fields = [built(noise=0.2)[1].noise for _ in range(2)]
+    assert torch.equal(*fields) and fields[0].shape == (3, 31, 31)
+    torch.manual_seed(1)
+    method = RDPP(Config())
+    assert not torch.equal(method.build(INFO).noise, fields[0])
+    # nothing else is drawn otherwise
+    for noisy, clean in zip(built(noise=0.2)[1].parameters(), built()[1].parameters(), strict=True):
+        assert torch.equal(noisy, clean)
+
+
+def test_without_noise_no_image_is_looked_at() -> None:
+    assert RDPP(Config()).needs == {"features", "images"}
+    assert RDPP(Config(noise=0)).needs == {"features"} == RDPP(Config(projection_weight=0)).needs
+    assert built()[1].noise.numel() == 0
+
+
+def test_loss_with_noise_against_a_direct_computation() -> None:
+    method, module = built(noise=0.2)
+    clean, spoilt, shown = given(), {name: 1.5 * value + 1 for name, value in given().items()}, []
+
+    def encode(images: Tensor) -> dict[str, Tensor]:
+        shown.append(images)
+        return spoilt
+
+    images = torch.rand(3, 3, 64, 64, dtype=torch.float64)
+    batch = Batch(clean, images, encode=encode, random=lambda: torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        module.eval()
+        loss = method.loss(module, batch, 0)
+        projected, rebuilt = module(list(clean.values()))
+        other = module.project(list(spoilt.values()))
+    (looked,) = shown
+    assert torch.equal(looked, noised(images, module.noise, 0.2, torch.Generator().manual_seed(4)))
+
+    def cosine(one: Tensor, two: Tensor) -> float:
+        return float((one * two).sum() / (one.square().sum() * two.square().sum()).sqrt())
+
+    apart = sum((1 - cosine(s[i], r[i])) / 3 for s, r in zip(clean.values(), rebuilt, strict=True) for i in range(3))
+    far = sum(
+        1 - np.mean([cosine(p[i, :, y, x], o[i, :, y, x]) for i in range(3) for y in range(side) for x in range(side)])
+        for p, o, side in zip(projected, other, SIDES, strict=True)
+    )
+    away = sum(
+        max(0.0, cosine(t[i], p[i]) - 0.5) / 3
+        for t, p in zip(spoilt.values(), projected, strict=True)
+        for i in range(3)
+    )
+    assert loss.item() == pytest.approx(apart + 0.2 * (0.01 * far + 0.1 * away) / 1.11, rel=1e-7)
 
 
 # ------------------------------------------------------------------------------------------------------ formulas
@@ -189,7 +304,7 @@ def test_what_does_not_fit_is_refused_with_what_does(values: dict[str, Any], mes
 
 def test_training_finds_a_foreign_patch(train: Callable[..., Any], highest: Callable[..., Any]) -> None:
     torch.manual_seed(0)
-    method = RDPP(Config(steps=60))
+    method = RDPP(Config(steps=60, noise=0))
     module = method.build(INFO)
     patterns = {name: value.float().abs() for name, value in given(1).items()}
 
