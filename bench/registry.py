@@ -207,6 +207,7 @@ METHODS: Registry[Method] = Registry(
         "knn": "bench.methods.knn:KNN",
         "panda": "bench.methods.panda:PANDA",
         "msc": "bench.methods.msc:MSC",
+        "transformaly": "bench.methods.transformaly:Transformaly",
         "patchcore": "bench.methods.patchcore:PatchCore",
         "anomalydino": "bench.methods.anomalydino:AnomalyDINO",
         "rad": "bench.methods.rad:RAD",

@@ -39,6 +39,7 @@ from bench.api import Batch, EncoderInfo, EncoderRequest, Memory, MemoryConfig, 
 from bench.encoders import catalog
 from bench.errors import UsageError
 
+from ._gaussian import Moments
 from ._maps import box_gaussian, resized, top_mean
 from ._memory import Known
 from ._precision import full_precision
@@ -180,29 +181,6 @@ class SubspaceAD(Memory[Config, Subspace]):
         distances = module.distances(batch["patches"]).view(-1, *info.grid)
         maps = box_gaussian(resized(distances, info.input_size), config.smoothing_sigma, config.smoothing_window)
         return Prediction(scores=top_mean(maps, config.score_share), maps=resized(maps, size))
-
-
-class Moments:
-    """Count, sum and sum of outer products of points, in double precision."""
-
-    def __init__(self, dim: int, device: torch.device) -> None:
-        self.count = 0
-        self.sum = torch.zeros(dim, dtype=torch.float64, device=device)
-        self.products = torch.zeros(dim, dim, dtype=torch.float64, device=device)
-
-    def add(self, patches: Tensor) -> None:
-        """Take in float [B, n, dim], image by image: the sums do not depend on how images were batched."""
-        for points in patches:
-            points = points.double()
-            self.count += len(points)
-            self.sum += points.sum(dim=0)
-            self.products += points.T @ points
-
-    def mean_and_covariance(self) -> tuple[Tensor, Tensor]:
-        """Return float64 [dim] and [dim, dim] on the CPU, where they are decomposed alike for every device."""
-        mean = self.sum / self.count
-        products = self.products - self.count * torch.outer(mean, mean)
-        return mean.cpu(), (products / max(self.count - 1, 1)).cpu()
 
 
 def principal(covariance: Tensor, share: float) -> Tensor:

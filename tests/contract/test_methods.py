@@ -48,6 +48,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "simplenet": {"dim": 32, "width": 16, "lr": 1e-2, "discriminator_lr": 2e-2},
     "panda": {"encoder": CNN, "input_size": 64, "clip_norm": 1e3},
     "msc": {"encoder": CNN, "input_size": 64, "lr": 1e-4},
+    "transformaly": {"lr": 1e-3},
     "draem": {"width": 2, "mark_width": 24, "score_pool": 5, "lr": 1e-2},
     "destseg": {
         "encoder": CNN,

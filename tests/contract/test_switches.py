@@ -427,6 +427,17 @@ CHANGES: dict[str, dict[str, Change]] = {
         "angular": ({}, True),
         "neighbours": ({}, 1),
     },
+    "transformaly": {
+        "encoder": ({}, "vit_small_patch16_224.dino"),
+        "input_size": ({}, 224),
+        "first_block": ({}, 1),
+        "variance": ({}, 0.5),
+        "mlp_ratio": ({}, 2.0),
+        "dropout": ({}, 0.5),
+        "epochs": ({}, 10),
+        "steps": ({}, 1000),
+        "lr": ({}, 1e-3),
+    },
     "knn": {
         "variant": ({}, "ood"),
         "encoder": ({}, "vit_small_patch16_224.dino"),
@@ -499,8 +510,8 @@ def seen(method: Method) -> dict[str, Any]:
 
     def looked_at(shift: int) -> Batch:
         shapes = {index: (18, 12) if info is VIT else (widths[index], SIDES[index], SIDES[index]) for index in asked}
-        blocks = {index: seeded(3, *shape, seed=index + shift) for index, shape in shapes.items()}
-        shown = seeded(3, 3, info.input_size, info.input_size, seed=9)
+        blocks = {index: seeded(5, *shape, seed=index + shift) for index, shape in shapes.items()}
+        shown = seeded(5, 3, info.input_size, info.input_size, seed=9)
         cpu = torch.device("cpu")
         return Batch(
             method.features(blocks, info) if "features" in method.needs else {},
