@@ -138,8 +138,11 @@ def simplex(seed: int, depth: int, height: int, width: int) -> Tensor:
 
     source, total = OpenSimplex(seed), np.zeros((depth, height, width))
     for octave in range(OCTAVES):
-        axes = [np.arange(side) * 2**octave / COARSEST for side in (width, height, depth)]
-        total += FADING**octave * source.noise3array(*axes)
+        scale = 2**octave / COARSEST
+        # point by point: after its function for arrays, a parallel kernel of numba's, training crashes in this process
+        for place in np.ndindex(total.shape):
+            z, y, x = place
+            total[place] += FADING**octave * source.noise3(x * scale, y * scale, z * scale)
     made = torch.zeros(total.shape)
     return made if made.is_meta else made.copy_(torch.from_numpy(total))
 
