@@ -74,14 +74,15 @@ class Batch(Mapping[str, "Tensor"]):
 
     @property
     def random(self) -> Generator:
-        """Return the generator of this training step, on the training's device.
+        """Return the generator of this training step, or in `fit` that of the whole pass, on the training's device.
 
         It depends on the cell's seed and the step alone: what is drawn is the same wherever features lie, whatever
-        batch they were computed in, and when a training is resumed. Scoring has none, since a prediction must not
-        depend on chance.
+        batch they were computed in, and when a training is resumed. All batches of `fit` share one: a method that
+        uses it draws once the pass has ended, or in an order that no batch decides. Scoring has none, since a
+        prediction must not depend on chance.
         """
         if self._random is None:
-            assert self._make is not None, "only training steps draw at random"
+            assert self._make is not None, "only training steps and `fit` draw at random"
             self._random = self._make()
         return self._random
 

@@ -203,6 +203,7 @@ METHODS: Registry[Method] = Registry(
         "simplenet": "bench.methods.simplenet:SimpleNet",
         "draem": "bench.methods.draem:DRAEM",
         "destseg": "bench.methods.destseg:DeSTSeg",
+        "realnet": "bench.methods.realnet:RealNet",
         "generalad": "bench.methods.generalad:GeneralAD",
         "knn": "bench.methods.knn:KNN",
         "panda": "bench.methods.panda:PANDA",

@@ -29,7 +29,7 @@ from bench.run import calibration, feature_store, kept_model, recording, scoring
 from bench.run.batches import TrainingBatches
 from bench.run.extractor import Extractor
 from bench.run.feature_store import FeatureStore, LastStore
-from bench.run.seeding import seed_everything
+from bench.run.seeding import fit_generator, seed_everything
 from bench.run.single_defects import read_defects
 from bench.run.textures import Draw
 from bench.run.training import Trainer, TrainingLog
@@ -151,7 +151,9 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         if getattr(type(method), phase) is getattr(Method, phase):
             return
         with watch.phase(phase), progress.phase(phase, len(task.train)) as advance, torch.no_grad():
-            getattr(method, phase)(module, extract.batches(task.train, options.inference_batch, advance))
+            drawn = fit_generator(cell.seed, device) if phase == "fit" else None
+            random = None if drawn is None else lambda: drawn
+            getattr(method, phase)(module, extract.batches(task.train, options.inference_batch, advance, random))
 
     def stepped(module: torch.nn.Module, batch_size: int) -> TrainingLog:
         batches = TrainingBatches(extract, store, task.train, cell.seed)

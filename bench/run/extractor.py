@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -112,11 +113,21 @@ class Extractor:
             images = images.contiguous()
         return self.looking.batch(images, [sample.cls for sample in samples], features, random)
 
-    def batches(self, samples: Sequence[Sample], size: int, advance: Callable[[int, str], None]) -> Batches:
-        """Return batches of all samples in order, `size` at a time; `advance` is told of the images done."""
+    def batches(
+        self,
+        samples: Sequence[Sample],
+        size: int,
+        advance: Callable[[int, str], None],
+        random: Callable[[], Generator] | None = None,
+    ) -> Batches:
+        """Return batches of all samples in order, `size` at a time; `advance` is told of the images done.
+
+        `random` gives the one generator that all of them draw from, where they may.
+        """
 
         def each() -> Iterator[Batch]:
-            for chunk, batch in self.reductions.batches("features", samples, size, self.batch):
+            shown = partial(self.batch, random=random)
+            for chunk, batch in self.reductions.batches("features", samples, size, shown):
                 yield batch
                 advance(len(chunk), "")
 

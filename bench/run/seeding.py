@@ -22,6 +22,12 @@ def step_generator(seed: int, step: int, device: torch.device) -> torch.Generato
     return torch.Generator(device).manual_seed(mixed)
 
 
+def fit_generator(seed: int, device: torch.device) -> torch.Generator:
+    """Return the generator of the pass over the training images before the first step."""
+    mixed = int(np.random.SeedSequence([seed, 0, 2]).generate_state(1, np.uint64)[0] >> 1)
+    return torch.Generator(device).manual_seed(mixed)
+
+
 class BatchOrder:
     """Which images each iteration sees: a new seeded permutation every epoch, the incomplete last batch dropped.
 

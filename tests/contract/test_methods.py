@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +50,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "panda": {"encoder": CNN, "input_size": 64, "clip_norm": 1e3},
     "msc": {"encoder": CNN, "input_size": 64, "lr": 1e-4},
     "transformaly": {"lr": 1e-3},
+    "realnet": {
+        "encoder": CNN,
+        "input_size": 128,
+        "kept": [0.5, 0.25, 0.25, 0.1],
+        "highest": 8,
+        "widest": 8,
+        "lr": 1e-2,
+    },
     "draem": {"width": 2, "mark_width": 24, "score_pool": 5, "lr": 1e-2},
     "destseg": {
         "encoder": CNN,
@@ -289,7 +298,7 @@ def test_an_input_size_that_does_not_fit_is_refused_before_any_work(
         return  # nothing but an encoder's patches need a multiple
     assert done.returncode == 2
     if method.encoder() is not None:
-        assert "input size 70 does not fit" in done.stderr and "64 or" in done.stderr
+        assert "input size 70 does not fit" in done.stderr and re.search("(64|128) or", done.stderr)
     assert "input" in done.stderr and "70" in done.stderr
 
 

@@ -69,7 +69,7 @@ class There:
 
     def batches(self) -> Iterator[Batch]:
         for _ in range(IMAGES // BATCH):
-            yield self.batch(BATCH)
+            yield self.batch(BATCH, step=0)
 
     def module(self) -> nn.Module:
         """As a cell has it before its first step."""

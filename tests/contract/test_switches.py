@@ -28,7 +28,7 @@ VIT = EncoderInfo("fake", "vit", 12, 12, 3, 14, 2, (4, 4), 56, MEAN, MEAN)
 CNN = EncoderInfo("resnet18", "cnn", 20, 5, 0, 16, 0, (4, 4), 64, MEAN, (1.0, 1.0, 1.0), (8, 12, 20))
 WIDTHS = (*CNN.channels, 24, 32)
 """Widths of the stages that a method asks for, the shallowest first."""
-SIDES = (32, 16, 8, 4, 2)
+SIDES = (32, 16, 8, 4, 4)
 """Sides of a CNN's stages in a picture of 64 pixels."""
 STEP = 700
 IMAGES = 3629
@@ -66,6 +66,8 @@ DINOMALY: dict[str, Change] = {
     "smoothing_sigma": ({}, 1.0),
     "score_share": ({}, 0.1),
 }
+FEW = {"stages": (0, 1, 2, 3), "highest": 6, "widest": 6}
+"""Stages that can be halved twice, and channels that such stages have."""
 SMALL = {"input_size": 64, "neighbour_mask": 3, "width": 32, "heads": 2, "hidden": 16, "encoder_depth": 1}
 """UniAD small enough to be built often."""
 NARROW = {"dim": 8, "width": 4}
@@ -426,6 +428,25 @@ CHANGES: dict[str, dict[str, Change]] = {
         "temperature": ({}, 0.5),
         "angular": ({}, True),
         "neighbours": ({}, 1),
+    },
+    "realnet": {
+        "encoder": (FEW, "mobilenetv2_100"),
+        "input_size": (FEW, 128),
+        "stages": (FEW, (1, 2, 3, 4)),
+        "kept": (FEW, (1.0, 1.0, 0.5, 0.5)),
+        "selection_batches": (FEW | {"batch_size": 1}, 2),
+        "residual_blocks": (FEW, 1),
+        "highest": (FEW, 4),
+        "widest": (FEW, 4),
+        "painted": (FEW, 1.0),
+        "shown": (FEW, 0.1),
+        "threshold": (FEW, 0.1),
+        "augmenters": (FEW, 1),
+        "epochs": (FEW, 10),
+        "steps": (FEW, 1000),
+        "lr": (FEW, 1e-3),
+        "decay_at": (FEW, 0.5),
+        "decay": (FEW, 0.5),
     },
     "transformaly": {
         "encoder": ({}, "vit_small_patch16_224.dino"),
