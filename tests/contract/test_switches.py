@@ -28,7 +28,7 @@ VIT = EncoderInfo("fake", "vit", 12, 12, 3, 14, 2, (4, 4), 56, MEAN, MEAN)
 CNN = EncoderInfo("resnet18", "cnn", 20, 5, 0, 16, 0, (4, 4), 64, MEAN, (1.0, 1.0, 1.0), (8, 12, 20))
 WIDTHS = (*CNN.channels, 24, 32)
 """Widths of the stages that a method asks for, the shallowest first."""
-SIDES = (32, 16, 8, 4, 4)
+SIDES = (32, 16, 8, 4, 2)
 """Sides of a CNN's stages in a picture of 64 pixels."""
 STEP = 700
 IMAGES = 3629
@@ -478,12 +478,17 @@ def seeded(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def sides_of(method: Method) -> tuple[int, ...]:
+    """Of a CNN's stages; RealNet halves the deepest one twice."""
+    return tuple(2 * side for side in SIDES) if method.name == "realnet" else SIDES
+
+
 def encoded(method: Method, info: EncoderInfo) -> Callable[[Tensor], dict[str, Tensor]]:
     """What stands for a frozen encoder: each block is a fixed mixture of an image's patches."""
 
     def of_cnn(images: Tensor) -> dict[str, Tensor]:
-        asked = method.encoder().blocks
-        pooled = {index: F.adaptive_avg_pool2d(images, SIDES[index]) for index in asked}
+        asked, sides = method.encoder().blocks, sides_of(method)
+        pooled = {index: F.adaptive_avg_pool2d(images, sides[index]) for index in asked}
         mixed = zip(asked, WIDTHS, strict=False)
         return method.features(
             {
@@ -527,10 +532,11 @@ def seen(method: Method) -> dict[str, Any]:
     asked = () if request is None else request.blocks
     widths = dict(zip(asked, WIDTHS, strict=False))
     if info is CNN:
-        info = replace(CNN, grid=(SIDES[asked[-1]],) * 2, channels=tuple(widths.values()))
+        info = replace(CNN, grid=(sides_of(method)[asked[-1]],) * 2, channels=tuple(widths.values()))
 
     def looked_at(shift: int) -> Batch:
-        shapes = {index: (18, 12) if info is VIT else (widths[index], SIDES[index], SIDES[index]) for index in asked}
+        sides = sides_of(method)
+        shapes = {index: (18, 12) if info is VIT else (widths[index], sides[index], sides[index]) for index in asked}
         blocks = {index: seeded(5, *shape, seed=index + shift) for index, shape in shapes.items()}
         shown = seeded(5, 3, info.input_size, info.input_size, seed=9)
         cpu = torch.device("cpu")
