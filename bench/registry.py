@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import ast
 import difflib
+import gc
 import importlib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import entry_points
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -159,12 +161,21 @@ class Registry(Generic[T]):
 @cache
 def parsed(path: Path) -> ast.Module:
     """Return the syntax tree of a source file, which is not executed."""
-    return ast.parse(path.read_text(encoding="utf-8"))
+    collects = gc.isenabled()
+    # all of the tree stays: to look for garbage in it again and again takes as long as to make it
+    gc.disable()
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _class(tree: ast.AST, name: str) -> ast.ClassDef:
     """Return the class of that name. Raises StopIteration where there is none."""
-    return next(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == name)
+    # nearly all stand at the top: the whole tree costs as much to walk as to make
+    nodes = chain(ast.iter_child_nodes(tree), ast.walk(tree))
+    return next(node for node in nodes if isinstance(node, ast.ClassDef) and node.name == name)
 
 
 def _origin(module: str) -> str:

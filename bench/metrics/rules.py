@@ -6,6 +6,7 @@ raises, divides by zero or returns NaN.
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -179,7 +180,7 @@ def _overlap(maps: Array, regions: list[Bools], threshold: float) -> float:
 
 def _trapezoids(x: Array, y: Array) -> float:
     points = pairwise(zip(x.tolist(), y.tolist(), strict=True))
-    return float(sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in points))
+    return math.fsum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in points)
 
 
 def _cut(points: list[tuple[float, float]], limit: float) -> float:

@@ -6,6 +6,7 @@ images of a class, so that a mean or a difference can be taken resample by resam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
@@ -102,7 +103,9 @@ def mean_of(parts: Sequence[Resampled]) -> Resampled:
     """
     if not parts or len({len(part.samples) for part in parts}) != 1:
         raise UsageError(f"{len(parts)} scores for a mean, expected at least one, all of equally many resamples")
-    return Resampled(sum(part.value for part in parts) / len(parts), np.mean([part.samples for part in parts], axis=0))
+    return Resampled(
+        math.fsum(part.value for part in parts) / len(parts), np.mean([part.samples for part in parts], axis=0)
+    )
 
 
 def mean_over_classes(classes: Mapping[str, Mapping[str, Resampled]]) -> dict[str, Resampled]:

@@ -6,6 +6,7 @@ is told when the record is read, before a table is made of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 
 from bench.registry import METRICS
@@ -21,7 +22,8 @@ def mean(values: Iterable[float | None]) -> float | None:
     """Return the mean; None where a single value is missing: a mean over the others would not be comparable."""
     found = list(values)
     numbers = [value for value in found if value is not None]
-    return sum(numbers) / len(numbers) if numbers and len(numbers) == len(found) else None
+    # rounded once: `sum` rounds otherwise from Python 3.12 on
+    return math.fsum(numbers) / len(numbers) if numbers and len(numbers) == len(found) else None
 
 
 def check_shares(found: Mapping[str, Values], units: Collection[str]) -> None:
