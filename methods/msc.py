@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.api import Batch, sourced
+from bench.errors import UsageError
 
 from . import panda
 from ._epochs import length
@@ -63,6 +64,14 @@ class MSC(panda.Adaptation[Config]):
     needs = frozenset({"images", "trunk"})
     paper = replace(panda.PAPER, name="paper:msc")
     network = Directions
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        if config.batch_size == 1 and config.steps != 0:
+            raise UsageError(
+                "msc cannot train on single images: there would be no other image to draw views apart from. "
+                "Expected a batch_size of 2 or more"
+            )
 
     def steps(self, images: int) -> int:
         """Return the iterations of the recipe's epochs, their last batch counted, or those given."""

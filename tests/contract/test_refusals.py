@@ -105,6 +105,7 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("panda", [f"encoder={CNN}", "input_size=70"], ["input size 70 does not fit", "for example 64 or 96"]),
     ("msc", [f"encoder={VIT}"], ["msc needs a CNN", "is a ViT", "knn"]),
     ("msc", [f"encoder={CNN}", "input_size=70"], ["input size 70 does not fit msc", "for example 64 or 96"]),
+    ("msc", [f"encoder={CNN}", "batch_size=1"], ["single images", "batch_size of 2 or more"]),
     ("msc", ["steps=3", "epochs=2"], ["steps 3 and epochs 2 are both given"]),
     ("transformaly", [f"encoder={CNN}"], ["transformaly needs a ViT with a class token", "is a CNN"]),
     ("transformaly", [f"encoder={VIT}", "first_block=12"], ["first_block is 12", "12 blocks (0 to 11)"]),
