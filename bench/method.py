@@ -176,6 +176,11 @@ class Method(ABC, Generic[ConfigT, ModuleT]):
         """
         return ""
 
+    @property
+    def note(self) -> str:
+        """What readers of this configuration's scores have to know of it; records carry it, tables as a footnote."""
+        return ""
+
     def steps(self, images: int) -> int:
         """Return the training iterations on so many images; 0 where nothing is trained.
 
@@ -229,6 +234,18 @@ class Method(ABC, Generic[ConfigT, ModuleT]):
         Args:
             module: as `build` returns it, on its device; what is remembered goes into its buffers.
             batches: all training images, each once, in the task's order, batch first, without gradient.
+        """
+
+    def phases(self) -> tuple[int, ...]:
+        """Return the iterations, ascending, before which `enter` looks at the training images; asked of `settled`."""
+        return ()
+
+    def enter(self, module: ModuleT, batches: Iterable[Batch]) -> None:
+        """Look at the training images where a phase of the training begins: what it needs of the phase before it.
+
+        Args:
+            module: as trained so far, in evaluation mode; what is found goes into its buffers.
+            batches: as for `fit`; they draw nothing at random.
         """
 
     def finish(self, module: ModuleT, batches: Iterable[Batch]) -> None:

@@ -214,6 +214,7 @@ METHODS: Registry[Method] = Registry(
         "simplenet": "bench.methods.simplenet:SimpleNet",
         "draem": "bench.methods.draem:DRAEM",
         "destseg": "bench.methods.destseg:DeSTSeg",
+        "efficientad": "bench.methods.efficientad:EfficientAD",
         "realnet": "bench.methods.realnet:RealNet",
         "generalad": "bench.methods.generalad:GeneralAD",
         "knn": "bench.methods.knn:KNN",

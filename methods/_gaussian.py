@@ -1,4 +1,4 @@
-"""Means and covariances of many points, and the density of a normal distribution that has them."""
+"""Means and spreads of many points, and the density of a normal distribution that has them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from torch import Tensor
 
 from ._memory import Known
 from ._precision import full_precision
+
+NARROWEST = 1e-6
+"""Least standard deviation that things are scaled by."""
 
 
 class Moments:
@@ -34,6 +37,28 @@ class Moments:
         covariance = products / max(self.count - 1, 1)
         # shapes alone cannot be brought anywhere
         return (mean, covariance) if mean.is_meta else (mean.cpu(), covariance.cpu())
+
+
+class Spread:
+    """Mean and standard deviation by channel of maps, in double precision, image by image."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._sums: Tensor | None = None
+
+    def add(self, maps: Tensor) -> None:
+        """Take in float [B, C, h, w]."""
+        for one in maps.double().flatten(2):
+            sums = torch.stack([one.sum(dim=1), one.square().sum(dim=1)])
+            self._sums = sums if self._sums is None else self._sums + sums
+            self._count += one.shape[1]
+
+    def into(self, mean: Tensor, std: Tensor) -> None:
+        """Write both, float [C]."""
+        assert self._sums is not None, "every training set has an image"
+        centre, squares = self._sums / self._count
+        mean.copy_(centre)
+        std.copy_((squares - centre**2).clamp(min=0).sqrt().clamp(min=NARROWEST))
 
 
 class Gaussian(Known):

@@ -41,8 +41,8 @@ class Textures:
     def note(self) -> str:
         """What a reader of the scores has to know of them."""
         if self.dataset is None:
-            return f"painted with generated textures: none of {', '.join(sources())} was at hand"
-        return f"painted with textures of {self.name}: {len(self.samples):,} images ({self.fingerprint})"
+            return f"textures are generated: none of {', '.join(sources())} was at hand"
+        return f"textures are those of {self.name}: {len(self.samples):,} images ({self.fingerprint})"
 
 
 def sources() -> list[str]:

@@ -147,10 +147,12 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         look("finish", module)
         return module, log
 
-    def look(phase: Literal["fit", "finish"], module: torch.nn.Module) -> None:
+    def look(phase: Literal["fit", "enter", "finish"], module: torch.nn.Module) -> None:
         if getattr(type(method), phase) is getattr(Method, phase):
             return
-        with watch.phase(phase), progress.phase(phase, len(task.train)) as advance, torch.no_grad():
+        # a phase of a training lies within its bar, and is no second one
+        bar = nullcontext(lambda units, note: None) if phase == "enter" else progress.phase(phase, len(task.train))
+        with watch.phase("fit" if phase == "enter" else phase), bar as advance, torch.no_grad():
             drawn = fit_generator(cell.seed, device) if phase == "fit" else None
             random = None if drawn is None else lambda: drawn
             getattr(method, phase)(module, extract.batches(task.train, options.inference_batch, advance, random))
@@ -160,7 +162,7 @@ def _live(cell: Cell, options: Options, progress: Progress, path: Path) -> Recor
         where = (checkpoint_of(path), options.checkpoint_seconds, progress)
         trainer = Trainer(method, cell.seed, device, cell.precision, *where, batch_size, options.compile)
         with watch.phase("train"):
-            return trainer.train(module, batches, task.train)
+            return trainer.train(module, batches, task.train, lambda trained: look("enter", trained))
 
     configured = min(method.config.batch_size, len(task.train))
     if cell.steps:

@@ -100,6 +100,8 @@ def _told(cell: Cell, images: DatasetFacts) -> DatasetFacts:
         notes.append(f"{cell.method.name} is told the class of each image, at test time too")
     if cell.textures is not None:
         notes.append(cell.textures.note)
+    if cell.method.note:
+        notes.append(cell.method.note)
     return images.model_copy(update={"notes": tuple(notes)})
 
 

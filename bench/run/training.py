@@ -135,8 +135,20 @@ class Trainer:
     batch_size: int | None = None
     compile: bool = False
 
-    def train(self, module: nn.Module, batches: TrainingBatches, samples: Sequence[Sample]) -> TrainingLog:
+    def train(
+        self,
+        module: nn.Module,
+        batches: TrainingBatches,
+        samples: Sequence[Sample],
+        enter: Callable[[nn.Module], None] | None = None,
+    ) -> TrainingLog:
         """Train `module` in place for `Method.steps` iterations, from the checkpoint where there is one.
+
+        Args:
+            module: as `fit` left it.
+            batches: gives each step's batch.
+            samples: the training images.
+            enter: has `Method.enter` look at them, where the method has `phases`.
 
         Raises:
             TrainingError: a loss is not finite; the message has step, learning rate and sample ids.
@@ -161,12 +173,17 @@ class Trainer:
         pending: list[Tensor] = []
         read_every = LOSS_EVERY_CUDA if self.device.type == "cuda" else 1
         module.train()
+        phases = method.phases() if enter is not None else ()
         if self.compile and started < steps:
             # a batch of its own: what the trial draws is drawn again by the step itself
             first = batch(started)
             log.compiled = try_compiled(module, lambda: take.loss(first, started), self.progress.say)
         with self.progress.phase("train", steps, done=started) as advance, after_step() as stop_asked:
             for step in range(started, steps):
+                if enter is not None and step in phases:
+                    # before the step, not after the one before it: a training resumed here looks again, and alike
+                    enter(module.eval())
+                    module.train()
                 pending.append(take(step))
                 if len(pending) < read_every and step + 1 < steps and not stop_asked():
                     continue

@@ -67,6 +67,16 @@ SMALL: dict[str, dict[str, Any]] = {
         "student_share": 0.5,
         "lr": 0.1,
     },
+    "efficientad": {
+        "encoder": CNN,
+        "input_size": 64,
+        "width": 8,
+        "dim": 16,
+        "autoencoder_width": 8,
+        "distilled_textures": 2,
+        "statistics_textures": 8,
+        "lr": 1e-2,
+    },
     "destseg_lite": {"encoder": CNN, "input_size": 64},
     "draem_lite": {"lr": 1e-2},
 }

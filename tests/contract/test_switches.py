@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 from bench.api import Batch, EncoderInfo, Method
 from bench.encoders import catalog, frozen
 from bench.errors import UsageError
+from bench.methods._pdn import PatchNetwork
 from bench.plan.texture_source import Textures
 from bench.registry import METHODS
 from bench.run.seeding import step_generator
@@ -76,6 +80,12 @@ SLIM: dict[str, Any] = {"student_width": 8, "mark_width": 12}
 """DeSTSeg, as fast as it is large."""
 TINY = {"input_size": 32, "width": 2, "mark_width": 2}
 """DRAEM likewise."""
+THIN = {"input_size": 64, "width": 4, "dim": 12, "autoencoder_width": 8, "statistics_textures": 16}
+"""EfficientAD likewise, in the phase of its teacher."""
+LATE: dict[str, Any] = {**THIN, "steps": 800}
+"""And in that of its student."""
+TEACHER = Path(tempfile.mkdtemp(prefix="bench-teacher-")) / "teacher.pth"
+"""A file of a teacher as large as that one's."""
 DINOMALY_ALONE = {
     *("constraint", "dropout", "jitter", "neighbour_mask", "attention_eps"),
     *("hard_mining", "hard_mining_steps", "hard_mining_factor"),
@@ -429,6 +439,29 @@ CHANGES: dict[str, dict[str, Change]] = {
         "angular": ({}, True),
         "neighbours": ({}, 1),
     },
+    "efficientad": {
+        "encoder": (THIN, "resnet18.tv_in1k"),
+        "teacher": ({**THIN, "statistics_textures": 10_000, "distillation_steps": 60_000}, str(TEACHER)),
+        "input_size": (THIN, 128),
+        "size": (THIN, "m"),
+        "width": (THIN, 6),
+        "dim": (THIN, 10),
+        "autoencoder_width": (THIN, 4),
+        "dropout": (LATE, 0.5),
+        "distillation_steps": (THIN, 600),
+        "distilled_textures": (THIN, 3),
+        "statistics_textures": (THIN, 3),
+        "training_steps": (THIN, 20_000),
+        "steps": (THIN, 1000),
+        "lr": (THIN, 1e-3),
+        "weight_decay": (THIN, 0.1),
+        "decay_at": (THIN | {"steps": 40_000}, 0.5),
+        "decay": (LATE, 0.5),
+        "hard_share": (LATE, 0.1),
+        "penalty": (LATE, 0.5),
+        "low_quantile": (LATE, 0.5),
+        "high_quantile": (LATE, 0.95),
+    },
     "realnet": {
         "encoder": (FEW, "mobilenetv2_100"),
         "input_size": (FEW, 128),
@@ -474,13 +507,20 @@ HARNESS = {"batch_size"}
 """Read by the training loop, not by methods; so is `steps` where nothing is trained."""
 
 
+@pytest.fixture(autouse=True, scope="module")
+def teacher() -> Iterator[None]:
+    torch.save(PatchNetwork("s", THIN["width"], THIN["dim"]).state_dict(), TEACHER)
+    yield
+    shutil.rmtree(TEACHER.parent)
+
+
 def seeded(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def sides_of(method: Method) -> tuple[int, ...]:
-    """Of a CNN's stages; RealNet halves the deepest one twice."""
-    return tuple(2 * side for side in SIDES) if method.name == "realnet" else SIDES
+    """Of a CNN's stages; RealNet halves the deepest one twice, EfficientAD's images are enlarged twice."""
+    return tuple(2 * side for side in SIDES) if method.name in ("realnet", "efficientad") else SIDES
 
 
 def encoded(method: Method, info: EncoderInfo) -> Callable[[Tensor], dict[str, Tensor]]:
@@ -558,6 +598,8 @@ def seen(method: Method) -> dict[str, Any]:
         method.fit(module, [features])
     if method.steps(IMAGES):
         method = method.settled(IMAGES)
+        with torch.no_grad():
+            method.enter(module, [features])
         loss = method.loss(module.train(), features, STEP)
         loss.backward()
         found["loss"] = loss.detach()
@@ -569,6 +611,7 @@ def seen(method: Method) -> dict[str, Any]:
         found["rates"] = [method.learning_rate(step) for step in (*range(0, 120, 5), *range(500, 50_000, 500))]
     found |= {f"known {name}": value for name, value in module.state_dict().items()}
     with torch.no_grad():
+        method.finish(module.eval(), [features])
         # other images than those that are known
         prediction = method.anomaly(module.eval(), looked_at(30), info, 40)
     return found | {"scores": prediction.scores, "maps": prediction.maps}

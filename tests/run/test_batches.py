@@ -262,6 +262,61 @@ def test_a_cell_goes_from_fit_through_steps_to_a_last_pass(task: Task, tmp_path:
     assert {"fit", "train", "finish", "inference"} <= set(record.efficiency.seconds)
 
 
+class Phased(Watching):
+    """Begins a phase anew before its second and its fourth step, with the mean image of a pass as a weight."""
+
+    @property
+    def note(self) -> str:
+        return "watched in phases"
+
+    def phases(self) -> tuple[int, ...]:
+        assert self.config.steps is not None
+        return (1, self.config.steps - 2)
+
+    def enter(self, module: nn.Module, batches: Any) -> None:
+        assert not module.training and not torch.is_grad_enabled()
+        images = torch.cat([batch.pixels for batch in batches])
+        self.seen.append(("enter", len(images)))
+        module.mean.add_(module.weight.sum() * images.mean(dim=(0, 2, 3)))
+
+    def loss(self, module: nn.Module, batch: Batch, step: int) -> torch.Tensor:
+        assert module.training
+        return super().loss(module, batch, step) * (1 + module.mean.sum())
+
+
+def test_a_training_in_phases_looks_at_the_images_where_each_begins(task: Task, tmp_path: Path) -> None:
+    method = Phased(Config(steps=5))
+    record = whole(method, task, None, tmp_path)
+    kinds = [one[0] for one in method.seen]
+    assert kinds[:9] == ["fit", "loss", "enter", "loss", "loss", "enter", "loss", "loss", "finish"]
+    assert ("enter", 10) in method.seen and "watched in phases" in record.dataset.notes
+
+
+@pytest.mark.parametrize("last", [0, 1, 2, 3])
+def test_a_training_in_phases_resumes_to_the_same_bits(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    undisturbed = whole(Phased(Config(steps=5)), task, None, tmp_path / "plain")
+    real = TrainingBatches.at
+
+    def killed(self: TrainingBatches, indices: torch.Tensor, step: int) -> Batch:
+        if step > last:
+            raise KeyboardInterrupt
+        return real(self, indices, step)
+
+    monkeypatch.setattr(TrainingBatches, "at", killed)
+    with pytest.raises(KeyboardInterrupt):
+        whole(Phased(Config(steps=5)), task, None, tmp_path / "killed", checkpoint_seconds=0)
+    monkeypatch.undo()
+    method = Phased(Config(steps=5))
+    resumed = whole(method, task, None, tmp_path / "killed")
+    assert resumed.training is not None and resumed.training.resumed_at == (last + 1,)
+    assert [one[0] for one in method.seen].count("enter") == (last < 1) + (last < 3)
+    scores = [one.predictions for one in (undisturbed, resumed)]
+    assert undisturbed.training.loss_curve == resumed.training.loss_curve and undisturbed.mean == resumed.mean
+    assert scores[0] == scores[1]
+
+
 def test_costs_of_a_method_without_an_encoder_are_those_of_its_networks() -> None:
     method = draem()
     cost, step = complexity(method), training_cost(method)
@@ -373,7 +428,7 @@ def write_textures(root: Path, kept: int | None = None) -> Path:
 
 def test_textures_come_from_the_auxiliary_dataset_below_the_data_root(tmp_path: Path) -> None:
     found = find([str(write_textures(tmp_path))], Silent())
-    assert (found.name, len(found.samples)) == ("dtd", 47) and "textures of dtd: 47 images" in found.note
+    assert (found.name, len(found.samples)) == ("dtd", 47) and "textures are those of dtd: 47 images" in found.note
     draw = Draw(found, 32, CPU)
     draw.decode(Silent())
     first, again, other = (draw(5, step_generator(0, step, CPU)) for step in (1, 1, 2))
@@ -390,7 +445,7 @@ def test_without_an_auxiliary_dataset_textures_are_generated_and_that_is_said(tm
     assert drawn.shape == (3, 3, 50, 50) and 0 <= drawn.min() < 0.3 and 0.7 < drawn.max() <= 1
     assert int((drawn * 255).round().sum()) == 2_823_124, "the same on every machine"
     record = whole(draem(), task, None, tmp_path / "out")
-    assert record.dataset.notes == ("painted with generated textures: none of dtd was at hand",)
+    assert record.dataset.notes == ("textures are generated: none of dtd was at hand",)
 
 
 def test_a_root_that_is_named_for_textures_must_hold_them_all(tmp_path: Path) -> None:
