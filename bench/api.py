@@ -16,6 +16,7 @@ from bench.batch import Batch, Batches
 from bench.dataset import Card, Counts, Dataset, Download, SingleDefect, Verification
 from bench.method import (
     NEEDS,
+    Blocks,
     EncoderInfo,
     EncoderRequest,
     Memory,
@@ -37,6 +38,7 @@ __all__ = [
     "NEEDS",
     "Batch",
     "Batches",
+    "Blocks",
     "Card",
     "Counts",
     "Dataset",

@@ -58,6 +58,8 @@ class EncoderRequest:
     whatever the encoder."""
     norm: bool = False
     """Whether the final norm of a ViT is put behind every requested block, and not the last one's output alone."""
+    attention: bool = False
+    """Whether the class token's attention in every requested block is wanted too: `Blocks.attention`."""
     position: Literal["dinov2", "timm"] = "timm"
     """How position embeddings are resized to another grid: by the offset rule of DINO's and DINOv2's own code, or by
     timm's antialiased one."""
@@ -84,6 +86,19 @@ class EncoderInfo:
     std: tuple[float, float, float]
     channels: tuple[int, ...] = ()
     """Width of each requested stage (CNN only)."""
+
+
+class Blocks(dict[int, "torch.Tensor"]):
+    """Outputs of an encoder's blocks by index: float [B, prefix + h*w, dim] (ViT) or [B, C, h, w] (CNN).
+
+    Attributes:
+        attention: by index how much the class token attends to each token, float [B, heads, prefix + h*w], which sums
+            to 1 over these; empty unless it was requested.
+    """
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.attention: dict[int, torch.Tensor] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +227,7 @@ class Method(ABC, Generic[ConfigT, ModuleT]):
         A method without an encoder needs none.
 
         Args:
-            blocks: block index -> float [B, prefix + h*w, dim] (ViT) or [B, C, h, w] (CNN).
+            blocks: block index -> float [B, prefix + h*w, dim] (ViT) or [B, C, h, w] (CNN); the harness hands `Blocks`.
             info: the encoder's shape.
 
         Returns:

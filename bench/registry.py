@@ -225,6 +225,7 @@ METHODS: Registry[Method] = Registry(
         "anomalydino": "bench.methods.anomalydino:AnomalyDINO",
         "rad": "bench.methods.rad:RAD",
         "cflow": "bench.methods.cflow:CFlow",
+        "uniformaly": "bench.methods.uniformaly:UniFormaly",
         "subspacead": "bench.methods.subspacead:SubspaceAD",
     },
     group="bench.methods",

@@ -1,7 +1,7 @@
 """EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level Latencies.
 
-Kilian Batzner, Lars Heckler, Rebecca Koenig. WACV 2024, arXiv 2303.14535. Facts are of github.com/nelson1425/EfficientAD,
-which is not its authors' and reaches their numbers to 0.2; "code" below means it.
+Kilian Batzner, Lars Heckler, Rebecca Koenig. WACV 2024, arXiv 2303.14535. Facts are of the code at
+github.com/nelson1425/EfficientAD, which is not its authors' and reaches their numbers to 0.2; "code" below means it.
 
 A small network, the teacher, is taught to give what a large frozen CNN sees. A student learns to give the teacher's
 features of normal images, an autoencoder to give them by way of a bottleneck, and the student's other half to give the

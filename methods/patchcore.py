@@ -39,11 +39,9 @@ from torch import Tensor
 from bench.api import Batch, EncoderInfo, EncoderRequest, Memory, MemoryConfig, Prediction, Protocol, sourced
 
 from . import _patches
+from ._coreset import coreset
 from ._maps import gaussian
 from ._memory import Bank, sampled
-
-POOL = 1024
-"""Points that the coreset search keeps up to date with every choice: few enough for a processor's cache."""
 
 
 class Config(MemoryConfig):
@@ -102,9 +100,7 @@ class PatchCore(Memory[Config, Bank]):
         """Remember a coreset of the training images' patches."""
         config = self.config
         candidates = sampled((image for batch in batches for image in batch["patches"].float()), config.candidates)
-        mixing = torch.randn(candidates.shape[1], config.projection) / config.projection**0.5
-        chosen = _coreset(candidates @ mixing.to(candidates.device), max(1, round(config.share * len(candidates))))
-        module.bank = candidates[chosen]
+        module.bank = coreset(candidates, config.share, config.projection)
 
     def anomaly(self, module: Bank, batch: Batch, info: EncoderInfo, size: int) -> Prediction:
         """Return smoothed maps of the distance to the memory, and each image's highest one, reweighted."""
@@ -142,56 +138,3 @@ class PatchCore(Memory[Config, Bank]):
 
     def _width(self, channels: int) -> int:
         return min(self.config.dim, 2 * channels)
-
-
-def _coreset(points: Tensor, count: int) -> Tensor:
-    """Return int64 [count]: rows of points [N, d] that cover the others, greedily.
-
-    From one random point on, always the point farthest from all chosen ones.
-
-    A distance to the chosen ones never grows, so those last computed bound the true ones from above. Only the `POOL`
-    farthest are kept up to date with each choice; while one of them is at least as far as any point outside can be, it
-    is the farthest of all. The others learn of all new choices at once, as one matrix product instead of a pass
-    through memory for each.
-    """
-    squares = points.square().sum(dim=1)
-    nearest = torch.full_like(squares, torch.inf)
-    chosen = torch.randint(len(points), (1,)).to(points.device)
-    known = 0
-    while True:
-        new = points[chosen[known:]].T
-        for start in range(0, len(points), POOL):
-            rows = slice(start, start + POOL)
-            apart = torch.addmm(squares[chosen[known:]], points[rows], new, alpha=-2.0).amin(dim=1)
-            torch.minimum(nearest[rows], apart.add_(squares[rows]), out=nearest[rows])
-        # never again, also where every other point is as near
-        nearest[chosen] = -torch.inf
-        known = len(chosen)
-        if known == count:
-            return chosen
-        chosen = torch.cat([chosen, _farthest(points, squares, nearest, count - known)])
-
-
-def _farthest(points: Tensor, squares: Tensor, nearest: Tensor, most: int) -> Tensor:
-    """Return int64 [1 to most]: the next choices of the greedy search, as far as the pool alone can tell.
-
-    Args:
-        points: [N, d].
-        squares: their squared lengths [N].
-        nearest: squared distance of each to the nearest chosen point [N]; -inf for these themselves.
-        most: choices wanted.
-    """
-    values, pool = nearest.topk(min(POOL + 1, len(points)))
-    outside = float(values[-1]) if len(points) > POOL else -torch.inf
-    values, pool = values[:POOL].clone(), pool[:POOL]
-    points, squares = points[pool], squares[pool]
-    found: list[Tensor] = []
-    while len(found) < most:
-        farthest, place = values.max(dim=0)
-        if found and float(farthest) < outside:
-            break
-        found.append(pool[place])
-        apart = torch.addmv(squares, points, points[place], alpha=-2.0).add_(squares[place])
-        torch.minimum(values, apart, out=values)
-        values[place] = -torch.inf
-    return torch.stack(found)

@@ -156,6 +156,14 @@ def has_class_token(name: str) -> bool:
 
 
 @lru_cache(maxsize=64)
+def gives_attention(name: str) -> bool:
+    """Return whether the class token's attention can be read: of a plain ViT that has one. Raises as above."""
+    with torch.device("meta"):
+        module = create(name)
+    return isinstance(module, VisionTransformer) and getattr(module, "cls_token", None) is not None
+
+
+@lru_cache(maxsize=64)
 def is_resnet(name: str) -> bool:
     """Return whether the encoder is a ResNet, whose stages end in a ReLU. Raises UsageError for an unknown name."""
     with torch.device("meta"):

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from bench.api import EncoderInfo, EncoderRequest
+from bench.api import Blocks, EncoderInfo, EncoderRequest
 from bench.encoders import catalog, digest, weights
+from bench.encoders.attention import class_attention
 from bench.errors import UsageError
 
 DINOV2_OFFSET = 0.1
@@ -32,13 +33,21 @@ class Encoder(nn.Module):
     _mean: Tensor
     _std: Tensor
 
-    def __init__(self, backbone: nn.Module, info: EncoderInfo, blocks: tuple[int, ...], norm: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        info: EncoderInfo,
+        blocks: tuple[int, ...],
+        norm: bool = False,
+        attention: bool = False,
+    ) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if info.family == "cnn" else torch.contiguous_format
         self.backbone: Any = backbone.to(memory_format=self.memory_format)
         self.info = info
         self.blocks = blocks
         self.norm = norm
+        self.attention = attention
         self.register_buffer("_mean", torch.tensor(info.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(info.std).view(1, 3, 1, 1), persistent=False)
 
@@ -46,7 +55,7 @@ class Encoder(nn.Module):
         """Return images, float [B, 3, S, S] in [0, 1], as the encoder expects them."""
         return (images - self._mean).div_(self._std)
 
-    def outputs(self, images: Tensor) -> dict[int, Tensor]:
+    def outputs(self, images: Tensor) -> Blocks:
         """Return the output of every requested block; blocks after the last requested one do not run.
 
         Args:
@@ -58,15 +67,15 @@ class Encoder(nn.Module):
             output after the final norm. For a CNN stage index -> float32 [B, C, h, w].
         """
         if not self.blocks:
-            return {}
+            return Blocks()
         images = images.contiguous(memory_format=self.memory_format)
         backbone = self.backbone
         if self.info.family == "cnn":
             maps = backbone.forward_intermediates(
                 images, indices=list(self.blocks), intermediates_only=True, stop_early=True
             )
-            return dict(zip(self.blocks, maps, strict=True))
-        outputs: dict[int, Tensor] = {}
+            return Blocks(zip(self.blocks, maps, strict=True))
+        outputs = Blocks()
         tokens, turned = backbone._pos_embed(backbone.patch_embed(images)), {}
         if catalog.rotates(backbone):
             tokens, rope = tokens
@@ -77,7 +86,12 @@ class Encoder(nn.Module):
         if -1 in self.blocks:
             outputs[-1] = tokens
         for index, block in enumerate(backbone.blocks[: self.blocks[-1] + 1]):
-            tokens = block(tokens, **turned)
+            if self.attention and index in self.blocks:
+                with class_attention(block.attn) as attended:
+                    tokens = block(tokens, **turned)
+                outputs.attention[index] = attended()
+            else:
+                tokens = block(tokens, **turned)
             if index in self.blocks:
                 outputs[index] = backbone.norm(tokens) if self.norm else tokens
         if self.info.depth in self.blocks:
@@ -93,9 +107,15 @@ class FrozenEncoder(Encoder):
     """
 
     def __init__(
-        self, backbone: nn.Module, info: EncoderInfo, blocks: tuple[int, ...], weights_sha256: str, norm: bool = False
+        self,
+        backbone: nn.Module,
+        info: EncoderInfo,
+        blocks: tuple[int, ...],
+        weights_sha256: str,
+        norm: bool = False,
+        attention: bool = False,
     ) -> None:
-        super().__init__(backbone.requires_grad_(False), info, blocks, norm)
+        super().__init__(backbone.requires_grad_(False), info, blocks, norm, attention)
         self.weights_sha256 = weights_sha256
         self.eval()
 
@@ -104,7 +124,7 @@ class FrozenEncoder(Encoder):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> dict[int, Tensor]:
+    def forward(self, images: Tensor) -> Blocks:
         """Return the output of every requested block; see `Encoder.outputs`."""
         return self.outputs(images)
 
@@ -127,7 +147,7 @@ class Trunk(Encoder):
                 if isinstance(getattr(self.backbone, name, None), nn.Module):
                     setattr(self.backbone, name, nn.Identity())
 
-    def forward(self, images: Tensor) -> dict[int, Tensor]:
+    def forward(self, images: Tensor) -> Blocks:
         """Return the outputs of images, float [B, 3, S, S] in [0, 1], with gradient; see `Encoder.outputs`."""
         return self.outputs(self.normalised(images))
 
@@ -157,7 +177,7 @@ def build(request: EncoderRequest | None, path: Path | None, input_size: int = 0
         state["pos_embed"] = positions(state["pos_embed"], native, info, request.position)
     backbone.load_state_dict(state, strict=True)
     pruned = _pruned(backbone, request, info)
-    return FrozenEncoder(pruned, info, request.blocks, digest.fingerprint(path), request.norm)
+    return FrozenEncoder(pruned, info, request.blocks, digest.fingerprint(path), request.norm, request.attention)
 
 
 def absent(input_size: int) -> FrozenEncoder:
@@ -185,7 +205,7 @@ def skeleton(request: EncoderRequest | None, input_size: int = 0, device: str = 
     info = _info(request)
     with torch.device(device):
         pruned = _pruned(_laid_out(request, info), request, info)
-        return FrozenEncoder(pruned, info, request.blocks, "", request.norm)
+        return FrozenEncoder(pruned, info, request.blocks, "", request.norm, request.attention)
 
 
 def positions(native: Tensor, module: nn.Module, info: EncoderInfo, rule: str) -> Tensor:
@@ -230,6 +250,8 @@ def _info(request: EncoderRequest) -> EncoderInfo:
     info = catalog.requested(request)
     if request.norm and info.family == "cnn":
         raise UsageError(f"encoder '{request.name}' is a CNN, which has no final norm for its stages. Expected a ViT")
+    if request.attention and not catalog.gives_attention(request.name):
+        raise UsageError(f"encoder '{request.name}' is no plain ViT with a class token, whose attention could be read")
     return info
 
 

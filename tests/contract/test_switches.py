@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.api import Batch, EncoderInfo, Method
+from bench.api import Batch, Blocks, EncoderInfo, Method
 from bench.encoders import catalog, frozen
 from bench.errors import UsageError
 from bench.methods._pdn import PatchNetwork
@@ -78,6 +78,8 @@ NARROW = {"dim": 8, "width": 4}
 """SimpleNet likewise."""
 SLIM: dict[str, Any] = {"student_width": 8, "mark_width": 12}
 """DeSTSeg, as fast as it is large."""
+NEAR = {"window": 3, "threshold": 0.6, "share": 0.5}
+"""UniFormaly, as few patches as there are."""
 TINY = {"input_size": 32, "width": 2, "mark_width": 2}
 """DRAEM likewise."""
 THIN = {"input_size": 64, "width": 4, "dim": 12, "autoencoder_width": 8, "statistics_textures": 16}
@@ -492,6 +494,18 @@ CHANGES: dict[str, dict[str, Change]] = {
         "steps": ({}, 1000),
         "lr": ({}, 1e-3),
     },
+    "uniformaly": {
+        "encoder": (NEAR, "vit_small_patch16_224.dino"),
+        "input_size": (NEAR, 128),
+        "layers": (NEAR, (3, 4)),
+        "window": (NEAR, 1),
+        "threshold": (NEAR, 0.9),
+        "candidates": (NEAR, 10),
+        "share": (NEAR, 0.2),
+        "projection": (NEAR, 2),
+        "score_share": (NEAR, 0.5),
+        "smoothing_sigma": (NEAR, 1.0),
+    },
     "knn": {
         "variant": ({}, "ood"),
         "encoder": ({}, "vit_small_patch16_224.dino"),
@@ -577,7 +591,11 @@ def seen(method: Method) -> dict[str, Any]:
     def looked_at(shift: int) -> Batch:
         sides = sides_of(method)
         shapes = {index: (18, 12) if info is VIT else (widths[index], sides[index], sides[index]) for index in asked}
-        blocks = {index: seeded(5, *shape, seed=index + shift) for index, shape in shapes.items()}
+        blocks = Blocks({index: seeded(5, *shape, seed=index + shift) for index, shape in shapes.items()})
+        if request is not None and request.attention:
+            blocks.attention = {
+                index: (3 * seeded(5, 2, shape[0], seed=100 + index)).softmax(dim=-1) for index, shape in shapes.items()
+            }
         shown = seeded(5, 3, info.input_size, info.input_size, seed=9)
         cpu = torch.device("cpu")
         return Batch(

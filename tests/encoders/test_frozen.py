@@ -374,3 +374,30 @@ def test_a_cnns_trunk_reaches_its_last_stage_where_that_is_asked_for(tmp_path: P
         trunk = frozen.build(EncoderRequest("test_resnet.r160_in1k", blocks, 64), path).trunk()
         named = {name.split(".")[1] for name, _ in trunk.named_parameters() if ".layer" in name}
         assert named == {f"layer{stage}" for stage in range(1, blocks[-1] + 1)}
+
+
+def test_attention_of_the_class_token_is_what_the_blocks_compute(small_vit: tuple[Any, Path]) -> None:
+    model, path = small_vit
+    encoder = frozen.build(EncoderRequest("test_vit.r160_in1k", (1, 3), 160, attention=True), path)
+    images, seen = torch.randn(2, 3, 160, 160), []
+    for index in (1, 3):
+        layer = model.blocks[index].attn
+        layer.fused_attn = False
+        layer.attn_drop.register_forward_hook(lambda module, given, output: seen.append(output[:, :, 0]))
+    plain = frozen.build(EncoderRequest("test_vit.r160_in1k", (1, 3), 160), path)(images)
+    found = encoder(images)
+    with torch.no_grad():
+        model.eval()(images)
+    assert list(found.attention) == [1, 3] and not plain.attention
+    for index, wanted in zip((1, 3), seen, strict=True):
+        assert torch.equal(found[index], plain[index])
+        torch.testing.assert_close(found.attention[index], wanted, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(found.attention[index].sum(dim=-1), torch.ones(2, wanted.shape[1]))
+    hooks = [layer._forward_hooks for layer in encoder.backbone.modules()]
+    assert not any(hooks), "nothing goes on watching"
+
+
+def test_attention_is_asked_of_plain_vits_alone() -> None:
+    for name in ("resnet18.tv_in1k", "vit_base_patch16_dinov3.lvd1689m", "vit_base_patch16_siglip_224.webli"):
+        with pytest.raises(UsageError, match="no plain ViT with a class token"):
+            frozen.skeleton(EncoderRequest(name, (2,), 224, attention=True))

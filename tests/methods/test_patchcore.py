@@ -12,7 +12,7 @@ from torch import Tensor
 from bench.api import EncoderInfo
 from bench.encoders import catalog, frozen
 from bench.errors import UsageError
-from bench.methods import _memory, patchcore
+from bench.methods import _coreset, _memory
 from bench.methods._memory import Bank
 from bench.methods.patchcore import Config, PatchCore
 from bench.run.complexity import complexity
@@ -124,10 +124,10 @@ def test_a_vits_blocks_lie_on_its_grid() -> None:
 # ------------------------------------------------------------------------------------------------------ memory
 @pytest.mark.parametrize("pool", [1, 3, 7, 40, 4096])
 def test_coreset_against_loops(pool: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patchcore, "POOL", pool)
+    monkeypatch.setattr(_coreset, "POOL", pool)
     points = seeded(40, 3)
     torch.manual_seed(3)
-    found = patchcore._coreset(points, 12).tolist()
+    found = _coreset.covering(points, 12).tolist()
     chosen = [found[0]]
     while len(chosen) < 12:
         gaps = [min(float((point - points[index]).norm()) for index in chosen) for point in points]
@@ -137,16 +137,16 @@ def test_coreset_against_loops(pool: int, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("pool", [2, 4096])
 def test_coreset_never_takes_a_point_twice(pool: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patchcore, "POOL", pool)
+    monkeypatch.setattr(_coreset, "POOL", pool)
     points = torch.ones(6, 3)
     points[0] += 1
-    assert sorted(patchcore._coreset(points, 6).tolist()) == list(range(6))
+    assert sorted(_coreset.covering(points, 6).tolist()) == list(range(6))
 
 
 def test_coreset_covers_rare_patches_that_a_sample_would_miss() -> None:
     points = torch.cat([seeded(990, 3) * 0.1, seeded(10, 3) * 0.1 + 50])
     torch.manual_seed(0)
-    assert (patchcore._coreset(points, 2) >= 990).any()
+    assert (_coreset.covering(points, 2) >= 990).any()
 
 
 @pytest.mark.parametrize("limit", [7, 20, 64, 1000])
@@ -175,7 +175,7 @@ def test_projection_keeps_distances() -> None:
     torch.manual_seed(0)
     seen: list[Tensor] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(patchcore, "_coreset", lambda points, count: (seen.append(points), torch.arange(count))[1])
+        patch.setattr(_coreset, "covering", lambda points, count: (seen.append(points), torch.arange(count))[1])
         method = PatchCore(Config(dim=400, projection=256))
         method.fit(method.build(cnn(400)), [{"patches": points[None].float()}])
     ratio = torch.pdist(seen[0].double()) / torch.pdist(points)
