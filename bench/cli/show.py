@@ -127,6 +127,7 @@ def _print_encoder(facts: dict[str, Any]) -> None:
 
 def _method(name: str, pairs: tuple[str, ...]) -> dict[str, Any]:
     from bench.config import configure, parse_set
+    from bench.encoders import catalog
     from bench.run.complexity import complexity
 
     kind = METHODS.load(name)
@@ -147,8 +148,8 @@ def _method(name: str, pairs: tuple[str, ...]) -> dict[str, Any]:
         "name": name,
         "title": METHODS.summary(name),
         "family": kind.family,
-        "encoder": asdict(request) if request is not None else None,
-        "needs": sorted(kind.needs),
+        "encoder": asdict(request) | {"kind": catalog.requested(request).family} if request is not None else None,
+        "needs": sorted(method.needs),
         "settings": settings,
         "dataset_overrides": {dataset: dict(values) for dataset, values in kind.overrides.items()},
         "steps": _lengths(kind, given),
@@ -203,10 +204,13 @@ def _print_method(facts: dict[str, Any]) -> None:
     encoder, cost = facts["encoder"], facts["cost"]
     looks = "none"
     if encoder is not None:
-        looks = f"{encoder['name']}, blocks {encoder['blocks']}, input {encoder['input_size']} px, "
-        looks += f"{encoder['position']} positions"
+        what = "stages" if encoder["kind"] == "cnn" else "blocks"
+        looks = f"{encoder['name']}, {what} {encoder['blocks']}, input {encoder['input_size']} px"
+        if encoder["kind"] == "vit":
+            looks += f", {encoder['position']} positions"
     lines = [
         f"encoder   {looks}",
+        *([f"needs     {', '.join(more)}"] if (more := [one for one in facts["needs"] if one != "features"]) else []),
         f"cost      {cost['params_total']:,} parameters, {cost['params_trainable']:,} trainable, "
         f"{cost['macs'] / 1e9:.2f} GMAC an image, {cost['macs_with_products'] / 1e9:.2f} with attention and search",
     ]

@@ -91,6 +91,23 @@ def test_the_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\x1b" not in out
 
 
+@pytest.mark.parametrize(
+    ("name", "looks", "needs"),
+    [
+        ("dinomaly", "blocks [2, 3, 4, 5, 6, 7, 8, 9], input 392 px, dinov2 positions", None),
+        ("destseg", "stages [1, 2, 3], input 256 px", "images, textures"),
+        ("panda", "stages [4], input 224 px", "images, trunk"),
+    ],
+)
+def test_an_encoder_is_told_in_the_words_of_its_kind(
+    capsys: pytest.CaptureFixture[str], name: str, looks: str, needs: str | None
+) -> None:
+    lines = call(capsys, "show", name)[1].splitlines()
+    (encoder,) = (line for line in lines if line.startswith("encoder   "))
+    assert encoder.endswith(looks)
+    assert [line.removeprefix("needs     ") for line in lines if line.startswith("needs ")] == [needs] * bool(needs)
+
+
 def test_a_datasets_card(capsys: pytest.CaptureFixture[str]) -> None:
     card = facts(capsys, "mvtec")
     assert card["counts"]["bottle"] == {"train": 209, "good": 20, "bad": 63, "val": 0, "unlabelled": 0}
