@@ -103,7 +103,7 @@ def test_an_encoder_is_told_in_the_words_of_its_kind(
     capsys: pytest.CaptureFixture[str], name: str, looks: str, needs: str | None
 ) -> None:
     lines = call(capsys, "show", name)[1].splitlines()
-    (encoder,) = (line for line in lines if line.startswith("encoder   "))
+    encoder = next(line for line in lines if line.startswith("encoder   "))
     assert encoder.endswith(looks)
     assert [line.removeprefix("needs     ") for line in lines if line.startswith("needs ")] == [needs] * bool(needs)
 
