@@ -186,6 +186,14 @@ def _run(arguments: Sequence[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         _say(f"error: {where}{error.strerror or error}. See: bench doctor, or --debug for the traceback")
         return 2
+    except ModuleNotFoundError as error:
+        if debug:
+            raise
+        _say(
+            f"error: module '{error.name}' is not installed here. Expected what bench and its plug-ins import: after an "
+            "update of a checkout run there: pip install -e . -c constraints.txt"
+        )
+        return 2
     except Exception as error:
         if debug:
             raise

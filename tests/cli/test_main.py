@@ -102,6 +102,7 @@ def test_mistakes_are_one_message_and_exit_code_2(
         (DatasetError("no data"), 2, "error: no data\n"),
         (TrainingError("loss is nan"), 1, "error: loss is nan\n"),
         (PermissionError(13, "Permission denied", "/data"), 2, "error: /data: Permission denied. See: bench doctor"),
+        (ModuleNotFoundError("No module named 'x'", name="x"), 2, "error: module 'x' is not installed here. Expected"),
         (ZeroDivisionError("by 0"), 1, "unexpected error: ZeroDivisionError: by 0. Run again with --debug"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
