@@ -190,8 +190,8 @@ def _run(arguments: Sequence[str]) -> int:
         if debug:
             raise
         _say(
-            f"error: module '{error.name}' is not installed here. Expected what bench and its plug-ins import: after an "
-            "update of a checkout run there: pip install -e . -c constraints.txt"
+            f"error: module '{error.name}' is not installed here. Expected what bench and its plug-ins import: after "
+            "an update of a checkout run there: pip install -e . -c constraints.txt"
         )
         return 2
     except Exception as error:
