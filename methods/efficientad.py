@@ -202,7 +202,7 @@ class EfficientAD(Trained[Config, Networks]):
             idle = ("encoder", "distillation_steps", "distilled_textures", "statistics_textures")
             refuse_idle(self, idle, "a teacher given")
         elif not config.distillation_steps:
-            refuse_idle(self, ("distilled_textures",), "distillation_steps 0")
+            refuse_idle(self, ("distilled_textures", "statistics_textures"), "distillation_steps 0")
         if config.decay_at == 1:
             refuse_idle(self, ("decay",), "decay_at 1")
         if not (config.penalty or self._distils):

@@ -20,6 +20,9 @@ from bench.encoders import frozen
 from bench.errors import DatasetError, UsageError
 from bench.loading.pixel_cache import PixelCache
 from bench.machine.progress import Silent
+from bench.methods import efficientad
+from bench.methods._pdn import PatchNetwork
+from bench.methods.efficientad import EfficientAD
 from bench.plan import needs
 from bench.plan.cells import Cell
 from bench.plan.settings import check, tasks
@@ -315,6 +318,20 @@ def test_a_training_in_phases_resumes_to_the_same_bits(
     scores = [one.predictions for one in (undisturbed, resumed)]
     assert undisturbed.training.loss_curve == resumed.training.loss_curve and undisturbed.mean == resumed.mean
     assert scores[0] == scores[1]
+
+
+def test_a_student_of_a_given_teacher_has_no_encoder_and_says_whose_it_is(task: Task, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save(PatchNetwork("s", 4, 8).state_dict(), tmp_path / "teacher.pth")
+    thin = {"input_size": 64, "width": 4, "dim": 8, "autoencoder_width": 4, "batch_size": 2}
+    method = EfficientAD(efficientad.Config(**thin, teacher=str(tmp_path / "teacher.pth"), steps=3))
+    record = whole(method, task, None, tmp_path / "out", keep_model=True)
+    assert record.encoder is None and record.training is not None and record.training.steps == 3
+    assert record.dataset.notes == (
+        "textures are generated: none of dtd was at hand",
+        f"efficientad's teacher is of a file, sha256 {method.revision[8:24]}",
+    )
+    assert record.mean["image/auroc"] is not None and record.mean["pixel/auroc"] is not None
 
 
 def test_costs_of_a_method_without_an_encoder_are_those_of_its_networks() -> None:
