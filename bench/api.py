@@ -16,7 +16,7 @@ from bench.batch import Batch, Batches
 from bench.dataset import Card, Counts, Dataset, Download, SingleDefect, Verification
 from bench.method import (
     NEEDS,
-    Blocks,
+    BlockOutputs,
     EncoderInfo,
     EncoderRequest,
     Memory,
@@ -38,7 +38,7 @@ __all__ = [
     "NEEDS",
     "Batch",
     "Batches",
-    "Blocks",
+    "BlockOutputs",
     "Card",
     "Counts",
     "Dataset",

@@ -59,7 +59,7 @@ class EncoderRequest:
     norm: bool = False
     """Whether the final norm of a ViT is put behind every requested block, and not the last one's output alone."""
     attention: bool = False
-    """Whether the class token's attention in every requested block is wanted too: `Blocks.attention`."""
+    """Whether the class token's attention in every requested block is wanted too: `BlockOutputs.attention`."""
     position: Literal["dinov2", "timm"] = "timm"
     """How position embeddings are resized to another grid: by the offset rule of DINO's and DINOv2's own code, or by
     timm's antialiased one."""
@@ -88,7 +88,7 @@ class EncoderInfo:
     """Width of each requested stage (CNN only)."""
 
 
-class Blocks(dict[int, "torch.Tensor"]):
+class BlockOutputs(dict[int, "torch.Tensor"]):
     """Outputs of an encoder's blocks by index: float [B, prefix + h*w, dim] (ViT) or [B, C, h, w] (CNN).
 
     Attributes:
@@ -227,7 +227,7 @@ class Method(ABC, Generic[ConfigT, ModuleT]):
         A method without an encoder needs none.
 
         Args:
-            blocks: block index -> float [B, prefix + h*w, dim] (ViT) or [B, C, h, w] (CNN); the harness hands `Blocks`.
+            blocks: block index -> float [B, prefix + h*w, dim] (ViT) or [B, C, h, w] (CNN); in truth `BlockOutputs`.
             info: the encoder's shape.
 
         Returns:

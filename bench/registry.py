@@ -11,8 +11,10 @@ import ast
 import difflib
 import gc
 import importlib
+import re
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import entry_points
@@ -126,10 +128,9 @@ class Registry(Generic[T]):
         """Return the docstring, importing neither the module nor the package around it."""
         module, attribute = self._target(name)
         try:
-            tree: ast.AST = parsed(Path(_origin(module)))
-            if self.told_by == "class":
-                tree = _class(tree, attribute)
-            return ast.get_docstring(tree) or ""  # type: ignore[arg-type]
+            path = Path(_origin(module))
+            tree = _class(parsed(path), attribute) if self.told_by == "class" else _opening(path) or parsed(path)
+            return ast.get_docstring(tree) or ""
         except (ImportError, OSError, SyntaxError, ValueError, StopIteration, TypeError):
             return f"(not importable: {module})"
 
@@ -142,7 +143,8 @@ class Registry(Generic[T]):
         """
         module, kind = self._target(name)
         try:
-            for node in _class(parsed(Path(_origin(module))), kind).body:
+            path = Path(_origin(module))
+            for node in (_attributes(path, kind, attribute) or _class(parsed(path), kind)).body:
                 targets: list[Any] = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
                 if [getattr(target, "id", "") for target in targets] == [attribute]:
                     value: Any = getattr(node, "value", None)
@@ -159,13 +161,40 @@ class Registry(Generic[T]):
 
 
 @cache
+def _source(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _opening(path: Path) -> ast.Module | None:
+    """Return the tree of what stands before a module's first import; None where it cannot be told from the rest."""
+    opening, found, _ = _source(path).partition("\nfrom __future__ import ")
+    with suppress(SyntaxError, ValueError):
+        return ast.parse(opening) if found else None
+    return None
+
+
+def _attributes(path: Path, kind: str, attribute: str) -> ast.ClassDef | None:
+    """Return a class up to its first method, which is a tenth of the work; None where all has to be read."""
+    source = _source(path)
+    until = r"(?=^    (?:@|def |async )|^\S|\Z)"
+    found = re.search(rf"^class {re.escape(kind)}\b.*?{until}", source, re.MULTILINE | re.DOTALL)
+    beyond = re.compile(rf"^    {re.escape(attribute)}\b", re.MULTILINE)
+    if found is None or beyond.search(source, found.end()):
+        return None
+    with suppress(SyntaxError, ValueError):
+        (node,) = ast.parse(found[0]).body
+        return node if isinstance(node, ast.ClassDef) else None
+    return None
+
+
+@cache
 def parsed(path: Path) -> ast.Module:
     """Return the syntax tree of a source file, which is not executed."""
     collects = gc.isenabled()
     # all of the tree stays: to look for garbage in it again and again takes as long as to make it
     gc.disable()
     try:
-        return ast.parse(path.read_text(encoding="utf-8"))
+        return ast.parse(_source(path))
     finally:
         if collects:
             gc.enable()
@@ -178,6 +207,7 @@ def _class(tree: ast.AST, name: str) -> ast.ClassDef:
     return next(node for node in nodes if isinstance(node, ast.ClassDef) and node.name == name)
 
 
+@cache
 def _origin(module: str) -> str:
     """Return the file that a module would be loaded from; `importlib.util.find_spec` would import its package."""
     if (loaded := getattr(sys.modules.get(module), "__file__", None)) is not None:

@@ -28,7 +28,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.api import Batch, Blocks, EncoderInfo, EncoderRequest, Memory, MemoryConfig, Prediction, Protocol, sourced
+from bench.api import (
+    Batch,
+    BlockOutputs,
+    EncoderInfo,
+    EncoderRequest,
+    Memory,
+    MemoryConfig,
+    Prediction,
+    Protocol,
+    sourced,
+)
 from bench.encoders import catalog
 from bench.errors import UsageError
 
@@ -105,7 +115,7 @@ class UniFormaly(Memory[Config, Bank]):
 
     def features(self, blocks: Mapping[int, Tensor], info: EncoderInfo) -> dict[str, Tensor]:
         """Return `patches` float [B, h*w, dim], the mean over blocks, and `foreground` [B, h*w], 1 and 0."""
-        assert isinstance(blocks, Blocks), "attention comes with Blocks"
+        assert isinstance(blocks, BlockOutputs), "attention comes with BlockOutputs"
         patches = torch.stack([block[:, info.prefix :] for block in blocks.values()]).mean(dim=0)
         rows = torch.stack([row[:, :, info.prefix :].mean(dim=1) for row in blocks.attention.values()]).mean(dim=0)
         config = self.config

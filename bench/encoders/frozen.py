@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from bench.api import Blocks, EncoderInfo, EncoderRequest
+from bench.api import BlockOutputs, EncoderInfo, EncoderRequest
 from bench.encoders import catalog, digest, weights
 from bench.encoders.attention import class_attention
 from bench.errors import UsageError
@@ -55,7 +55,7 @@ class Encoder(nn.Module):
         """Return images, float [B, 3, S, S] in [0, 1], as the encoder expects them."""
         return (images - self._mean).div_(self._std)
 
-    def outputs(self, images: Tensor) -> Blocks:
+    def outputs(self, images: Tensor) -> BlockOutputs:
         """Return the output of every requested block; blocks after the last requested one do not run.
 
         Args:
@@ -67,15 +67,15 @@ class Encoder(nn.Module):
             output after the final norm. For a CNN stage index -> float32 [B, C, h, w].
         """
         if not self.blocks:
-            return Blocks()
+            return BlockOutputs()
         images = images.contiguous(memory_format=self.memory_format)
         backbone = self.backbone
         if self.info.family == "cnn":
             maps = backbone.forward_intermediates(
                 images, indices=list(self.blocks), intermediates_only=True, stop_early=True
             )
-            return Blocks(zip(self.blocks, maps, strict=True))
-        outputs = Blocks()
+            return BlockOutputs(zip(self.blocks, maps, strict=True))
+        outputs = BlockOutputs()
         tokens, turned = backbone._pos_embed(backbone.patch_embed(images)), {}
         if catalog.rotates(backbone):
             tokens, rope = tokens
@@ -124,7 +124,7 @@ class FrozenEncoder(Encoder):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Blocks:
+    def forward(self, images: Tensor) -> BlockOutputs:
         """Return the output of every requested block; see `Encoder.outputs`."""
         return self.outputs(images)
 
@@ -147,7 +147,7 @@ class Trunk(Encoder):
                 if isinstance(getattr(self.backbone, name, None), nn.Module):
                     setattr(self.backbone, name, nn.Identity())
 
-    def forward(self, images: Tensor) -> Blocks:
+    def forward(self, images: Tensor) -> BlockOutputs:
         """Return the outputs of images, float [B, 3, S, S] in [0, 1], with gradient; see `Encoder.outputs`."""
         return self.outputs(self.normalised(images))
 

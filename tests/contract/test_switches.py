@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.api import Batch, Blocks, EncoderInfo, Method
+from bench.api import Batch, BlockOutputs, EncoderInfo, Method
 from bench.encoders import catalog, frozen
 from bench.errors import UsageError
 from bench.methods._pdn import PatchNetwork
@@ -591,7 +591,7 @@ def seen(method: Method) -> dict[str, Any]:
     def looked_at(shift: int) -> Batch:
         sides = sides_of(method)
         shapes = {index: (18, 12) if info is VIT else (widths[index], sides[index], sides[index]) for index in asked}
-        blocks = Blocks({index: seeded(5, *shape, seed=index + shift) for index, shape in shapes.items()})
+        blocks = BlockOutputs({index: seeded(5, *shape, seed=index + shift) for index, shape in shapes.items()})
         if request is not None and request.attention:
             blocks.attention = {
                 index: (3 * seeded(5, 2, shape[0], seed=100 + index)).softmax(dim=-1) for index, shape in shapes.items()

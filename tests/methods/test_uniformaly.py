@@ -8,7 +8,7 @@ from golden_values import waves
 from scipy.ndimage import gaussian_filter, uniform_filter, zoom
 from torch import Tensor
 
-from bench.api import Batch, Blocks, EncoderInfo
+from bench.api import Batch, BlockOutputs, EncoderInfo
 from bench.config import configure
 from bench.errors import UsageError
 from bench.methods._memory import Bank
@@ -19,9 +19,9 @@ GRID = (4, 4)
 INFO = EncoderInfo("fake", "vit", 12, 12, 2, 8, 1, GRID, 32, (0.0,) * 3, (1.0,) * 3)
 
 
-def known() -> Blocks:
+def known() -> BlockOutputs:
     """The reference values' blocks and the rows of their attention."""
-    blocks = Blocks({layer: waves(2, 17, 12, shift=0.3 * layer) for layer in range(2)})
+    blocks = BlockOutputs({layer: waves(2, 17, 12, shift=0.3 * layer) for layer in range(2)})
     blocks.attention = {
         layer: (2 * waves(2, 2, 17, 17, shift=0.5 * layer)).softmax(dim=-1)[:, :, 0] for layer in range(2)
     }
