@@ -128,7 +128,7 @@ class Registry(Generic[T]):
         """Return the docstring, importing neither the module nor the package around it."""
         module, attribute = self._target(name)
         try:
-            path = Path(_origin(module))
+            path = self.origin(name)
             tree = _class(parsed(path), attribute) if self.told_by == "class" else _opening(path) or parsed(path)
             return ast.get_docstring(tree) or ""
         except (ImportError, OSError, SyntaxError, ValueError, StopIteration, TypeError):
@@ -141,9 +141,9 @@ class Registry(Generic[T]):
             A string, number, tuple, list, dict, or a set for `frozenset({...})`; None where there is none, or none that
             can be read.
         """
-        module, kind = self._target(name)
+        _, kind = self._target(name)
         try:
-            path = Path(_origin(module))
+            path = self.origin(name)
             for node in (_attributes(path, kind, attribute) or _class(parsed(path), kind)).body:
                 targets: list[Any] = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
                 if [getattr(target, "id", "") for target in targets] == [attribute]:
@@ -160,14 +160,9 @@ class Registry(Generic[T]):
         return module.strip(), attribute.strip()
 
 
-@cache
-def _source(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
-
-
 def _opening(path: Path) -> ast.Module | None:
     """Return the tree of what stands before a module's first import; None where it cannot be told from the rest."""
-    opening, found, _ = _source(path).partition("\nfrom __future__ import ")
+    opening, found, _ = path.read_text(encoding="utf-8").partition("\nfrom __future__ import ")
     with suppress(SyntaxError, ValueError):
         return ast.parse(opening) if found else None
     return None
@@ -175,7 +170,7 @@ def _opening(path: Path) -> ast.Module | None:
 
 def _attributes(path: Path, kind: str, attribute: str) -> ast.ClassDef | None:
     """Return a class up to its first method, which is a tenth of the work; None where all has to be read."""
-    source = _source(path)
+    source = path.read_text(encoding="utf-8")
     until = r"(?=^    (?:@|def |async )|^\S|\Z)"
     found = re.search(rf"^class {re.escape(kind)}\b.*?{until}", source, re.MULTILINE | re.DOTALL)
     beyond = re.compile(rf"^    {re.escape(attribute)}\b", re.MULTILINE)
@@ -194,7 +189,7 @@ def parsed(path: Path) -> ast.Module:
     # all of the tree stays: to look for garbage in it again and again takes as long as to make it
     gc.disable()
     try:
-        return ast.parse(_source(path))
+        return ast.parse(path.read_text(encoding="utf-8"))
     finally:
         if collects:
             gc.enable()
@@ -207,7 +202,6 @@ def _class(tree: ast.AST, name: str) -> ast.ClassDef:
     return next(node for node in nodes if isinstance(node, ast.ClassDef) and node.name == name)
 
 
-@cache
 def _origin(module: str) -> str:
     """Return the file that a module would be loaded from; `importlib.util.find_spec` would import its package."""
     if (loaded := getattr(sys.modules.get(module), "__file__", None)) is not None:
