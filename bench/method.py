@@ -227,7 +227,8 @@ class Method(ABC, Generic[ConfigT, ModuleT]):
         A method without an encoder needs none.
 
         Args:
-            blocks: block index -> float [B, prefix + h*w, dim] (ViT) or [B, C, h, w] (CNN); in truth `BlockOutputs`.
+            blocks: block index -> float [B, prefix + h*w, dim] (ViT) or [B, C, h, w] (CNN). The harness
+                hands `BlockOutputs`.
             info: the encoder's shape.
 
         Returns:

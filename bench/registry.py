@@ -144,7 +144,10 @@ class Registry(Generic[T]):
         _, kind = self._target(name)
         try:
             path = self.origin(name)
-            for node in (_attributes(path, kind, attribute) or _class(parsed(path), kind)).body:
+            top, beyond = _top_of_class(path, kind)
+            if top is None or re.search(rf"^    {re.escape(attribute)}\b", beyond, re.MULTILINE):
+                top = _class(parsed(path), kind)
+            for node in top.body:
                 targets: list[Any] = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
                 if [getattr(target, "id", "") for target in targets] == [attribute]:
                     value: Any = getattr(node, "value", None)
@@ -168,18 +171,21 @@ def _opening(path: Path) -> ast.Module | None:
     return None
 
 
-def _attributes(path: Path, kind: str, attribute: str) -> ast.ClassDef | None:
-    """Return a class up to its first method, which is a tenth of the work; None where all has to be read."""
+@cache
+def _top_of_class(path: Path, kind: str) -> tuple[ast.ClassDef | None, str]:
+    """Return a class up to its first method, a tenth of the work of reading all, and what follows in the source.
+
+    There is no class where it cannot be told from the rest.
+    """
     source = path.read_text(encoding="utf-8")
     until = r"(?=^    (?:@|def |async )|^\S|\Z)"
     found = re.search(rf"^class {re.escape(kind)}\b.*?{until}", source, re.MULTILINE | re.DOTALL)
-    beyond = re.compile(rf"^    {re.escape(attribute)}\b", re.MULTILINE)
-    if found is None or beyond.search(source, found.end()):
-        return None
-    with suppress(SyntaxError, ValueError):
-        (node,) = ast.parse(found[0]).body
-        return node if isinstance(node, ast.ClassDef) else None
-    return None
+    if found is not None:
+        with suppress(SyntaxError, ValueError):
+            (node,) = ast.parse(found[0]).body
+            if isinstance(node, ast.ClassDef):
+                return node, source[found.end() :]
+    return None, source
 
 
 @cache

@@ -56,7 +56,7 @@ def views(images: Tensor, random: Generator) -> Tensor:
         factors = torch.stack([between(1 - JITTER, 1 + JITTER) for _ in range(3)] + [between(-TURN, TURN)])
         order = torch.rand(count, len(factors), generator=random, device=device).argsort(dim=1)
         made = torch.where(some(JITTERED), jittered(made, factors, order), made)
-        made = torch.where(some(GREYED), grey(made), made)
+        made = greyed(made, GREYED, random)
         made = torch.where(some(BLURRED), blurred(made, between(*RADIUS)), made)
         return torch.where(some(MIRRORED), made.flip(3), made)
 
@@ -98,6 +98,12 @@ def enlarged(images: Tensor, parts: Tensor) -> Tensor:
 def grey(images: Tensor) -> Tensor:
     """Return images without colour, [B, 3, S, S]."""
     return sum(weight * images[:, place : place + 1] for place, weight in enumerate(LUMA)).expand_as(images)  # type: ignore[union-attr]
+
+
+def greyed(images: Tensor, share: float, random: Generator) -> Tensor:
+    """Return images [B, 3, S, S], a random share of them without colour."""
+    some = torch.rand(len(images), 1, 1, 1, generator=random, device=images.device) < share
+    return torch.where(some, grey(images), images)
 
 
 def jittered(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:

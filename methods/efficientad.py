@@ -28,6 +28,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
@@ -42,9 +43,8 @@ from ._maps import resized
 from ._pdn import MARGIN, UNIT, Autoencoder, PatchNetwork
 from ._precision import widened
 from ._switches import refuse_idle
-from ._views import grey
+from ._views import grey, greyed
 
-PAPER = Protocol("paper:efficientad")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """By which the small networks' images are normalised."""
 TARGET = 1024
@@ -175,12 +175,6 @@ def recoloured(images: Tensor, random: Generator) -> Tensor:
     return torch.lerp(bases[which, torch.arange(count, device=device)], images, factor).clamp(0, 1)
 
 
-def greyed(images: Tensor, share: float, random: Generator) -> Tensor:
-    """Return images [B, 3, S, S], a share of them without colour."""
-    some = torch.rand(len(images), 1, 1, 1, generator=random, device=images.device) < share
-    return torch.where(some, grey(images), images)
-
-
 # ------------------------------------------------------------------------------------------------------ the method
 class EfficientAD(Trained[Config, Networks]):
     """Student, teacher and autoencoder, small and fast, and where they disagree."""
@@ -189,7 +183,7 @@ class EfficientAD(Trained[Config, Networks]):
     family = "distillation"
     encoders = ("cnn",)
     needs = frozenset({"images", "textures"})
-    paper = PAPER
+    paper = Protocol("paper:efficientad")
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -288,7 +282,7 @@ class EfficientAD(Trained[Config, Networks]):
         """Take the teacher in, or find mean and standard deviation of what is distilled, over textures."""
         if self.config.teacher is not None:
             # not where it is built: a kept model has it, and may be where the file is not
-            _fill(module.teacher, _file(self.config.teacher), self)
+            _fill(module.teacher, _file(self.config.teacher), self.config.size)
             return
         first, spread = None, Spread()
         for batch in batches:
@@ -314,10 +308,11 @@ class EfficientAD(Trained[Config, Networks]):
         """Find the quantiles of both maps over all pixels of the training images."""
         config = self.config
         found = [module(batch.pixels) for batch in batches]
-        shares = (config.low_quantile, config.high_quantile)
         for place, maps in enumerate(zip(*found, strict=True)):
-            values = torch.cat([one.flatten() for one in maps]).sort().values
-            module.quantiles[place] = torch.stack([_quantile(values, share) for share in shares])
+            # torch.quantile refuses so many values
+            values = torch.cat([one.flatten() for one in maps]).cpu().numpy()
+            scale = np.quantile(values, [config.low_quantile, config.high_quantile])
+            module.quantiles[place] = torch.from_numpy(scale)
 
     def loss(self, module: Networks, batch: Batch, step: int) -> Tensor:
         """Return the teacher's distance to the frozen CNN, or the sum of the four losses."""
@@ -371,13 +366,6 @@ class EfficientAD(Trained[Config, Networks]):
         return config.lr * (config.decay if step >= drop else 1.0)
 
 
-def _quantile(ordered: Tensor, share: float) -> Tensor:
-    """Return a quantile of ascending values, linear between neighbours; `torch.quantile` refuses many."""
-    place = share * (len(ordered) - 1)
-    lower = int(place)
-    return torch.lerp(ordered[lower], ordered[min(lower + 1, len(ordered) - 1)], place - lower)
-
-
 def _file(name: str) -> Path:
     path = Path(name).expanduser()
     if not path.is_file():
@@ -385,13 +373,13 @@ def _file(name: str) -> Path:
     return path
 
 
-def _fill(teacher: PatchNetwork, path: Path, method: EfficientAD) -> None:
+def _fill(teacher: PatchNetwork, path: Path, size: str) -> None:
     """Take a file's tensors in, whatever they are called: the layers come in the order in which they run."""
     found, own = checkpoints.read(path), teacher.state_dict()
     shapes, wanted = ([list(one.shape) for one in state.values()] for state in (found, own))
     if shapes != wanted:
         raise WeightsError(
-            f"{path} holds tensors of shapes {shapes}, and not the teacher of efficientad.size {method.config.size}: "
+            f"{path} holds tensors of shapes {shapes}, and not the teacher of efficientad.size {size}: "
             f"{wanted}. Expected the file of that network"
         )
     teacher.load_state_dict(dict(zip(own, found.values(), strict=True)))

@@ -33,9 +33,8 @@ from pydantic import model_validator
 from torch import Tensor
 
 from bench.api import Batch, EncoderInfo, EncoderRequest, Memory, MemoryConfig, Prediction, Protocol, sourced
-from bench.encoders import catalog
-from bench.errors import UsageError
 
+from . import _class_token
 from ._memory import Bank
 
 PATCHES = 28
@@ -98,13 +97,8 @@ class KNN(Memory[Config, Bank]):
     def encoder(self) -> EncoderRequest:
         """Return the request: the last block's output after the final norm."""
         config = self.config
-        native = catalog.describe(config.encoder)
-        if native.family != "vit" or not catalog.has_class_token(config.encoder):
-            kind = "CNN" if native.family == "cnn" else "ViT without one"
-            raise UsageError(
-                f"knn needs a ViT with a class token, encoder '{config.encoder}' is a {kind}. "
-                "Try vit_base_patch14_reg4_dinov2.lvd142m or vit_small_patch16_224.dino"
-            )
+        fits = "vit_base_patch14_reg4_dinov2.lvd142m or vit_small_patch16_224.dino"
+        native = _class_token.described(self.name, config.encoder, fits)
         return EncoderRequest(
             name=config.encoder,
             blocks=(native.depth,),

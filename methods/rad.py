@@ -32,9 +32,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.api import Batch, EncoderInfo, EncoderRequest, Memory, MemoryConfig, Prediction, Protocol, sourced
-from bench.encoders import catalog
 from bench.errors import UsageError
 
+from . import _class_token
 from ._maps import gaussian_5x5, resized, top_mean
 from ._memory import Known, Rows, images_in
 from ._precision import full_precision
@@ -104,13 +104,8 @@ class RAD(Memory[Config, Library]):
     def encoder(self) -> EncoderRequest:
         """Return the request: four blocks, each after the final norm, with a class token before their patches."""
         config = self.config
-        native = catalog.describe(config.encoder)
-        if native.family != "vit" or not catalog.has_class_token(config.encoder):
-            kind = "CNN" if native.family == "cnn" else "ViT without one"
-            raise UsageError(
-                f"rad needs a ViT with a class token, encoder '{config.encoder}' is a {kind}. "
-                "Try vit_base_patch16_dinov3.lvd1689m or vit_base_patch14_reg4_dinov2.lvd142m"
-            )
+        fits = "vit_base_patch16_dinov3.lvd1689m or vit_base_patch14_reg4_dinov2.lvd142m"
+        native = _class_token.described(self.name, config.encoder, fits)
         layers = self._layers(native.depth)
         if config.layer_weights is not None and (
             len(config.layer_weights) != len(layers) or min(config.layer_weights) < 0 or sum(config.layer_weights) <= 0

@@ -31,9 +31,9 @@ from pydantic import model_validator
 from torch import Generator, Tensor, nn
 
 from bench.api import Batch, EncoderInfo, EncoderRequest, MethodConfig, Prediction, Protocol, Trained, sourced
-from bench.encoders import catalog
 from bench.errors import UsageError
 
+from . import _class_token
 from ._epochs import length, refuse_two_lengths
 from ._gaussian import Gaussian, Moments
 from ._vit import SoftmaxAttention, dropped
@@ -134,13 +134,8 @@ class Transformaly(Trained[Config, Student]):
     def encoder(self) -> EncoderRequest:
         """Return the request: what enters the first block, what leaves each, and the last with the final norm."""
         config = self.config
-        native = catalog.describe(config.encoder)
-        if native.family != "vit" or not catalog.has_class_token(config.encoder):
-            kind = "CNN" if native.family == "cnn" else "ViT without one"
-            raise UsageError(
-                f"transformaly needs a ViT with a class token, encoder '{config.encoder}' is a {kind}. "
-                "Try vit_base_patch16_384.orig_in21k_ft_in1k or vit_base_patch14_reg4_dinov2.lvd142m"
-            )
+        fits = "vit_base_patch16_384.orig_in21k_ft_in1k or vit_base_patch14_reg4_dinov2.lvd142m"
+        native = _class_token.described(self.name, config.encoder, fits)
         if config.first_block >= native.depth:
             raise UsageError(
                 f"transformaly.first_block is {config.first_block}, encoder '{config.encoder}' has {native.depth} "

@@ -39,9 +39,9 @@ from bench.api import (
     Protocol,
     sourced,
 )
-from bench.encoders import catalog
 from bench.errors import UsageError
 
+from . import _class_token
 from ._coreset import coreset
 from ._maps import gaussian, resized
 from ._memory import Bank, sampled
@@ -88,13 +88,8 @@ class UniFormaly(Memory[Config, Bank]):
     def encoder(self) -> EncoderRequest:
         """Return the request: blocks in the middle of a ViT, with what its class token attends to."""
         config = self.config
-        native = catalog.describe(config.encoder)
-        if native.family != "vit" or not catalog.gives_attention(config.encoder):
-            kind = "CNN" if native.family == "cnn" else "ViT of another kind"
-            raise UsageError(
-                f"uniformaly needs a plain ViT with a class token, encoder '{config.encoder}' is a {kind}. "
-                "Try vit_base_patch8_224.dino or vit_small_patch16_224.dino"
-            )
+        fits = "vit_base_patch8_224.dino or vit_small_patch16_224.dino"
+        native = _class_token.described(self.name, config.encoder, fits, attention=True)
         layers = config.layers
         if layers is None:
             layers = tuple(range(native.depth // 6, native.depth - native.depth // 6))

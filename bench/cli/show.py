@@ -208,9 +208,10 @@ def _print_method(facts: dict[str, Any]) -> None:
         looks = f"{encoder['name']}, {what} {encoder['blocks']}, input {encoder['input_size']} px"
         if encoder["kind"] == "vit":
             looks += f", {encoder['position']} positions"
+    needs = ", ".join(one for one in facts["needs"] if one != "features")
     lines = [
         f"encoder   {looks}",
-        *([f"needs     {', '.join(more)}"] if (more := [one for one in facts["needs"] if one != "features"]) else []),
+        *([f"needs     {needs}"] if needs else []),
         f"cost      {cost['params_total']:,} parameters, {cost['params_trainable']:,} trainable, "
         f"{cost['macs'] / 1e9:.2f} GMAC an image, {cost['macs_with_products'] / 1e9:.2f} with attention and search",
     ]

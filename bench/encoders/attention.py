@@ -18,14 +18,11 @@ def class_attention(attention: nn.Module) -> Iterator[Callable[[], Tensor]]:
     layer: Any = attention
     kept: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(module: nn.Module, given: Any, output: Tensor) -> None:
-            kept[name] = output
-
-        return hook
-
-    # both are there in every layer, where nothing is normed as identities
-    hooks = [getattr(layer, f"{name}_norm").register_forward_hook(keep(name)) for name in ("q", "k")]
+    # both norms are there in every layer, where nothing is normed as identities
+    hooks = [
+        layer.q_norm.register_forward_hook(lambda module, given, output: kept.update(q=output)),
+        layer.k_norm.register_forward_hook(lambda module, given, output: kept.update(k=output)),
+    ]
     try:
         yield lambda: ((kept["q"][:, :, :1] * layer.scale) @ kept["k"].transpose(-2, -1)).softmax(dim=-1).squeeze(2)
     finally:

@@ -159,8 +159,8 @@ def has_class_token(name: str) -> bool:
 def gives_attention(name: str) -> bool:
     """Return whether the class token's attention can be read: of a plain ViT that has one. Raises as above."""
     with torch.device("meta"):
-        module = create(name)
-    return isinstance(module, VisionTransformer) and getattr(module, "cls_token", None) is not None
+        plain = isinstance(create(name), VisionTransformer)
+    return plain and has_class_token(name)
 
 
 @lru_cache(maxsize=64)

@@ -140,7 +140,7 @@ class Trainer:
         module: nn.Module,
         batches: TrainingBatches,
         samples: Sequence[Sample],
-        enter: Callable[[nn.Module], None] | None = None,
+        enter: Callable[[nn.Module], None] = lambda module: None,
     ) -> TrainingLog:
         """Train `module` in place for `Method.steps` iterations, from the checkpoint where there is one.
 
@@ -148,7 +148,7 @@ class Trainer:
             module: as `fit` left it.
             batches: gives each step's batch.
             samples: the training images.
-            enter: has `Method.enter` look at them, where the method has `phases`.
+            enter: has `Method.enter` look at them where a phase begins.
 
         Raises:
             TrainingError: a loss is not finite; the message has step, learning rate and sample ids.
@@ -173,14 +173,14 @@ class Trainer:
         pending: list[Tensor] = []
         read_every = LOSS_EVERY_CUDA if self.device.type == "cuda" else 1
         module.train()
-        phases = method.phases() if enter is not None else ()
+        phases = method.phases()
         if self.compile and started < steps:
             # a batch of its own: what the trial draws is drawn again by the step itself
             first = batch(started)
             log.compiled = try_compiled(module, lambda: take.loss(first, started), self.progress.say)
         with self.progress.phase("train", steps, done=started) as advance, after_step() as stop_asked:
             for step in range(started, steps):
-                if enter is not None and step in phases:
+                if step in phases:
                     # before the step, not after the one before it: a training resumed here looks again, and alike
                     enter(module.eval())
                     module.train()
