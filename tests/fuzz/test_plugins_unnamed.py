@@ -39,9 +39,10 @@ def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         file.write_text(TRAP.format(trace=str(path)))
     for module in ("conftest.py", "sitecustomize.py", "methods.py", "bench_plugin.py"):
         (tmp_path / module).write_text(TRAP.format(trace=str(path)))
+    # read while the package is not there yet: else it would stay for the tests that follow
+    before = [(registry, registry.targets, dict(registry._loaded)) for registry in (METHODS, DATASETS)]
     monkeypatch.syspath_prepend(str(site))
     importlib.invalidate_caches()
-    before = [(registry, registry.targets, dict(registry._loaded)) for registry in (METHODS, DATASETS)]
     for registry in (METHODS, DATASETS):
         registry.__dict__.pop("targets", None)
     yield path
