@@ -28,7 +28,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
@@ -309,10 +308,9 @@ class EfficientAD(Trained[Config, Networks]):
         config = self.config
         found = [module(batch.pixels) for batch in batches]
         for place, maps in enumerate(zip(*found, strict=True)):
-            # torch.quantile refuses so many values
-            values = torch.cat([one.flatten() for one in maps]).cpu().numpy()
-            scale = np.quantile(values, [config.low_quantile, config.high_quantile])
-            module.quantiles[place] = torch.from_numpy(scale)
+            values = torch.cat([one.flatten() for one in maps]).sort().values
+            scale = [_quantile(values, share) for share in (config.low_quantile, config.high_quantile)]
+            module.quantiles[place] = torch.stack(scale)
 
     def loss(self, module: Networks, batch: Batch, step: int) -> Tensor:
         """Return the teacher's distance to the frozen CNN, or the sum of the four losses."""
@@ -364,6 +362,13 @@ class EfficientAD(Trained[Config, Networks]):
         assert config.steps is not None, "a schedule is asked of Method.settled"
         drop = self.begin + int(config.decay_at * (config.steps - self.begin))
         return config.lr * (config.decay if step >= drop else 1.0)
+
+
+def _quantile(ordered: Tensor, share: float) -> Tensor:
+    """Return a quantile of ascending values, linear between neighbours; `torch.quantile` refuses many."""
+    place = share * (len(ordered) - 1)
+    lower = int(place)
+    return torch.lerp(ordered[lower], ordered[min(lower + 1, len(ordered) - 1)], place - lower)
 
 
 def _file(name: str) -> Path:

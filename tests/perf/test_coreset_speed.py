@@ -10,7 +10,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from bench.methods.patchcore import _coreset
+from bench.methods._coreset import covering
 
 POINTS, CHOSEN, DIM = 50_000, 500, 128
 FEW = 5_000
@@ -37,7 +37,7 @@ def one_by_one(points: Tensor, count: int) -> Tensor:
     return torch.cat(chosen)
 
 
-@pytest.mark.parametrize("search", [_coreset, one_by_one], ids=["coreset", "one_by_one"])
+@pytest.mark.parametrize("search", [covering, one_by_one], ids=["covering", "one_by_one"])
 def test_coreset(benchmark: BenchmarkFixture, points: Tensor, search: object) -> None:
     def work() -> Tensor:
         torch.manual_seed(0)
@@ -49,7 +49,7 @@ def test_coreset(benchmark: BenchmarkFixture, points: Tensor, search: object) ->
 
 def test_both_cover_alike(points: Tensor) -> None:
     some, farthest = points[:FEW], []
-    for search in (_coreset, one_by_one):
+    for search in (covering, one_by_one):
         torch.manual_seed(0)
         farthest.append(float(torch.cdist(some, some[search(some, CHOSEN)]).amin(dim=1).max()))
     assert farthest[0] == pytest.approx(farthest[1], rel=1e-3)
