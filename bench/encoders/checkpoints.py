@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import warnings
 import zipfile
@@ -69,7 +70,10 @@ def _loaded(path: Path) -> Any:
                 f"{path} holds more than tensors ({named[1]}), and nothing in it is executed. Expected the file of the "
                 "weights alone, not that of a training"
             ) from error
-        why = str(error).partition("\n")[0] or type(error).__name__
+        # the reader's stack is no matter of the user's, nor its advice to read the file with less care
+        silent = isinstance(error, LookupError | pickle.UnpicklingError)
+        said = "" if silent else str(error).partition("\n")[0]
+        why = said or "its bytes are not those of one"
         raise WeightsError(f"{path} is no PyTorch checkpoint: {why}. Download or copy it again") from error
 
 
