@@ -73,7 +73,7 @@ def _loaded(path: Path) -> Any:
         # the reader's stack is no matter of the user's, nor its advice to read the file with less care
         silent = isinstance(error, LookupError | pickle.UnpicklingError)
         said = "" if silent else str(error).partition("\n")[0]
-        why = said or "its bytes are not those of one"
+        why = said or "it cannot be read as tensors alone"
         raise WeightsError(f"{path} is no PyTorch checkpoint: {why}. Download or copy it again") from error
 
 

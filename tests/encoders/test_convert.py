@@ -126,9 +126,9 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "no PyTorch checkpoint"),
-        (b"<html>", "no PyTorch checkpoint: its bytes are not those of one"),
+        (b"<html>", "no PyTorch checkpoint: it cannot be read as tensors alone"),
         # a pickle's call for something that was never kept: the reader's own error is a bare number
-        (b"junk.", "no PyTorch checkpoint: its bytes are not those of one"),
+        (b"junk.", "no PyTorch checkpoint: it cannot be read as tensors alone"),
         (b"version https://git-lfs.github.com/spec/v1\n", "no PyTorch checkpoint"),
         (b"PK\x03\x04" + bytes(100), "no PyTorch checkpoint"),
     ],
